@@ -1,0 +1,136 @@
+// The gateway's HTTP routes as typed calls.
+
+import type { HttpClient } from './http';
+import type {
+  DeviceSession,
+  HistoryPage,
+  Member,
+  PresenceSnapshot,
+  Room,
+  RoomRole,
+  RoomSettings,
+  User,
+} from './types';
+
+export interface Registration {
+  username: string;
+  password: string;
+  email?: string;
+  display_name?: string;
+}
+
+interface SignedIn {
+  user: User;
+  access_token: string;
+  expires_in_s: number;
+}
+
+export interface HistoryQuery {
+  after?: number;
+  before?: number;
+  after_ts?: number;
+  limit?: number;
+}
+
+const seg = encodeURIComponent;
+
+export class Api {
+  readonly #http: HttpClient;
+
+  constructor(http: HttpClient) {
+    this.#http = http;
+  }
+
+  /** Makes an account and signs it in (cookies). */
+  register(body: Registration): Promise<User> {
+    return this.#signIn('/auth/register', body);
+  }
+
+  /** Signs in with a username or an e-mail address (cookies). */
+  login(login: string, password: string): Promise<User> {
+    return this.#signIn('/auth/login', { login, password });
+  }
+
+  async #signIn(path: string, body: unknown): Promise<User> {
+    const answer = await this.#http.request<SignedIn>('POST', path, { body, refresh: false });
+    this.#http.refresher.note(answer.expires_in_s);
+    return answer.user;
+  }
+
+  /** Ends this session; its sockets are closed by the gateway. */
+  logout(): Promise<void> {
+    return this.#http.request('POST', '/auth/logout');
+  }
+
+  /** Changes the password and ends the caller's other sessions. */
+  changePassword(current_password: string, new_password: string): Promise<void> {
+    return this.#http.request('POST', '/auth/password', { body: { current_password, new_password } });
+  }
+
+  async sessions(): Promise<DeviceSession[]> {
+    return (await this.#http.request<{ sessions: DeviceSession[] }>('GET', '/auth/sessions')).sessions;
+  }
+
+  revokeSession(id: string): Promise<void> {
+    return this.#http.request('DELETE', `/auth/sessions/${seg(id)}`);
+  }
+
+  me(): Promise<User> {
+    return this.#http.request('GET', '/me');
+  }
+
+  updateMe(body: { display_name?: string; settings?: Record<string, unknown> }): Promise<User> {
+    return this.#http.request('PATCH', '/me', { body });
+  }
+
+  user(id: string): Promise<User> {
+    return this.#http.request('GET', `/users/${seg(id)}`);
+  }
+
+  /** Every room the caller sees: their own and public ones (`role: null`). */
+  async rooms(): Promise<Room[]> {
+    return (await this.#http.request<{ rooms: Room[] }>('GET', '/rooms')).rooms;
+  }
+
+  room(id: string): Promise<Room> {
+    return this.#http.request('GET', `/rooms/${seg(id)}`);
+  }
+
+  createRoom(body: { id?: string; title: string; settings?: Partial<RoomSettings> }): Promise<Room> {
+    return this.#http.request('POST', '/rooms', { body });
+  }
+
+  updateRoom(id: string, body: { title?: string; settings?: Partial<RoomSettings> }): Promise<Room> {
+    return this.#http.request('PATCH', `/rooms/${seg(id)}`, { body });
+  }
+
+  deleteRoom(id: string): Promise<void> {
+    return this.#http.request('DELETE', `/rooms/${seg(id)}`);
+  }
+
+  async members(room: string): Promise<Member[]> {
+    return (await this.#http.request<{ members: Member[] }>('GET', `/rooms/${seg(room)}/members`)).members;
+  }
+
+  /** Sets somebody's role; as oneself with `member` it joins a public room. */
+  putMember(room: string, user: string, role: RoomRole): Promise<void> {
+    return this.#http.request('PUT', `/rooms/${seg(room)}/members/${seg(user)}`, { body: { role } });
+  }
+
+  /** Removes somebody; as oneself it leaves. */
+  deleteMember(room: string, user: string): Promise<void> {
+    return this.#http.request('DELETE', `/rooms/${seg(room)}/members/${seg(user)}`);
+  }
+
+  /** A page of the log; without a cursor the newest. */
+  messages(room: string, query: HistoryQuery = {}, signal?: AbortSignal): Promise<HistoryPage> {
+    return this.#http.request('GET', `/rooms/${seg(room)}/messages`, {
+      query: { ...query },
+      ...(signal ? { signal } : {}),
+    });
+  }
+
+  presence(room: string): Promise<PresenceSnapshot> {
+    return this.#http.request('GET', `/rooms/${seg(room)}/presence`);
+  }
+}

@@ -1,0 +1,184 @@
+// The shapes that travel over HTTP and the socket, named as the gateway names them (snake_case, Unix ms).
+
+/** A person as every other person sees them; `email` and `settings` only for oneself. */
+export interface User {
+  id: string;
+  username: string;
+  display_name: string;
+  role: 'admin' | 'member';
+  created_at: number;
+  email?: string;
+  settings?: Record<string, unknown>;
+}
+
+/** What somebody may do in one room, from most to least. */
+export type RoomRole = 'owner' | 'moderator' | 'member' | 'guest';
+
+/** The typed settings of a room. `retention_days: 0` keeps everything. */
+export interface RoomSettings {
+  public: boolean;
+  history: 'members' | 'joined';
+  retention_days: number;
+  max_message_bytes: number;
+  slow_mode_s: number;
+  allow_guests: boolean;
+}
+
+/** A room as the caller sees it; `role` is null for a non-member. `head` is the newest `seq`. */
+export interface Room {
+  id: string;
+  title: string;
+  settings: RoomSettings;
+  role: RoomRole | null;
+  first: number;
+  head: number;
+  read_seq: number;
+  created_at: number;
+}
+
+export interface Member {
+  user: User;
+  role: RoomRole;
+  joined_at: number;
+}
+
+export type PresenceStatus = 'online' | 'away' | 'busy' | 'offline';
+
+export interface PresenceUser {
+  user_id: string;
+  status: PresenceStatus;
+  text?: string;
+  last_seen_at?: number;
+}
+
+export interface PresenceSnapshot {
+  users: PresenceUser[];
+  count: number;
+  version: number;
+}
+
+/** One signed-in device of the caller. */
+export interface DeviceSession {
+  id: string;
+  device: string;
+  ip: string;
+  created_at: number;
+  last_seen_at: number;
+  current: boolean;
+}
+
+/** What every event in a room's log carries. `(room, seq)` is its identity. */
+interface Logged {
+  room: string;
+  seq: number;
+  ts: number;
+  sender: string;
+}
+
+export interface MessagePayload extends Logged {
+  body?: string;
+  data?: unknown;
+  key?: string;
+  reply_to?: number;
+  /** Set on a tombstone: the text is gone for good. */
+  redacted?: boolean;
+}
+
+export interface EditedPayload extends Logged {
+  target_seq: number;
+  body: string;
+}
+
+export interface RedactedPayload extends Logged {
+  target_seq: number;
+  reason?: string;
+}
+
+export interface ReactedPayload extends Logged {
+  target_seq: number;
+  emoji: string;
+  remove?: boolean;
+}
+
+export interface RoomPayload extends Logged {
+  action: 'created' | 'changed';
+}
+
+export interface MemberPayload extends Logged {
+  action: 'joined' | 'left' | 'removed' | 'banned' | 'role';
+  user_id: string;
+  role?: RoomRole;
+}
+
+/** An event of a room's numbered log, exactly the frame a subscriber gets. */
+export type LogEvent =
+  | { type: 'message'; payload: MessagePayload }
+  | { type: 'edited'; payload: EditedPayload }
+  | { type: 'redacted'; payload: RedactedPayload }
+  | { type: 'reacted'; payload: ReactedPayload }
+  | { type: 'room'; payload: RoomPayload }
+  | { type: 'member'; payload: MemberPayload };
+
+/** A page of a room's log, ascending by `seq`. */
+export interface HistoryPage {
+  events: LogEvent[];
+  head: number;
+  first: number;
+}
+
+export interface TypingPayload {
+  room: string;
+  user_id: string;
+  on: boolean;
+}
+
+export interface PresencePayload {
+  room: string;
+  user_id: string;
+  status: PresenceStatus;
+  text?: string;
+  version: number;
+}
+
+export interface ReadPayload {
+  room: string;
+  user_id: string;
+  read_seq: number;
+}
+
+/** Events that cannot be had any more; the cursor moves past `to`. */
+export interface GapPayload {
+  room: string;
+  from: number;
+  to: number;
+  reason: string;
+}
+
+export interface SubscribedPayload {
+  room: string;
+  head: number;
+  first: number;
+  role: RoomRole | null;
+  read_seq: number;
+}
+
+/** The durable place of a message. */
+export interface SendReceipt {
+  room: string;
+  seq: number;
+  ts: number;
+}
+
+/** Any frame as it stands on the wire. */
+export interface Frame {
+  type: string;
+  id?: number;
+  payload: Record<string, unknown>;
+}
+
+const LOG_TYPES = new Set(['message', 'edited', 'redacted', 'reacted', 'room', 'member']);
+
+/** Whether a frame belongs to a room's numbered log. */
+export function isLogEvent(frame: { type: string }): frame is LogEvent {
+  return LOG_TYPES.has(frame.type);
+}

@@ -1,0 +1,256 @@
+//! Frames that are ready to send: JSON texts laid out one behind the other in one shared buffer, each behind the
+//! header of an unmasked WebSocket text frame. A run of them goes to a socket in one write, without a copy; one
+//! of them alone is a slice. What is encoded once is thus written, published, logged and paged from one buffer.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::Seq;
+
+/// Where one frame stands in the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    header: u32,
+    body: u32,
+    end: u32,
+}
+
+/// Some frames in one buffer. Cloning shares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frames {
+    bytes: Bytes,
+    marks: Arc<[Mark]>,
+}
+
+impl Frames {
+    /// One frame.
+    #[must_use]
+    pub fn one(json: &[u8]) -> Self {
+        let mut builder = FramesBuilder::with_capacity(json.len() + 10);
+        builder.push(json);
+        builder.finish()
+    }
+
+    /// How many frames these are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// All of them as they go to a socket.
+    #[must_use]
+    pub fn wire(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The frames of `range` as they go to a socket. Empty for an empty range.
+    #[must_use]
+    pub fn wire_range(&self, range: Range<usize>) -> Bytes {
+        match self.marks.get(range) {
+            Some([first, .., last]) => self.bytes.slice(first.header as usize..last.end as usize),
+            Some([only]) => self.bytes.slice(only.header as usize..only.end as usize),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// How many whole frames the first `bytes` bytes of `wire_range(from..)` hold, and where in that slice the
+    /// frame ends that the boundary cuts; `None` when it cuts none.
+    #[must_use]
+    pub fn split_at(&self, from: usize, bytes: usize) -> (usize, Option<usize>) {
+        let Some(start) = self.marks.get(from).map(|mark| mark.header as usize) else {
+            return (0, None);
+        };
+        let reached = start + bytes;
+        let whole = self.marks[from..].partition_point(|mark| mark.end as usize <= reached);
+        let cut = self
+            .marks
+            .get(from + whole)
+            .filter(|mark| (mark.header as usize) < reached)
+            .map(|mark| mark.end as usize - start);
+        (whole, cut)
+    }
+
+    /// The JSON text of frame `index`.
+    ///
+    /// # Panics
+    /// When there is no such frame.
+    #[must_use]
+    pub fn json(&self, index: usize) -> Bytes {
+        let mark = self.marks[index];
+        self.bytes.slice(mark.body as usize..mark.end as usize)
+    }
+
+    /// The JSON texts in order.
+    pub fn iter(&self) -> impl Iterator<Item = Bytes> + '_ {
+        (0..self.len()).map(|index| self.json(index))
+    }
+}
+
+/// Lays frames out one behind the other.
+#[derive(Debug, Default)]
+pub struct FramesBuilder {
+    bytes: Vec<u8>,
+    marks: Vec<Mark>,
+}
+
+impl FramesBuilder {
+    /// A builder with room for so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            marks: Vec::new(),
+        }
+    }
+
+    /// Appends one frame.
+    pub fn push(&mut self, json: &[u8]) {
+        let header = self.bytes.len();
+        push_text_header(json.len(), &mut self.bytes);
+        let body = self.bytes.len();
+        self.bytes.extend_from_slice(json);
+        // A buffer of 4 GiB is out of reach: pages, batches and frames are bounded far below it.
+        let offset = |at: usize| u32::try_from(at).expect("a buffer of frames stays below 4 GiB");
+        self.marks.push(Mark {
+            header: offset(header),
+            body: offset(body),
+            end: offset(self.bytes.len()),
+        });
+    }
+
+    /// How many bytes there are so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many frames there are so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Whether there are none so far.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// The frames.
+    #[must_use]
+    pub fn finish(self) -> Frames {
+        Frames {
+            bytes: self.bytes.into(),
+            marks: self.marks.into(),
+        }
+    }
+}
+
+/// The header of a final, unmasked text frame (RFC 6455, section 5.2).
+fn push_text_header(len: usize, out: &mut Vec<u8>) {
+    const FINAL_TEXT: u8 = 0x81;
+    out.push(FINAL_TEXT);
+    if let Ok(short) = u8::try_from(len)
+        && short < 126
+    {
+        out.push(short);
+    } else if let Ok(medium) = u16::try_from(len) {
+        out.push(126);
+        out.extend_from_slice(&medium.to_be_bytes());
+    } else {
+        out.push(127);
+        out.extend_from_slice(&(len as u64).to_be_bytes());
+    }
+}
+
+/// Consecutive events of one room, as frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventBatch {
+    first: Seq,
+    frames: Frames,
+}
+
+impl EventBatch {
+    /// Frames numbered from `first` on.
+    #[must_use]
+    pub fn new(first: Seq, frames: Frames) -> Self {
+        Self { first, frames }
+    }
+
+    /// The number of the first event.
+    #[must_use]
+    pub fn first(&self) -> Seq {
+        self.first
+    }
+
+    /// The number of the last event; the one before `first` when there is none.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        Seq(self.first.0 + self.frames.len() as u64).prev()
+    }
+
+    /// The frames.
+    #[must_use]
+    pub fn frames(&self) -> &Frames {
+        &self.frames
+    }
+
+    /// The index of the first frame behind `cursor`; `len()` when there is none.
+    #[must_use]
+    pub fn index_after(&self, cursor: Seq) -> usize {
+        let skipped = cursor.next().0.saturating_sub(self.first.0);
+        usize::try_from(skipped).map_or(self.frames.len(), |skipped| skipped.min(self.frames.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Frames {
+        let mut builder = FramesBuilder::default();
+        builder.push(b"{}");
+        builder.push(&[b'x'; 300]);
+        builder.push(&[b'y'; 70_000]);
+        builder.finish()
+    }
+
+    #[test]
+    fn frames_carry_their_headers() {
+        let frames = three();
+        assert_eq!(&frames.wire()[..4], &[0x81, 2, b'{', b'}']);
+        assert_eq!(&frames.wire_range(1..2)[..4], &[0x81, 126, 1, 44]);
+        assert_eq!(&frames.wire_range(2..3)[..10], &[0x81, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
+        assert_eq!(frames.json(1).len(), 300);
+        assert_eq!(frames.wire_range(0..3), frames.wire());
+        assert!(frames.wire_range(3..3).is_empty());
+    }
+
+    #[test]
+    fn a_cut_falls_in_or_between_frames() {
+        let frames = three();
+        assert_eq!(frames.split_at(0, 0), (0, None));
+        assert_eq!(frames.split_at(0, 1), (0, Some(4)));
+        assert_eq!(frames.split_at(0, 4), (1, None));
+        assert_eq!(frames.split_at(0, 5), (1, Some(308)));
+        assert_eq!(frames.split_at(1, 304), (1, None));
+        assert_eq!(frames.split_at(1, 305), (1, Some(304 + 70_010)));
+        assert_eq!(frames.split_at(3, 0), (0, None));
+    }
+
+    #[test]
+    fn a_batch_finds_what_a_cursor_has_not_seen() {
+        let batch = EventBatch::new(Seq(10), three());
+        assert_eq!(batch.last(), Seq(12));
+        let index = |cursor| batch.index_after(Seq(cursor));
+        assert_eq!([index(0), index(9), index(10), index(12), index(99)], [0, 0, 1, 3, 3]);
+    }
+}
