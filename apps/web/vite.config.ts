@@ -9,7 +9,9 @@ export default defineConfig({
   plugins: [react()],
   server: {
     proxy: {
-      ...Object.fromEntries(routes.map((route) => [route, { target: gateway, headers: { origin: gateway } }])),
+      ...Object.fromEntries(
+        routes.map((route) => [route, { target: gateway, headers: { origin: gateway } }]),
+      ),
       // The gateway accepts a cookie upgrade from its own origin only, so the proxy speaks as that origin.
       '/ws': { target: gateway, ws: true, headers: { origin: gateway } },
     },

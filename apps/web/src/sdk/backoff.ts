@@ -10,7 +10,11 @@ export interface BackoffOptions {
 export const RECONNECT: BackoffOptions = { baseMs: 500, capMs: 30_000 };
 
 /** A delay between 0 and `min(cap, base · 2^attempt)`; `attempt` counts from 0. */
-export function fullJitter(attempt: number, random: () => number, options: BackoffOptions = RECONNECT): number {
+export function fullJitter(
+  attempt: number,
+  random: () => number,
+  options: BackoffOptions = RECONNECT,
+): number {
   const ceiling = Math.min(options.capMs, options.baseMs * 2 ** Math.min(attempt, 30));
   return Math.round(random() * ceiling);
 }

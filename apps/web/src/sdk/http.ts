@@ -51,7 +51,8 @@ export class HttpClient {
     try {
       return await this.#once<T>(method, path, options);
     } catch (error) {
-      if (options.refresh === false || !(error instanceof StackError) || !needsRefresh(error.code)) throw error;
+      if (options.refresh === false || !(error instanceof StackError) || !needsRefresh(error.code))
+        throw error;
       await this.#renew(startedAt);
       return this.#once<T>(method, path, options);
     }

@@ -2,10 +2,11 @@
 // A refresh token may be spent once only, so two tabs that refresh side by side would look like a thief.
 
 import type { Environment } from './environment';
+import { StackError } from './errors';
 
-
-/** A new access token. `accessToken` is null when another tab did the work and only the cookie is new. */
+/** A renewal made `at`. `accessToken` is null when another tab did the work and only the cookie is new. */
 export interface Renewal {
+  at: number;
   accessToken: string | null;
   expiresAt: number;
 }
@@ -45,27 +46,31 @@ export class TokenRefresher {
    * Makes sure that the cookies are newer than `since`. Another tab's refresh counts.
    * @throws {StackError} what the gateway answered; `isSignedOut` tells whether the session is over.
    */
-  renewSince(since: number): Promise<Renewal> {
-    this.#inFlight ??= this.#run(since).finally(() => {
-      this.#inFlight = null;
-    });
-    return this.#inFlight;
+  async renewSince(since: number): Promise<Renewal> {
+    for (;;) {
+      this.#inFlight ??= this.#run(since).finally(() => {
+        this.#inFlight = null;
+      });
+      const renewal = await this.#inFlight;
+      // The run that was joined may have been content with an older renewal than this caller needs.
+      if (renewal.accessToken !== null || renewal.at > since) return renewal;
+    }
   }
 
   /** Gets a new access token itself, which a socket needs to be extended. */
   async renewToken(): Promise<{ accessToken: string; expiresAt: number }> {
-    for (;;) {
-      const { accessToken, expiresAt } = await this.renewSince(Number.POSITIVE_INFINITY);
-      if (accessToken !== null) return { accessToken, expiresAt };
-    }
+    const { accessToken, expiresAt } = await this.renewSince(Number.POSITIVE_INFINITY);
+    if (accessToken === null) throw new StackError('internal', 'the refresh answer carries no token');
+    return { accessToken, expiresAt };
   }
 
   #run(since: number): Promise<Renewal> {
     return this.#env.withLock(LOCK, async () => {
       const mark = this.#mark();
-      if (mark !== null && mark.at > since) return { accessToken: null, expiresAt: mark.expiresAt };
+      if (mark !== null && mark.at > since) return { ...mark, accessToken: null };
       const answer = await this.#post();
-      return { accessToken: answer.access_token, expiresAt: this.note(answer.expires_in_s) };
+      const expiresAt = this.note(answer.expires_in_s);
+      return { at: this.#env.now(), accessToken: answer.access_token, expiresAt };
     });
   }
 
@@ -80,4 +85,3 @@ export class TokenRefresher {
     }
   }
 }
-
