@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The one file everything durable is in: the log of every room, accounts, sessions and counters.
+//!
+//! One thread writes. It takes all that is queued, applies it in one transaction, commits once with an fsync, and
+//! only then answers ([`Store::room_op`] and the account operations resolve after the commit). Readers work on
+//! snapshots and never wait for the writer. What holds here:
+//!
+//! - An answer means durable. An operation that was refused has changed nothing; one whose commit failed has
+//!   changed nothing and is answered with [`StoreError`].
+//! - In a room `seq` counts 1, 2, 3 … without a hole, and `ts` never falls.
+//! - Commits are told in commit order through the [`Commits`] that [`Store::open`] returns.
+//!
+//! Nothing of the engine below shows in this interface, since another may take its place.
+
+mod error;
+mod keys;
+mod log;
+mod record;
+mod room;
+mod room_ops;
+mod room_tx;
+mod schema;
+mod store;
+mod sweep;
+mod tables;
+mod writer;
+
+pub use error::{OpenError, StoreError};
+pub use log::PageLimit;
+pub use room::{Ban, Membership, RoomRef};
+pub use room_ops::CreateRoom;
+pub use room_tx::{Appended, RoomTx};
+pub use store::{Commits, Committed, Location, Pending, Store, StoreConfig, StoreHandle};
+pub use sweep::{SweepCursor, Swept};

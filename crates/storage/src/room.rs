@@ -1,0 +1,167 @@
+//! A room as it is kept in memory: what every send and every read asks for, without a look at the file.
+//!
+//! The writer thread alone changes it, after the commit that made the change durable. It is loaded from the file
+//! the first time somebody asks for the room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use stack_types::{RoomId, RoomRole, RoomSettings, Seq, Timestamp, UserId};
+
+/// Somebody's place in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// What they may do.
+    pub role: RoomRole,
+    /// Since when they are in.
+    pub joined_at: Timestamp,
+    /// The room's last event when they came; with history `joined` they read what is behind it.
+    pub joined_seq: Seq,
+}
+
+/// Somebody who may not come in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// Who.
+    pub user_id: UserId,
+    /// Who banned them.
+    pub by: UserId,
+    /// Why.
+    pub reason: Option<String>,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Until when; `None` until it is lifted.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Ban {
+    /// Whether it holds at `now`.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|until| now < until)
+    }
+}
+
+/// A room as it stands in the file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RoomRecord {
+    pub(crate) id: RoomId,
+    pub(crate) title: String,
+    pub(crate) settings: RoomSettings,
+    pub(crate) created_at: Timestamp,
+    /// The first event that is still there.
+    pub(crate) first: Seq,
+    pub(crate) deleted: bool,
+}
+
+/// What can change about a room in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct RoomState {
+    pub(crate) record: RoomRecord,
+    pub(crate) head: Seq,
+    pub(crate) last_ts: Timestamp,
+    pub(crate) members: HashMap<UserId, Membership>,
+    pub(crate) bans: HashMap<UserId, Ban>,
+}
+
+/// A room in memory.
+#[derive(Debug)]
+pub(crate) struct RoomCell {
+    pub(crate) number: u64,
+    pub(crate) id: RoomId,
+    pub(crate) state: RwLock<RoomState>,
+}
+
+/// A room that exists. Cloning shares it; what it tells is always the latest committed.
+#[derive(Debug, Clone)]
+pub struct RoomRef(pub(crate) Arc<RoomCell>);
+
+impl RoomRef {
+    /// The room's slug.
+    #[must_use]
+    pub fn id(&self) -> &RoomId {
+        &self.0.id
+    }
+
+    /// The room's title.
+    #[must_use]
+    pub fn title(&self) -> String {
+        self.0.state.read().record.title.clone()
+    }
+
+    /// The room's settings.
+    #[must_use]
+    pub fn settings(&self) -> RoomSettings {
+        self.0.state.read().record.settings
+    }
+
+    /// When the room was made.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.0.state.read().record.created_at
+    }
+
+    /// The first event that is still there.
+    #[must_use]
+    pub fn first(&self) -> Seq {
+        self.0.state.read().record.first
+    }
+
+    /// The last event.
+    #[must_use]
+    pub fn head(&self) -> Seq {
+        self.0.state.read().head
+    }
+
+    /// Whether the room is gone. Its log is no longer read then.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.0.state.read().record.deleted
+    }
+
+    /// Somebody's place in the room.
+    #[must_use]
+    pub fn member(&self, user: &UserId) -> Option<Membership> {
+        self.0.state.read().members.get(user).copied()
+    }
+
+    /// Everybody in the room, in the order they came.
+    #[must_use]
+    pub fn members(&self) -> Vec<(UserId, Membership)> {
+        let mut members: Vec<_> = {
+            let state = self.0.state.read();
+            state
+                .members
+                .iter()
+                .map(|(user, member)| (*user, *member))
+                .collect()
+        };
+        members.sort_by_key(|(user, member)| (member.joined_at, *user));
+        members
+    }
+
+    /// The ban that holds against somebody at `now`.
+    #[must_use]
+    pub fn ban(&self, user: &UserId, now: Timestamp) -> Option<Ban> {
+        let state = self.0.state.read();
+        state.bans.get(user).filter(|ban| ban.holds(now)).cloned()
+    }
+
+    /// The bans that hold at `now`, oldest first.
+    #[must_use]
+    pub fn bans(&self, now: Timestamp) -> Vec<Ban> {
+        let mut bans: Vec<_> = {
+            let state = self.0.state.read();
+            state
+                .bans
+                .values()
+                .filter(|ban| ban.holds(now))
+                .cloned()
+                .collect()
+        };
+        bans.sort_by_key(|ban| (ban.created_at, ban.user_id));
+        bans
+    }
+}

@@ -1,0 +1,278 @@
+//! What an operation on one room sees and says, on the writer thread.
+
+use redb::ReadableTable;
+use stack_types::{
+    Event, EventBody, EventDraft, Problem, RoomId, RoomSettings, Seq, Timestamp, UserId,
+};
+
+use crate::room::{Ban, Membership, RoomRecord};
+use crate::writer::{Batch, Staged};
+use crate::{StoreError, keys, log, room_ops, tables};
+
+/// Where an event got its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Its number in the room.
+    pub seq: Seq,
+    /// Its time.
+    pub ts: Timestamp,
+}
+
+/// One operation on one room. What it reads is the room before this operation; what it says happens only if the
+/// operation returns `Ok`, in the order it was said.
+pub struct RoomTx<'a, 't> {
+    batch: &'a mut Batch<'t>,
+    room: &'a Staged,
+    effects: Vec<Effect>,
+    appended: u64,
+}
+
+enum Effect {
+    Append { event: Event, key: Option<String> },
+    Rewrite(Event),
+    Member(UserId, Option<Membership>),
+    Ban(UserId, Option<Ban>),
+    Record(RoomRecord),
+}
+
+impl<'a, 't> RoomTx<'a, 't> {
+    /// Runs `op` and, unless it refuses, applies what it said.
+    pub(crate) fn run<R>(
+        batch: &'a mut Batch<'t>,
+        mut room: Staged,
+        op: impl FnOnce(&mut RoomTx<'_, 't>) -> Result<R, Problem>,
+    ) -> Result<Result<R, Problem>, StoreError> {
+        let mut tx = RoomTx {
+            batch,
+            room: &room,
+            effects: Vec::new(),
+            appended: 0,
+        };
+        let refused_deleted = tx.record(|record| record.deleted);
+        let result = if refused_deleted {
+            Err(Problem::not_found("there is no such room"))
+        } else {
+            op(&mut tx)
+        };
+        let effects = std::mem::take(&mut tx.effects);
+        if result.is_ok() {
+            for effect in effects {
+                apply(batch, &mut room, effect)?;
+            }
+        }
+        batch.stage(room);
+        Ok(result)
+    }
+
+    /// The time of this commit. An event's own time is never before that of the event in front of it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.batch.now
+    }
+
+    /// The room's slug.
+    #[must_use]
+    pub fn id(&self) -> &RoomId {
+        &self.room.cell.id
+    }
+
+    /// The room's title.
+    #[must_use]
+    pub fn title(&self) -> String {
+        self.record(|record| record.title.clone())
+    }
+
+    /// The room's settings.
+    #[must_use]
+    pub fn settings(&self) -> RoomSettings {
+        self.record(|record| record.settings)
+    }
+
+    /// The first event that is still there.
+    #[must_use]
+    pub fn first(&self) -> Seq {
+        self.record(|record| record.first)
+    }
+
+    /// The last event.
+    #[must_use]
+    pub fn head(&self) -> Seq {
+        self.room.head
+    }
+
+    /// Somebody's place in the room.
+    #[must_use]
+    pub fn member(&self, user: &UserId) -> Option<Membership> {
+        match self.room.members.get(user) {
+            Some(changed) => *changed,
+            None => self.room.cell.state.read().members.get(user).copied(),
+        }
+    }
+
+    /// How many members satisfy `which`.
+    #[must_use]
+    pub fn count_members(&self, which: impl Fn(&Membership) -> bool) -> usize {
+        let state = self.room.cell.state.read();
+        let unchanged = state
+            .members
+            .iter()
+            .filter(|(user, member)| !self.room.members.contains_key(user) && which(member))
+            .count();
+        unchanged
+            + self
+                .room
+                .members
+                .values()
+                .flatten()
+                .filter(|member| which(member))
+                .count()
+    }
+
+    /// The ban that holds against somebody now.
+    #[must_use]
+    pub fn ban(&self, user: &UserId) -> Option<Ban> {
+        let ban = match self.room.bans.get(user) {
+            Some(changed) => changed.clone(),
+            None => self.room.cell.state.read().bans.get(user).cloned(),
+        };
+        ban.filter(|ban| ban.holds(self.batch.now))
+    }
+
+    /// The event of this number, as it stands in the log now; `None` when there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn event(&mut self, seq: Seq) -> Result<Option<Event>, StoreError> {
+        let key = (self.room.cell.number, seq.0);
+        let codec = self.batch.inner.codec.clone();
+        let row = self.batch.events()?.get(key)?;
+        row.map(|row| Ok(codec.decode(log::frame_of(row.value())?)?))
+            .transpose()
+    }
+
+    /// The place of the event that this sender has sent with this key.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn find_key(&self, sender: &UserId, key: &str) -> Result<Option<Appended>, StoreError> {
+        keys::find(
+            self.batch.tx,
+            self.room.cell.number,
+            sender,
+            key,
+            self.batch.now,
+        )
+    }
+
+    /// Appends an event and gives its place.
+    pub fn append(&mut self, draft: EventDraft) -> Appended {
+        let key = match &draft.body {
+            EventBody::Message { key, .. } => key.clone(),
+            _ => None,
+        };
+        self.appended += 1;
+        let place = Appended {
+            seq: Seq(self.room.head.0 + self.appended),
+            ts: self.batch.now.max(self.room.last_ts),
+        };
+        let event = Event {
+            room: self.room.cell.id.clone(),
+            seq: place.seq,
+            ts: place.ts,
+            sender: draft.sender,
+            body: draft.body,
+        };
+        self.effects.push(Effect::Append { event, key });
+        place
+    }
+
+    /// Replaces a message by its tombstone and strips the text of its edits, here and in the log.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn redact(&mut self, target: Seq) -> Result<(), StoreError> {
+        for seq in self.edits_of(target)? {
+            if let Some(mut edit) = self.event(seq)?
+                && let EventBody::Edited { body, .. } = &mut edit.body
+            {
+                *body = None;
+                self.effects.push(Effect::Rewrite(edit));
+            }
+        }
+        if let Some(mut message) = self.event(target)? {
+            message.body = EventBody::Tombstone;
+            self.effects.push(Effect::Rewrite(message));
+        }
+        Ok(())
+    }
+
+    /// Gives somebody a place in the room, or takes it.
+    pub fn set_member(&mut self, user: UserId, membership: Option<Membership>) {
+        self.effects.push(Effect::Member(user, membership));
+    }
+
+    /// Bans somebody, or lifts the ban.
+    pub fn set_ban(&mut self, user: UserId, ban: Option<Ban>) {
+        self.effects.push(Effect::Ban(user, ban));
+    }
+
+    /// Changes title and settings.
+    pub fn set_room(&mut self, title: String, settings: RoomSettings) {
+        let record = self.record(RoomRecord::clone);
+        self.effects.push(Effect::Record(RoomRecord {
+            title,
+            settings,
+            ..record
+        }));
+    }
+
+    /// Deletes the room. Its rows go later, in small steps; its slug stays taken.
+    pub fn delete(&mut self) {
+        let record = self.record(RoomRecord::clone);
+        self.effects.push(Effect::Record(RoomRecord {
+            deleted: true,
+            ..record
+        }));
+    }
+
+    fn record<R>(&self, look: impl FnOnce(&RoomRecord) -> R) -> R {
+        match &self.room.record {
+            Some(record) => look(record),
+            None => look(&self.room.cell.state.read().record),
+        }
+    }
+
+    fn edits_of(&self, target: Seq) -> Result<Vec<Seq>, StoreError> {
+        let number = self.room.cell.number;
+        let edits = self.batch.tx.open_table(tables::EDITS)?;
+        let range = edits.range((number, target.0, 0)..=(number, target.0, u64::MAX))?;
+        range.map(|entry| Ok(Seq(entry?.0.value().2))).collect()
+    }
+}
+
+fn apply(batch: &mut Batch<'_>, room: &mut Staged, effect: Effect) -> Result<(), StoreError> {
+    let number = room.cell.number;
+    match effect {
+        Effect::Append { event, key } => {
+            batch.append(room, &event)?;
+            if let Some(key) = key {
+                keys::remember(batch.tx, number, &event, &key)?;
+            }
+            if let EventBody::Edited { target_seq, .. } = &event.body {
+                let mut edits = batch.tx.open_table(tables::EDITS)?;
+                edits.insert((number, target_seq.0, event.seq.0), ())?;
+            }
+        }
+        Effect::Rewrite(event) => batch.rewrite(room, &event)?,
+        Effect::Member(user, membership) => {
+            room_ops::write_member(batch.tx, number, &user, membership.as_ref())?;
+            room.members.insert(user, membership);
+        }
+        Effect::Ban(user, ban) => {
+            room_ops::write_ban(batch.tx, number, &user, ban.as_ref())?;
+            room.bans.insert(user, ban);
+        }
+        Effect::Record(record) => room.record = Some(record),
+    }
+    Ok(())
+}

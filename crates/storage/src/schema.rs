@@ -1,0 +1,123 @@
+//! The schema's version, and the way from an older one. Opening migrates in one transaction: either the whole
+//! file is of the newest schema afterwards, or it is as it was.
+
+use redb::{Database, ReadableTable, WriteTransaction};
+
+use crate::{OpenError, StoreError, tables};
+
+/// One step: brings a file from schema `from` to `from + 1`.
+pub(crate) struct Migration {
+    pub(crate) from: u32,
+    pub(crate) run: fn(&WriteTransaction) -> Result<(), StoreError>,
+}
+
+/// The steps so far. A new file starts at the newest schema; the first schema was 1.
+pub(crate) const MIGRATIONS: &[Migration] = &[];
+
+const FIRST: u32 = 1;
+const SCHEMA: &str = "schema";
+
+/// Creates what is missing, and migrates what is older.
+pub(crate) fn prepare(db: &Database, migrations: &[Migration]) -> Result<(), OpenError> {
+    let newest = FIRST + u32::try_from(migrations.len()).unwrap_or(u32::MAX);
+    let tx = db.begin_write().map_err(StoreError::from)?;
+    let found = {
+        let meta = tx.open_table(tables::META).map_err(StoreError::from)?;
+        let stored = meta.get(SCHEMA).map_err(StoreError::from)?;
+        stored.map(|value| u32::try_from(value.value()).unwrap_or(u32::MAX))
+    };
+    let from = found.unwrap_or(newest);
+    if from > newest {
+        return Err(OpenError::TooNew {
+            found: from,
+            known: newest,
+        });
+    }
+    for migration in migrations.iter().filter(|migration| migration.from >= from) {
+        tracing::info!(
+            from = migration.from,
+            to = migration.from + 1,
+            "migrating the file"
+        );
+        (migration.run)(&tx)?;
+    }
+    tables::create_all(&tx)?;
+    {
+        let mut meta = tx.open_table(tables::META).map_err(StoreError::from)?;
+        meta.insert(SCHEMA, u64::from(newest))
+            .map_err(StoreError::from)?;
+    }
+    tx.commit().map_err(StoreError::from)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::ReadableDatabase;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    fn memory() -> Database {
+        Database::builder()
+            .create_with_backend(InMemoryBackend::new())
+            .unwrap()
+    }
+
+    fn schema_of(db: &Database) -> u64 {
+        let meta = db.begin_read().unwrap().open_table(tables::META).unwrap();
+        meta.get(SCHEMA).unwrap().unwrap().value()
+    }
+
+    fn mark(tx: &WriteTransaction) -> Result<(), StoreError> {
+        tx.open_table(tables::META)?.insert("marked", 1)?;
+        Ok(())
+    }
+
+    fn fail(tx: &WriteTransaction) -> Result<(), StoreError> {
+        mark(tx)?;
+        Err(StoreError::damaged("no"))
+    }
+
+    #[test]
+    fn an_older_file_is_migrated_and_a_new_one_is_not() {
+        let steps = &[Migration { from: 1, run: mark }];
+        let older = memory();
+        prepare(&older, &[]).unwrap();
+        assert_eq!(schema_of(&older), 1);
+        prepare(&older, steps).unwrap();
+        assert_eq!(schema_of(&older), 2);
+        let marked = |db: &Database| {
+            let meta = db.begin_read().unwrap().open_table(tables::META).unwrap();
+            meta.get("marked").unwrap().is_some()
+        };
+        assert!(marked(&older));
+
+        let new = memory();
+        prepare(&new, steps).unwrap();
+        assert_eq!(schema_of(&new), 2);
+        assert!(!marked(&new));
+    }
+
+    #[test]
+    fn a_failed_migration_leaves_the_file_as_it_was() {
+        let db = memory();
+        prepare(&db, &[]).unwrap();
+        let steps = &[Migration { from: 1, run: fail }];
+        assert!(matches!(prepare(&db, steps), Err(OpenError::Prepare(_))));
+        assert_eq!(schema_of(&db), 1);
+        let meta = db.begin_read().unwrap().open_table(tables::META).unwrap();
+        assert!(meta.get("marked").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_newer_file_is_refused() {
+        let db = memory();
+        prepare(&db, &[Migration { from: 1, run: mark }]).unwrap();
+        let refused = prepare(&db, &[]);
+        assert!(matches!(
+            refused,
+            Err(OpenError::TooNew { found: 2, known: 1 })
+        ));
+    }
+}

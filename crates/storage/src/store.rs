@@ -1,0 +1,370 @@
+//! Opening, closing, and the way an operation takes to the writer and back.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use redb::{Database, DatabaseError, ReadTransaction, StorageError, WriteTransaction};
+use stack_types::{Clock, ErrorCode, EventBatch, EventCodec, Problem, RoomId, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::room::{RoomCell, RoomRef};
+use crate::writer::{self, Batch, Command, Job};
+use crate::{OpenError, RoomTx, StoreError, schema, tables};
+
+/// Operations that wait for the writer at most. When it is full, callers wait for a place.
+const QUEUE: usize = 8192;
+
+/// Commits that wait for delivery at most. When it is full, the writer waits.
+const COMMITS: usize = 64;
+
+/// Where the file is.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// On disk. The folder is made if it is missing.
+    File(PathBuf),
+    /// In memory, for tests: gone with the store.
+    Memory,
+}
+
+/// How to open the store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Where the file is.
+    pub location: Location,
+    /// Memory for the engine's page cache, in bytes.
+    pub cache_bytes: usize,
+    /// Two fsyncs per commit instead of one: withstands a disk that lies about the order of writes.
+    pub two_phase_commit: bool,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            location: Location::Memory,
+            cache_bytes: 256 * 1024 * 1024,
+            two_phase_commit: false,
+        }
+    }
+}
+
+/// Events that a commit added to a room.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The room.
+    pub room: RoomId,
+    /// The events, ready to send.
+    pub batch: EventBatch,
+}
+
+/// Every commit's events, in commit order.
+#[derive(Debug)]
+pub struct Commits(mpsc::Receiver<Vec<Committed>>);
+
+impl Commits {
+    /// The next commit that added events; `None` after the store has shut down.
+    ///
+    /// Cancel safe.
+    pub async fn next(&mut self) -> Option<Vec<Committed>> {
+        self.0.recv().await
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) db: Database,
+    pub(crate) codec: Arc<dyn EventCodec>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) two_phase_commit: bool,
+    cells: Mutex<HashMap<RoomId, Arc<RoomCell>>>,
+}
+
+impl Inner {
+    /// The room of this slug, from memory or from the file.
+    pub(crate) fn room(&self, id: &RoomId) -> Result<Option<RoomRef>, StoreError> {
+        // The lock is held while loading: the writer looks a room up here before it changes it, so a room loaded
+        // from an older snapshot can never overwrite what the writer made of it since.
+        let mut cells = self.cells.lock();
+        if let Some(cell) = cells.get(id) {
+            return Ok(live(cell));
+        }
+        let Some(cell) = crate::room_ops::load(&tables::snapshot(&self.db)?, id)? else {
+            return Ok(None);
+        };
+        let cell = Arc::new(cell);
+        cells.insert(id.clone(), cell.clone());
+        Ok(live(&cell))
+    }
+
+    /// Keeps a committed room in memory. A new room may have been loaded from the file already, by somebody who
+    /// looked between the commit and now: that cell holds the same state and has been handed out, so it stays.
+    pub(crate) fn remember(&self, cell: Arc<RoomCell>) {
+        self.cells.lock().entry(cell.id.clone()).or_insert(cell);
+    }
+}
+
+fn live(cell: &Arc<RoomCell>) -> Option<RoomRef> {
+    let room = RoomRef(cell.clone());
+    (!room.is_deleted()).then_some(room)
+}
+
+/// The store. Cloning shares it.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+    queue: mpsc::Sender<Command>,
+}
+
+/// Ends the writer.
+#[derive(Debug)]
+pub struct StoreHandle {
+    queue: mpsc::Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+impl StoreHandle {
+    /// Commits what is queued, refuses what comes later, and waits for the writer to end.
+    pub async fn shutdown(self) {
+        // A closed queue means that the writer has ended already.
+        let _ = self.queue.send(Command::Stop).await;
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the writer thread ended by a panic");
+        }
+    }
+}
+
+impl Store {
+    /// Opens the file, migrates it if it is older, and starts the writer.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. A file that cannot be opened is left as it is.
+    pub fn open(
+        config: StoreConfig,
+        codec: Arc<dyn EventCodec>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, StoreHandle, Commits), OpenError> {
+        let db = open_database(&config)?;
+        schema::prepare(&db, schema::MIGRATIONS)?;
+        let inner = Arc::new(Inner {
+            db,
+            codec,
+            clock,
+            two_phase_commit: config.two_phase_commit,
+            cells: Mutex::new(HashMap::new()),
+        });
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let (commits_in, commits_out) = mpsc::channel(COMMITS);
+        let for_writer = inner.clone();
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer::run(&for_writer, jobs, &commits_in))
+            .map_err(OpenError::Thread)?;
+        let handle = StoreHandle {
+            queue: queue.clone(),
+            thread,
+        };
+        Ok((Self { inner, queue }, handle, Commits(commits_out)))
+    }
+
+    /// The room of this slug; `None` when there is none or it was deleted.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn room(&self, id: &RoomId) -> Result<Option<RoomRef>, StoreError> {
+        self.inner.room(id)
+    }
+
+    /// Queues an operation on one room and gives back its answer to wait for. Operations queued one after the
+    /// other are carried out in that order.
+    ///
+    /// `op` runs on the writer thread. It sees the room as every operation before it left it, decides, and says
+    /// through the [`RoomTx`] what is to change; that happens only if it returns `Ok`, and all in one transaction.
+    /// It must be quick and must not block.
+    ///
+    /// # Errors
+    /// The store is closed. The answer itself is `not_found` without the room, what `op` refused with, or
+    /// `unavailable` when the commit failed.
+    pub async fn submit<R, F>(&self, room: RoomId, op: F) -> Result<Pending<R>, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut RoomTx<'_, '_>) -> Result<R, Problem> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = RoomJob {
+            room,
+            op: Some(op),
+            result: None,
+            reply,
+        };
+        self.enqueue(Box::new(job)).await?;
+        Ok(Pending(answer))
+    }
+
+    /// [`Store::submit`], and waits for the answer.
+    ///
+    /// # Errors
+    /// What `op` refused with, `not_found` without the room, `unavailable` when it could not be committed.
+    pub async fn room_op<R, F>(&self, room: RoomId, op: F) -> Result<R, Problem>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut RoomTx<'_, '_>) -> Result<R, Problem> + Send + 'static,
+    {
+        self.submit(room, op).await?.await
+    }
+
+    /// Runs `op` in the writer's next transaction. It must check before it writes: a refusal is a value in `R`,
+    /// an error aborts everybody's commit.
+    pub(crate) async fn write<R, F>(&self, op: F) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&WriteTransaction, Timestamp) -> Result<R, StoreError> + Send + 'static,
+    {
+        self.write_batch(move |batch| op(batch.tx, batch.now)).await
+    }
+
+    /// [`Store::write`] for an operation that also changes rooms.
+    pub(crate) async fn write_batch<R, F>(&self, op: F) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Batch<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = WriteJob {
+            op: Some(op),
+            result: None,
+            reply,
+        };
+        self.enqueue(Box::new(job)).await?;
+        answer.await.map_err(|_| StoreError::closed())?
+    }
+
+    async fn enqueue(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
+        let sent = self.queue.send(Command::Run(job)).await;
+        sent.map_err(|_| StoreError::closed())
+    }
+
+    /// A quick look at a snapshot: a few rows by their keys.
+    pub(crate) fn read<R>(
+        &self,
+        op: impl FnOnce(&ReadTransaction) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        op(&tables::snapshot(&self.inner.db)?)
+    }
+
+    /// A longer look at a snapshot, off the runtime.
+    pub(crate) async fn read_blocking<R, F>(&self, op: F) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&ReadTransaction) -> Result<R, StoreError> + Send + 'static,
+    {
+        let inner = self.inner.clone();
+        let read = tokio::task::spawn_blocking(move || op(&tables::snapshot(&inner.db)?));
+        read.await.map_err(StoreError::damaged)?
+    }
+}
+
+/// An answer that comes after the commit. Dropping it does not undo the operation.
+#[derive(Debug)]
+pub struct Pending<R>(oneshot::Receiver<Result<R, Problem>>);
+
+impl<R> Future for Pending<R> {
+    type Output = Result<R, Problem>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = std::task::ready!(Pin::new(&mut self.0).poll(cx));
+        Poll::Ready(answer.unwrap_or_else(|_| Err(StoreError::closed().into())))
+    }
+}
+
+struct RoomJob<R, F> {
+    room: RoomId,
+    op: Option<F>,
+    result: Option<Result<R, Problem>>,
+    reply: oneshot::Sender<Result<R, Problem>>,
+}
+
+impl<R, F> Job for RoomJob<R, F>
+where
+    R: Send,
+    F: FnOnce(&mut RoomTx<'_, '_>) -> Result<R, Problem> + Send,
+{
+    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+        let Some(op) = self.op.take() else {
+            return Ok(());
+        };
+        self.result = Some(match batch.take_room(&self.room)? {
+            None => Err(Problem::new(ErrorCode::NotFound, "there is no such room")),
+            Some(staged) => RoomTx::run(batch, staged, op)?,
+        });
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let answer = match (outcome, self.result) {
+            (Ok(()), Some(result)) => result,
+            (Ok(()), None) => Err(StoreError::closed().into()),
+            (Err(error), _) => Err(error.into()),
+        };
+        // Nobody waits any more when the client has gone; the operation stands.
+        let _ = self.reply.send(answer);
+    }
+}
+
+struct WriteJob<R, F> {
+    op: Option<F>,
+    result: Option<R>,
+    reply: oneshot::Sender<Result<R, StoreError>>,
+}
+
+impl<R, F> Job for WriteJob<R, F>
+where
+    R: Send,
+    F: FnOnce(&mut Batch<'_>) -> Result<R, StoreError> + Send,
+{
+    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+        if let Some(op) = self.op.take() {
+            self.result = Some(op(batch)?);
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let Self { result, reply, .. } = *self;
+        // As above.
+        let _ = reply.send(outcome.and_then(|()| result.ok_or_else(StoreError::closed)));
+    }
+}
+
+fn open_database(config: &StoreConfig) -> Result<Database, OpenError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(config.cache_bytes);
+    match &config.location {
+        Location::Memory => {
+            let backend = redb::backends::InMemoryBackend::new();
+            builder
+                .create_with_backend(backend)
+                .map_err(|source| OpenError::Open {
+                    path: PathBuf::from(":memory:"),
+                    source: Box::new(source),
+                })
+        }
+        Location::File(path) => {
+            let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Open {
+                path: path.clone(),
+                source,
+            };
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder).map_err(|source| failed(Box::new(source)))?;
+            }
+            builder.create(path).map_err(|source| match source {
+                DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.clone() },
+                DatabaseError::Storage(StorageError::Io(source)) => failed(Box::new(source)),
+                other => failed(Box::new(other)),
+            })
+        }
+    }
+}

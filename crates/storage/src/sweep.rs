@@ -1,0 +1,158 @@
+//! What is removed later, in small steps that never hold up a commit: expired idempotency keys and the rows of
+//! deleted rooms.
+
+use redb::{ReadableTable, WriteTransaction};
+use stack_types::Timestamp;
+
+use crate::{Store, StoreError, keys, tables};
+
+/// Rows that one step looks at or removes at most.
+const STEP: usize = 1000;
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Keys removed.
+    pub keys: usize,
+    /// Rows of deleted rooms removed.
+    pub rows: usize,
+    /// Whether there is more to do now.
+    pub more: bool,
+}
+
+/// Where the walk over the keys goes on.
+#[derive(Debug, Clone, Default)]
+pub struct SweepCursor(Option<(u64, String, String)>);
+
+impl Store {
+    /// One step of sweeping. Call it again at once while [`Swept::more`] says so, and every few minutes otherwise.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn sweep(&self, cursor: &mut SweepCursor) -> Result<Swept, StoreError> {
+        let from = cursor.0.take();
+        let (swept, next) = self
+            .write(move |tx, now| {
+                let rows = sweep_deleted_rooms(tx)?;
+                let (keys, next) = sweep_keys(tx, now, from)?;
+                let swept = Swept {
+                    keys,
+                    rows,
+                    more: rows == STEP || next.is_some(),
+                };
+                Ok((swept, next))
+            })
+            .await?;
+        cursor.0 = next;
+        Ok(swept)
+    }
+}
+
+type KeyCursor = Option<(u64, String, String)>;
+
+fn sweep_keys(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    from: KeyCursor,
+) -> Result<(usize, KeyCursor), StoreError> {
+    let mut table = tx.open_table(tables::KEYS)?;
+    let mut expired = Vec::new();
+    let mut last = None;
+    {
+        let (room, sender, key) = from.unwrap_or_default();
+        for entry in table
+            .range((room, sender.as_str(), key.as_str())..)?
+            .take(STEP)
+        {
+            let (at, value) = entry?;
+            let (room, sender, key) = at.value();
+            let at = (room, sender.to_owned(), key.to_owned());
+            if now.since(Timestamp(value.value().1)) > keys::KEPT {
+                expired.push(at.clone());
+            }
+            last = Some((at, last.map_or(1, |(_, seen): (_, usize)| seen + 1)));
+        }
+    }
+    for (room, sender, key) in &expired {
+        table.remove((*room, sender.as_str(), key.as_str()))?;
+    }
+    let next = last.and_then(|(at, seen)| (seen == STEP).then_some(at));
+    Ok((expired.len(), next))
+}
+
+fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<usize, StoreError> {
+    let mut deleted = tx.open_table(tables::DELETED_ROOMS)?;
+    let Some(number) = deleted.first()?.map(|(number, _)| number.value()) else {
+        return Ok(0);
+    };
+    let mut removed = 0;
+    removed += remove_some(
+        &mut tx.open_table(tables::EVENTS)?,
+        |table, limit| {
+            let range = table.range((number, 0)..=(number, u64::MAX))?;
+            range
+                .take(limit)
+                .map(|entry| Ok(entry?.0.value()))
+                .collect()
+        },
+        |table, key| Ok(table.remove(key)?.is_some()),
+        STEP,
+    )?;
+    removed += remove_some(
+        &mut tx.open_table(tables::EDITS)?,
+        |table, limit| {
+            let range = table.range((number, 0, 0)..=(number, u64::MAX, u64::MAX))?;
+            range
+                .take(limit)
+                .map(|entry| Ok(entry?.0.value()))
+                .collect()
+        },
+        |table, key| Ok(table.remove(key)?.is_some()),
+        STEP - removed,
+    )?;
+    removed += remove_some(
+        &mut tx.open_table(tables::MEMBERS)?,
+        |table, limit| {
+            let range = table.range((number, "")..(number + 1, ""))?;
+            range
+                .take(limit)
+                .map(|entry| Ok(entry?.0.value().1.to_owned()))
+                .collect()
+        },
+        |table, user: String| {
+            tx.open_table(tables::USER_ROOMS)?
+                .remove((user.as_str(), number))?;
+            Ok(table.remove((number, user.as_str()))?.is_some())
+        },
+        STEP - removed,
+    )?;
+    removed += remove_some(
+        &mut tx.open_table(tables::BANS)?,
+        |table, limit| {
+            let range = table.range((number, "")..(number + 1, ""))?;
+            range
+                .take(limit)
+                .map(|entry| Ok(entry?.0.value().1.to_owned()))
+                .collect()
+        },
+        |table, user: String| Ok(table.remove((number, user.as_str()))?.is_some()),
+        STEP - removed,
+    )?;
+    if removed < STEP {
+        deleted.remove(number)?;
+    }
+    Ok(removed)
+}
+
+fn remove_some<T, K>(
+    table: &mut T,
+    find: impl FnOnce(&T, usize) -> Result<Vec<K>, StoreError>,
+    mut remove: impl FnMut(&mut T, K) -> Result<bool, StoreError>,
+    limit: usize,
+) -> Result<usize, StoreError> {
+    let mut removed = 0;
+    for key in find(table, limit)? {
+        removed += usize::from(remove(table, key)?);
+    }
+    Ok(removed)
+}

@@ -1,0 +1,57 @@
+//! The tables of rooms and their logs. Accounts declare theirs beside their code.
+//!
+//! A room has a number of its own, so that no hot key holds a string of the room and a deleted room's rows are
+//! never taken for another's. Users stand in keys as their id's text.
+
+use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
+
+use crate::StoreError;
+
+/// What the file says of itself: `schema` and `next_room`.
+pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// Slug → room number. A deleted room keeps its slug: a cursor of the old room must not be taken for the new one's.
+pub(crate) const ROOM_NAMES: TableDefinition<&str, u64> = TableDefinition::new("room_names");
+/// Room number → [`crate::room::RoomRecord`].
+pub(crate) const ROOMS: TableDefinition<u64, &[u8]> = TableDefinition::new("rooms");
+/// The numbers of public rooms.
+pub(crate) const PUBLIC_ROOMS: TableDefinition<u64, ()> = TableDefinition::new("public_rooms");
+/// The numbers of deleted rooms whose rows the sweeper still has to remove.
+pub(crate) const DELETED_ROOMS: TableDefinition<u64, ()> = TableDefinition::new("deleted_rooms");
+/// (room, user) → [`crate::Membership`].
+pub(crate) const MEMBERS: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("members");
+/// (user, room): the rooms of a user.
+pub(crate) const USER_ROOMS: TableDefinition<(&str, u64), ()> = TableDefinition::new("user_rooms");
+/// (room, user) → [`crate::Ban`].
+pub(crate) const BANS: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("bans");
+/// (user, room) → the last `seq` the user has read.
+pub(crate) const READ_CURSORS: TableDefinition<(&str, u64), u64> =
+    TableDefinition::new("read_cursors");
+/// (room, seq) → time (8 bytes, little endian) and the event's frame.
+pub(crate) const EVENTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("events");
+/// (room, edited seq, seq of the edit): which edits a redaction has to strip.
+pub(crate) const EDITS: TableDefinition<(u64, u64, u64), ()> = TableDefinition::new("edits");
+/// (room, sender, idempotency key) → (seq, time).
+pub(crate) const KEYS: TableDefinition<(u64, &str, &str), (u64, u64)> =
+    TableDefinition::new("keys");
+
+/// Opens every table once, so that a reader never meets one that is missing.
+pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
+    tx.open_table(META)?;
+    tx.open_table(ROOM_NAMES)?;
+    tx.open_table(ROOMS)?;
+    tx.open_table(PUBLIC_ROOMS)?;
+    tx.open_table(DELETED_ROOMS)?;
+    tx.open_table(MEMBERS)?;
+    tx.open_table(USER_ROOMS)?;
+    tx.open_table(BANS)?;
+    tx.open_table(READ_CURSORS)?;
+    tx.open_table(EVENTS)?;
+    tx.open_table(EDITS)?;
+    tx.open_table(KEYS)?;
+    Ok(())
+}
+
+/// A snapshot of the file.
+pub(crate) fn snapshot(db: &redb::Database) -> Result<redb::ReadTransaction, StoreError> {
+    Ok(db.begin_read()?)
+}
