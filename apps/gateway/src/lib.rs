@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The gateway: configuration, composition, HTTP and WebSocket. It is the only user of axum.
+
+pub mod config;

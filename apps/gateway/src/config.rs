@@ -1,0 +1,205 @@
+//! The configuration: flags over environment over `stack.toml` over defaults.
+//!
+//! It is read once, as a whole: every fault is found and told together, with where it stands and why it is one, and
+//! a gateway with a fault in its configuration does not start. What the program sees is typed and checked.
+
+mod key;
+mod layers;
+mod print;
+mod value;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use stack_types::{Clock, Limits};
+
+pub use layers::{Fault, Faults, Flag, Inputs};
+pub use print::{default_file, effective};
+pub use value::{BusUrl, LogFormat, Origin, Registration, Secret};
+
+use layers::Reader;
+use value::{ListOf, Listen, LogFilter, PublicUrl};
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Folder of the database file and the generated keys.
+    pub data_dir: PathBuf,
+    /// How browsers reach the gateway; unset, it follows the bound port.
+    pub public_url: Option<Origin>,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The log filter.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// The transport of events.
+    pub bus: BusUrl,
+    /// Accounts and tokens.
+    pub auth: AuthSettings,
+    /// Whether rate limits hold.
+    pub rate_enabled: bool,
+    /// Other origins that may call the API with credentials.
+    pub cors_origins: Vec<Origin>,
+    /// The HTTP side.
+    pub http: HttpSettings,
+    /// What is accepted at most.
+    pub limits: Limits,
+    /// Who is here.
+    pub presence: PresenceSettings,
+    /// Memory for the database's pages.
+    pub storage_cache_bytes: usize,
+    /// How long a shutdown waits for connections.
+    pub shutdown_deadline: Duration,
+    /// What tests change. It is reachable from no file, variable or flag.
+    pub testing: Testing,
+}
+
+/// Accounts and tokens.
+#[derive(Debug, Clone)]
+pub struct AuthSettings {
+    /// Who may make an account.
+    pub registration: Registration,
+    /// Signs access tokens; unset, a key is generated into the data folder.
+    pub jwt_secret: Option<Secret>,
+    /// How long an access token lives.
+    pub access_token_ttl: Duration,
+    /// How long a spent refresh token may be repeated.
+    pub refresh_grace: Duration,
+}
+
+/// The HTTP side.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// How long an API request may take.
+    pub timeout: Duration,
+    /// API requests carried out at once.
+    pub concurrent_requests: usize,
+}
+
+/// Presence.
+#[derive(Debug, Clone)]
+pub struct PresenceSettings {
+    /// How long a silent connection still counts as present.
+    pub lease: Duration,
+    /// Rooms with more people than this tell their number only.
+    pub count_only_above: usize,
+}
+
+/// What only tests may change, in code.
+#[derive(Clone, Default)]
+pub struct Testing {
+    /// Keep everything in memory.
+    pub in_memory: bool,
+    /// Hash passwords with the cheapest parameters.
+    pub cheap_passwords: bool,
+    /// Add routes that panic and that never answer.
+    pub routes: bool,
+    /// A clock to move by hand.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+impl fmt::Debug for Testing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Testing")
+            .field("in_memory", &self.in_memory)
+            .field("cheap_passwords", &self.cheap_passwords)
+            .field("routes", &self.routes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Reads and checks the configuration.
+    ///
+    /// # Errors
+    /// With every fault of every source.
+    pub fn load(inputs: &Inputs) -> Result<Self, Faults> {
+        let mut reader = Reader::open(inputs);
+        let config = Self::read(&mut reader);
+        reader.finish().map(|()| config)
+    }
+
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            listen: reader.get::<Listen>("listen").0,
+            data_dir: reader.get("data_dir"),
+            public_url: reader.get_set::<PublicUrl>("public_url").map(|url| url.0),
+            trusted_proxies: reader.get::<ListOf<IpNet>>("trusted_proxies").0,
+            log: reader.get::<LogFilter>("log").0,
+            log_format: reader.get("log_format"),
+            bus: reader.get("bus.url"),
+            auth: AuthSettings {
+                registration: reader.get("auth.registration"),
+                jwt_secret: reader.get_set("auth.jwt_secret"),
+                access_token_ttl: reader.seconds("auth.access_token_ttl_s", 1..=86_400),
+                refresh_grace: reader.seconds("auth.refresh_grace_s", 0..=300),
+            },
+            rate_enabled: reader.get("rate.enabled"),
+            cors_origins: reader.get::<ListOf<Origin>>("cors.origins").0,
+            http: HttpSettings {
+                timeout: reader.seconds("http.timeout_s", 1..=600),
+                concurrent_requests: reader.between("http.concurrent_requests", 1..=1_000_000),
+            },
+            limits: Self::read_limits(reader),
+            presence: PresenceSettings {
+                lease: reader.seconds("presence.lease_s", 5..=3600),
+                count_only_above: reader.between("presence.count_only_above", 1..=1_000_000),
+            },
+            storage_cache_bytes: reader.between("storage.cache_mib", 1..=1_048_576) << 20,
+            shutdown_deadline: reader.seconds("shutdown.deadline_s", 0..=600),
+            testing: Testing::default(),
+        }
+    }
+
+    /// A frame carries a message whole, so that the smaller limits have to fit into the larger ones.
+    fn read_limits(reader: &mut Reader) -> Limits {
+        const KIB: usize = 1024;
+        let limits = Limits {
+            frame_bytes: reader.between("limits.frame_bytes", KIB..=16 * KIB * KIB),
+            body_bytes: reader.between("limits.body_bytes", 1..=8 * KIB * KIB),
+            data_bytes: reader.between("limits.data_bytes", 0..=8 * KIB * KIB),
+            key_bytes: reader.between("limits.key_bytes", 1..=KIB),
+            http_body_bytes: reader.between("limits.http_body_bytes", KIB..=64 * KIB * KIB),
+            subscriptions_per_connection: reader
+                .between("limits.subscriptions_per_connection", 1..=65_536),
+            connections_per_user: reader.between("limits.connections_per_user", 1..=65_536),
+            page_events: reader.between("limits.page_events", 1..=10_000),
+        };
+        if limits.body_bytes + limits.data_bytes > limits.frame_bytes {
+            reader.fault(
+                "limits.frame_bytes",
+                format!(
+                    "{} bytes cannot carry a message of limits.body_bytes and limits.data_bytes ({} + {})",
+                    limits.frame_bytes, limits.body_bytes, limits.data_bytes
+                ),
+            );
+        }
+        if limits.frame_bytes > limits.http_body_bytes {
+            reader.fault(
+                "limits.http_body_bytes",
+                format!(
+                    "{} bytes are less than limits.frame_bytes ({})",
+                    limits.http_body_bytes, limits.frame_bytes
+                ),
+            );
+        }
+        limits
+    }
+}
+
+/// The defaults alone. They are checked by a test of this module, so that nothing can be wrong with them.
+impl Default for Config {
+    fn default() -> Self {
+        Self::read(&mut Reader::empty())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! The table of settings: the only place where a key, its default and its meaning are written down. The reader, the
+//! environment names, `config default` and `config print` all follow from it.
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    /// Where it stands in `stack.toml`, e.g. `bus.url`.
+    pub(super) path: &'static str,
+    /// The default as text, as one would write it into the environment. Empty means: not set.
+    pub(super) default: &'static str,
+    /// How `stack.toml` writes it.
+    pub(super) kind: Kind,
+    /// What it does, for `config default`.
+    pub(super) doc: &'static str,
+}
+
+/// How a value stands in TOML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A string.
+    Text,
+    /// A string that is never printed.
+    Secret,
+    /// An integer or a boolean.
+    Bare,
+    /// An array of strings; a comma-separated list elsewhere.
+    List,
+}
+
+impl Key {
+    /// The environment variable: `STACK_` and the path. The signing secret has a name of its own.
+    pub(super) fn env(&self) -> String {
+        match self.path {
+            "auth.jwt_secret" => "AUTH_JWT_SECRET".into(),
+            path => format!("STACK_{}", path.replace('.', "_").to_ascii_uppercase()),
+        }
+    }
+
+    /// The section in `stack.toml`; empty for what stands at its top.
+    pub(super) fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// The name inside the section.
+    pub(super) fn name(&self) -> &'static str {
+        self.path
+            .split_once('.')
+            .map_or(self.path, |(_, name)| name)
+    }
+}
+
+/// The key with this path. Asking for one that is not in the table is a mistake in this crate.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key {
+        path,
+        default,
+        kind,
+        doc,
+    }
+}
+
+use Kind::{Bare, List, Secret, Text};
+
+/// Every setting, in the order in which they are printed: those without a section first, as TOML wants it.
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "listen",
+        Text,
+        "127.0.0.1:8080",
+        "Address and port to listen on; port 0 takes a free one.",
+    ),
+    key(
+        "data_dir",
+        Text,
+        "./data",
+        "Folder of the database file and the generated keys; made when it is missing.",
+    ),
+    key(
+        "public_url",
+        Text,
+        "",
+        "How browsers reach the gateway: https, or http on a loopback host. Unset, it is http://localhost and the port.",
+    ),
+    key(
+        "trusted_proxies",
+        List,
+        "",
+        "Addresses or networks of proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8.",
+    ),
+    key(
+        "log",
+        Text,
+        "info",
+        "What is logged: a level, or a filter such as info,stack_gateway=debug.",
+    ),
+    key("log_format", Text, "text", "text or json."),
+    key(
+        "bus.url",
+        Text,
+        "mem:",
+        "How events travel between processes; mem: stays in this one.",
+    ),
+    key(
+        "auth.registration",
+        Text,
+        "open",
+        "Who may make an account: open or closed.",
+    ),
+    key(
+        "auth.jwt_secret",
+        Secret,
+        "",
+        "Signs access tokens: its UTF-8 bytes, at least 32. Unset, a key is generated in the data folder.",
+    ),
+    key(
+        "auth.access_token_ttl_s",
+        Bare,
+        "600",
+        "How long an access token lives, in seconds.",
+    ),
+    key(
+        "auth.refresh_grace_s",
+        Bare,
+        "15",
+        "How long a spent refresh token may be repeated, in seconds.",
+    ),
+    key(
+        "rate.enabled",
+        Bare,
+        "true",
+        "Rate limits. Off is for tests and benchmarks.",
+    ),
+    key(
+        "cors.origins",
+        List,
+        "",
+        "Other origins whose pages may call the API with credentials.",
+    ),
+    key(
+        "http.timeout_s",
+        Bare,
+        "10",
+        "How long an API request may take, in seconds.",
+    ),
+    key(
+        "http.concurrent_requests",
+        Bare,
+        "1024",
+        "API requests carried out at once; more are answered 503.",
+    ),
+    key(
+        "limits.frame_bytes",
+        Bare,
+        "65536",
+        "A WebSocket message from a client.",
+    ),
+    key("limits.body_bytes", Bare, "16384", "The body of a message."),
+    key("limits.data_bytes", Bare, "32768", "The data of a message."),
+    key("limits.key_bytes", Bare, "64", "An idempotency key."),
+    key(
+        "limits.http_body_bytes",
+        Bare,
+        "1048576",
+        "An HTTP request body.",
+    ),
+    key(
+        "limits.subscriptions_per_connection",
+        Bare,
+        "256",
+        "Rooms that one connection subscribes to.",
+    ),
+    key(
+        "limits.connections_per_user",
+        Bare,
+        "32",
+        "Open connections of one user.",
+    ),
+    key(
+        "limits.page_events",
+        Bare,
+        "500",
+        "The largest page of history.",
+    ),
+    key(
+        "presence.lease_s",
+        Bare,
+        "60",
+        "How long a silent connection still counts as present, in seconds.",
+    ),
+    key(
+        "presence.count_only_above",
+        Bare,
+        "200",
+        "Rooms with more people than this tell their number only.",
+    ),
+    key(
+        "storage.cache_mib",
+        Bare,
+        "64",
+        "Memory for the database's pages, in MiB.",
+    ),
+    key(
+        "shutdown.deadline_s",
+        Bare,
+        "20",
+        "How long a shutdown waits for connections, in seconds.",
+    ),
+];
+
+/// Settings of the design that this build does not carry out. Setting one must not be overlooked: whoever asks for
+/// TLS would otherwise serve plain text.
+pub(super) const NOT_IN_THIS_BUILD: &[(&str, &str)] = &[
+    (
+        "tls.cert",
+        "TLS is not in this build; put a reverse proxy in front and set public_url",
+    ),
+    (
+        "tls.key",
+        "TLS is not in this build; put a reverse proxy in front and set public_url",
+    ),
+];

@@ -1,0 +1,405 @@
+//! The layers a setting can come from, and the reader that takes the topmost and collects faults.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::key::{self, KEYS, Kind, NOT_IN_THIS_BUILD};
+use super::value::Setting;
+
+/// Where a setting can come from. A test makes one; `main` fills it from the process.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// The file that was asked for. It has to be readable.
+    pub config_file: Option<PathBuf>,
+    /// The file that is read if it is there and none was asked for.
+    pub default_file: Option<PathBuf>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// Flags of the command line.
+    pub flags: Vec<Flag>,
+}
+
+/// A setting given as a flag.
+#[derive(Debug, Clone)]
+pub struct Flag {
+    /// The setting's key, e.g. `data_dir`.
+    pub key: &'static str,
+    /// The flag, e.g. `--data-dir`.
+    pub name: &'static str,
+    /// What was given.
+    pub value: String,
+}
+
+impl Inputs {
+    /// The environment of this process and `stack.toml` in its folder. A variable of ours that is not UTF-8 is kept
+    /// with its bad bytes replaced, and found faulty like any other bad value.
+    #[must_use]
+    pub fn of_process(config_file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
+        let env = std::env::vars_os()
+            .map(|(name, value)| {
+                (
+                    name.to_string_lossy().into_owned(),
+                    value.to_string_lossy().into_owned(),
+                )
+            })
+            .collect();
+        Self {
+            config_file,
+            default_file: Some(PathBuf::from("stack.toml")),
+            env,
+            flags,
+        }
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    Default,
+    File(PathBuf),
+    Env(String),
+    Flag(&'static str),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Env(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// One thing wrong with the configuration. Displayed: source, key, reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The file, variable or flag.
+    pub source: String,
+    /// The setting; empty when the whole file is at fault.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            write!(f, "{}: {}", self.source, self.reason)
+        } else {
+            write!(f, "{}: {}: {}", self.source, self.key, self.reason)
+        }
+    }
+}
+
+/// Everything wrong with the configuration; at least one fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "the configuration has a fault")?,
+            count => write!(f, "the configuration has {count} faults")?,
+        }
+        self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl Error for Faults {}
+
+/// A value as it was given, on its way to its type.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    pub(super) text: String,
+    pub(super) source: Source,
+}
+
+/// Takes the topmost value of each setting.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    given: BTreeMap<&'static str, Given>,
+    faults: Vec<Fault>,
+}
+
+impl Reader {
+    /// A reader of the defaults alone.
+    pub(super) fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Collects every layer. Later layers lie on top of earlier ones.
+    pub(super) fn open(inputs: &Inputs) -> Self {
+        let mut reader = Self::empty();
+        reader.add_file(inputs);
+        reader.add_env(&inputs.env);
+        for flag in &inputs.flags {
+            reader.give(flag.key, flag.value.clone(), Source::Flag(flag.name));
+        }
+        reader
+    }
+
+    /// The topmost given value of each setting.
+    pub(super) fn given(&self) -> &BTreeMap<&'static str, Given> {
+        &self.given
+    }
+
+    /// The value of a setting, or its default when it is not set or at fault.
+    pub(super) fn get<T: Setting>(&mut self, path: &'static str) -> T {
+        self.get_set(path).unwrap_or_else(|| {
+            let default = key::find(path).map_or("", |key| key.default);
+            T::parse(default)
+                .unwrap_or_else(|reason| unreachable!("the default of {path}: {reason}"))
+        })
+    }
+
+    /// The value of a setting, if it is set and not at fault.
+    pub(super) fn get_set<T: Setting>(&mut self, path: &'static str) -> Option<T> {
+        debug_assert!(key::find(path).is_some(), "{path} is not in the table");
+        let given = self.given.get(path)?;
+        match T::parse(&given.text) {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                self.fault(path, reason);
+                None
+            }
+        }
+    }
+
+    /// A whole number within a range.
+    pub(super) fn between(&mut self, path: &'static str, range: RangeInclusive<usize>) -> usize {
+        let value = self.get(path);
+        if !range.contains(&value) {
+            self.fault(
+                path,
+                format!(
+                    "{value} is not between {} and {}",
+                    range.start(),
+                    range.end()
+                ),
+            );
+        }
+        value
+    }
+
+    /// A duration in whole seconds within a range.
+    pub(super) fn seconds(&mut self, path: &'static str, range: RangeInclusive<u64>) -> Duration {
+        let value = self.get(path);
+        if !range.contains(&value) {
+            self.fault(
+                path,
+                format!(
+                    "{value} seconds are not between {} and {}",
+                    range.start(),
+                    range.end()
+                ),
+            );
+        }
+        Duration::from_secs(value)
+    }
+
+    /// Notes that the value of this setting cannot be, wherever it came from.
+    pub(super) fn fault(&mut self, path: &str, reason: String) {
+        let source = self
+            .given
+            .get(path)
+            .map_or(Source::Default, |given| given.source.clone());
+        self.fault_in(&source, path, reason);
+    }
+
+    /// All faults, if there is one.
+    pub(super) fn finish(self) -> Result<(), Faults> {
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Faults(self.faults))
+        }
+    }
+
+    fn fault_in(&mut self, source: &Source, key: &str, reason: String) {
+        self.faults.push(Fault {
+            source: source.to_string(),
+            key: key.to_owned(),
+            reason,
+        });
+    }
+
+    fn give(&mut self, path: &'static str, text: String, source: Source) {
+        self.given.insert(path, Given { text, source });
+    }
+
+    fn add_file(&mut self, inputs: &Inputs) {
+        let Some((path, text)) = self.read_file(inputs) else {
+            return;
+        };
+        let source = Source::File(path);
+        match text.parse::<toml::Table>() {
+            Ok(table) => self.add_table(&source, "", &table),
+            Err(error) => {
+                let line = error.span().map_or(1, |span| {
+                    text.get(..span.start).unwrap_or("").matches('\n').count() + 1
+                });
+                self.fault_in(&source, "", format!("line {line}: {}", error.message()));
+            }
+        }
+    }
+
+    fn read_file(&mut self, inputs: &Inputs) -> Option<(PathBuf, String)> {
+        let asked_for = inputs.config_file.is_some();
+        let path: &Path = inputs
+            .config_file
+            .as_ref()
+            .or(inputs.default_file.as_ref())?;
+        match fs::read_to_string(path) {
+            Ok(text) => Some((path.to_owned(), text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !asked_for => None,
+            Err(error) => {
+                self.fault_in(
+                    &Source::File(path.to_owned()),
+                    "",
+                    format!("cannot be read: {error}"),
+                );
+                None
+            }
+        }
+    }
+
+    fn add_table(&mut self, source: &Source, prefix: &str, table: &toml::Table) {
+        for (name, value) in table {
+            let path = if prefix.is_empty() {
+                name.clone()
+            } else {
+                format!("{prefix}.{name}")
+            };
+            match (key::find(&path), value) {
+                (Some(key), value) => match text_of(key.kind, value) {
+                    Ok(text) => self.give(key.path, text, source.clone()),
+                    Err(reason) => self.fault_in(source, key.path, reason),
+                },
+                (None, toml::Value::Table(section)) if is_section(&path) => {
+                    self.add_table(source, &path, section)
+                }
+                (None, _) => self.fault_in(source, &path, unknown(&path)),
+            }
+        }
+    }
+
+    fn add_env(&mut self, env: &[(String, String)]) {
+        let names: BTreeMap<String, &'static key::Key> =
+            KEYS.iter().map(|key| (key.env(), key)).collect();
+        for (name, value) in env {
+            // An empty variable is how a compose file or a shell says "not set".
+            if value.is_empty() {
+                continue;
+            }
+            let source = Source::Env(name.clone());
+            if let Some(key) = names.get(name) {
+                self.give(key.path, value.clone(), source);
+            } else if let Some(reason) = suspicious_variable(name, names.keys()) {
+                self.fault_in(&source, "", reason);
+            }
+        }
+    }
+}
+
+fn is_section(path: &str) -> bool {
+    let listed = KEYS.iter().map(|key| key.section());
+    let planned = NOT_IN_THIS_BUILD
+        .iter()
+        .filter_map(|(key, _)| key.split_once('.').map(|(section, _)| section));
+    listed.chain(planned).any(|section| section == path)
+}
+
+/// A TOML value as the text that the environment would have given, if it is of the right kind.
+fn text_of(kind: Kind, value: &toml::Value) -> Result<String, String> {
+    match (kind, value) {
+        (Kind::Text | Kind::Secret, toml::Value::String(text)) => Ok(text.clone()),
+        (Kind::Bare, toml::Value::Integer(number)) => Ok(number.to_string()),
+        (Kind::Bare, toml::Value::Boolean(flag)) => Ok(flag.to_string()),
+        (Kind::List, toml::Value::Array(items)) => items
+            .iter()
+            .map(|item| {
+                item.as_str()
+                    .ok_or_else(|| "must be an array of strings".to_owned())
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map(|items| items.join(",")),
+        (Kind::Text | Kind::Secret, _) => Err("must be a string".into()),
+        (Kind::Bare, _) => Err("must be a number, or true or false, without quotes".into()),
+        (Kind::List, _) => Err("must be an array of strings".into()),
+    }
+}
+
+fn unknown(path: &str) -> String {
+    if let Some((_, reason)) = NOT_IN_THIS_BUILD
+        .iter()
+        .find(|(planned, _)| *planned == path)
+    {
+        return (*reason).to_owned();
+    }
+    match nearest(path, KEYS.iter().map(|key| key.path)) {
+        Some(known) => format!("unknown setting; did you mean {known}?"),
+        None => "unknown setting".into(),
+    }
+}
+
+/// Why a variable that is none of ours is a fault all the same. The prefix is not ours alone (Haskell's build tool has
+/// `STACK_ROOT`, Kubernetes names variables after a service), so that only what is clearly meant for the gateway is
+/// refused: a name in one of its sections, or a slip of the pen.
+fn suspicious_variable<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
+    let rest = name.strip_prefix("STACK_")?;
+    let planned = NOT_IN_THIS_BUILD
+        .iter()
+        .find(|(path, _)| path.replace('.', "_").eq_ignore_ascii_case(rest));
+    if let Some((_, reason)) = planned {
+        return Some((*reason).to_owned());
+    }
+    let in_section = KEYS
+        .iter()
+        .map(|key| key.section())
+        .filter(|section| !section.is_empty())
+        .any(|section| {
+            rest.to_ascii_lowercase()
+                .strip_prefix(section)
+                .is_some_and(|tail| tail.starts_with('_'))
+        });
+    let near = nearest(name, known.map(String::as_str));
+    match near {
+        Some(known) => Some(format!("unknown variable; did you mean {known}?")),
+        None if in_section => Some("unknown variable".into()),
+        None => None,
+    }
+}
+
+/// The known name that differs by at most two letters.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const SLIPS: usize = 2;
+    known
+        .map(|known| (distance(name, known), known))
+        .filter(|(distance, _)| *distance <= SLIPS)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// How many letters have to be put in, left out or changed to make one word of the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let change = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}

@@ -1,0 +1,216 @@
+//! The configuration is read as a whole: precedence, every fault at once, nothing secret in what is shown.
+
+use std::path::PathBuf;
+
+use super::*;
+
+fn env(pairs: &[(&str, &str)]) -> Inputs {
+    Inputs {
+        env: pairs
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect(),
+        ..Inputs::default()
+    }
+}
+
+fn file(text: &str) -> (tempfile::TempDir, Inputs) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.toml");
+    std::fs::write(&path, text).unwrap();
+    let inputs = Inputs {
+        config_file: Some(path),
+        ..Inputs::default()
+    };
+    (folder, inputs)
+}
+
+/// The faults as `key: reason`, or the variable's name where there is no key.
+fn faults(inputs: &Inputs) -> Vec<String> {
+    let Faults(faults) = Config::load(inputs).unwrap_err();
+    faults
+        .into_iter()
+        .map(|fault| {
+            format!(
+                "{}: {}",
+                if fault.key.is_empty() {
+                    fault.source
+                } else {
+                    fault.key
+                },
+                fault.reason
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn every_default_is_valid() {
+    let config = Config::load(&Inputs::default()).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.limits, Limits::default());
+    assert!(config.rate_enabled);
+    assert_eq!(config.public_url, None);
+    assert_eq!(config.auth.jwt_secret, None);
+}
+
+#[test]
+fn flags_lie_over_environment_over_file_over_defaults() {
+    let (_folder, mut inputs) = file(
+        "listen = \"127.0.0.1:1\"\ndata_dir = \"from-file\"\nlog = \"warn\"\n[limits]\nconnections_per_user = 3\n\
+         [cors]\norigins = [\"https://a.example\"]",
+    );
+    inputs.env = env(&[
+        ("STACK_LISTEN", "127.0.0.1:2"),
+        ("STACK_DATA_DIR", "from-env"),
+        ("STACK_LOG", ""),
+    ])
+    .env;
+    inputs.flags = vec![Flag {
+        key: "listen",
+        name: "--listen",
+        value: "127.0.0.1:3".into(),
+    }];
+    let config = Config::load(&inputs).unwrap();
+    assert_eq!(config.listen.port(), 3);
+    assert_eq!(config.data_dir, PathBuf::from("from-env"));
+    assert_eq!(config.log, "warn", "an empty variable is not set");
+    assert_eq!(config.limits.connections_per_user, 3);
+    assert_eq!(config.cors_origins[0].as_str(), "https://a.example");
+}
+
+#[test]
+fn every_fault_of_every_source_is_told_at_once() {
+    let (_folder, mut inputs) = file(
+        "listen = 8080\ncolour = \"red\"\n[limits]\nconections_per_user = 3\npage_events = 0\n[tls]\ncert = \"x\"\n\
+         [nowhere]\na = 1",
+    );
+    inputs.env = env(&[
+        ("STACK_BUS_URL", "nng+tcp://127.0.0.1:1"),
+        ("AUTH_JWT_SECRET", "hunter2"),
+        ("STACK_PUBLIC_URL", "http://chat.example"),
+        ("STACK_LIMITS_NOTHING", "1"),
+        ("STACK_DATADIR", "x"),
+        ("STACK_TLS_KEY", "x"),
+    ])
+    .env;
+    inputs.flags = vec![Flag {
+        key: "log_format",
+        name: "--log-format",
+        value: "xml".into(),
+    }];
+    let faults = faults(&inputs);
+    let expected = [
+        "listen: must be a string",
+        "colour: unknown setting",
+        "limits.conections_per_user: unknown setting; did you mean limits.connections_per_user?",
+        "tls.cert: TLS is not in this build",
+        "nowhere: unknown setting",
+        "environment STACK_LIMITS_NOTHING: unknown variable",
+        "environment STACK_DATADIR: unknown variable; did you mean STACK_DATA_DIR?",
+        "environment STACK_TLS_KEY: TLS is not in this build",
+        "bus.url: the transport of",
+        "auth.jwt_secret: a secret has at least 32 bytes, this one has 7",
+        "public_url: \"http://chat.example\" is plain HTTP",
+        "log_format: \"xml\" is neither",
+        "limits.page_events: 0 is not between",
+    ];
+    for start in expected {
+        assert!(
+            faults.iter().any(|fault| fault.starts_with(start)),
+            "no fault starts with {start:?} in {faults:#?}"
+        );
+    }
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    assert!(!faults.concat().contains("hunter2"));
+}
+
+#[test]
+fn a_fault_names_its_source() {
+    let Faults(found) = Config::load(&env(&[("STACK_LISTEN", "nowhere")])).unwrap_err();
+    assert_eq!(found[0].source, "environment STACK_LISTEN");
+    assert_eq!(
+        found[0].to_string(),
+        "environment STACK_LISTEN: listen: \"nowhere\" is not an address and port such as 127.0.0.1:8080"
+    );
+}
+
+#[test]
+fn other_programs_may_use_the_prefix() {
+    let inputs = env(&[
+        ("STACK_ROOT", "/x"),
+        ("STACK_SERVICE_HOST", "10.0.0.1"),
+        ("STACK_DEV_GATEWAY", "x"),
+    ]);
+    assert!(Config::load(&inputs).is_ok());
+}
+
+#[test]
+fn a_file_that_was_asked_for_must_be_readable() {
+    let missing = Some(PathBuf::from("no/such/stack.toml"));
+    let asked_for = Inputs {
+        config_file: missing.clone(),
+        ..Inputs::default()
+    };
+    assert!(faults(&asked_for)[0].contains("cannot be read"));
+    let not_asked_for = Inputs {
+        default_file: missing,
+        ..Inputs::default()
+    };
+    assert!(Config::load(&not_asked_for).is_ok());
+}
+
+#[test]
+fn broken_toml_names_its_line() {
+    let (_folder, inputs) = file("listen = \"127.0.0.1:1\"\nlog = = 3\n");
+    assert!(
+        faults(&inputs)[0].contains("line 2"),
+        "{:?}",
+        faults(&inputs)
+    );
+}
+
+#[test]
+fn limits_have_to_fit_into_each_other() {
+    let found = faults(&env(&[
+        ("STACK_LIMITS_FRAME_BYTES", "2048"),
+        ("STACK_LIMITS_HTTP_BODY_BYTES", "1024"),
+    ]));
+    assert!(
+        found
+            .iter()
+            .any(|fault| fault.starts_with("limits.frame_bytes: ")),
+        "{found:?}"
+    );
+    assert!(
+        found
+            .iter()
+            .any(|fault| fault.starts_with("limits.http_body_bytes: ")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn the_default_file_is_a_valid_file_of_the_defaults() {
+    let (_folder, inputs) = file(&default_file());
+    let from_file = Config::load(&inputs).unwrap();
+    assert_eq!(format!("{from_file:?}"), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn what_is_in_force_is_told_without_secrets() {
+    let shown = effective(&env(&[
+        ("AUTH_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ("STACK_LISTEN", "127.0.0.1:9"),
+    ]));
+    assert!(
+        shown.contains("listen = \"127.0.0.1:9\"  # environment STACK_LISTEN"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("# jwt_secret is set  # environment AUTH_JWT_SECRET"),
+        "{shown}"
+    );
+    assert!(!shown.contains("0123456789abcdef"));
+    assert!(shown.parse::<toml::Table>().is_ok());
+}
