@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 /// Why a request was refused, for programs. The set is closed and shared by HTTP, WebSocket and IPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names are the documentation; PROTOCOL.md says when each is sent")]
+#[expect(
+    missing_docs,
+    reason = "the names are the documentation; PROTOCOL.md says when each is sent"
+)]
 pub enum ErrorCode {
     BadRequest,
     InvalidField,
@@ -264,7 +267,10 @@ impl Problem {
     pub fn internal(source: impl Error + Send + Sync + 'static) -> Self {
         Self {
             source: Some(Arc::new(source)),
-            ..Self::new(ErrorCode::Internal, "something went wrong here; it has been logged")
+            ..Self::new(
+                ErrorCode::Internal,
+                "something went wrong here; it has been logged",
+            )
         }
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{RoomId, RoomRole, RoomSettings, Seq, Timestamp, UserId};
+use crate::{RoomId, RoomRole, RoomSettings, Seq, Signal, Timestamp, UserId};
 
 /// Any JSON value, kept exactly as the client wrote it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -141,7 +141,7 @@ pub enum MemberAction {
     Role,
 }
 
-/// Turns events into the bytes that clients get and that the log keeps, and back.
+/// Turns events into the bytes that clients get and that the log keeps, and back; and signals into bytes.
 ///
 /// Encoding is deterministic: the same event gives the same bytes, for every subscriber and every read.
 /// `decode(encode(event)) == event` holds for every event.
@@ -154,6 +154,9 @@ pub trait EventCodec: Send + Sync + 'static {
     /// # Errors
     /// The bytes are no event's frame: the file is damaged or was written by something else.
     fn decode(&self, frame: &[u8]) -> Result<Event, MalformedEvent>;
+
+    /// The frame of a signal.
+    fn signal(&self, signal: &Signal) -> Vec<u8>;
 }
 
 /// Bytes that should be an event's frame are not.

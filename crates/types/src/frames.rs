@@ -228,7 +228,10 @@ mod tests {
         let frames = three();
         assert_eq!(&frames.wire()[..4], &[0x81, 2, b'{', b'}']);
         assert_eq!(&frames.wire_range(1..2)[..4], &[0x81, 126, 1, 44]);
-        assert_eq!(&frames.wire_range(2..3)[..10], &[0x81, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
+        assert_eq!(
+            &frames.wire_range(2..3)[..10],
+            &[0x81, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]
+        );
         assert_eq!(frames.json(1).len(), 300);
         assert_eq!(frames.wire_range(0..3), frames.wire());
         assert!(frames.wire_range(3..3).is_empty());
@@ -251,6 +254,9 @@ mod tests {
         let batch = EventBatch::new(Seq(10), three());
         assert_eq!(batch.last(), Seq(12));
         let index = |cursor| batch.index_after(Seq(cursor));
-        assert_eq!([index(0), index(9), index(10), index(12), index(99)], [0, 0, 1, 3, 3]);
+        assert_eq!(
+            [index(0), index(9), index(10), index(12), index(99)],
+            [0, 0, 1, 3, 3]
+        );
     }
 }

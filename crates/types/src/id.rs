@@ -149,10 +149,15 @@ mod tests {
 
     #[test]
     fn ids_are_short_and_sort_by_time() {
-        let mut ids: Vec<UserId> = [5u64, 1_700_000_000_000, 1_700_000_000_001, 281_474_976_710_655]
-            .into_iter()
-            .map(|ms| UserId::generate(Timestamp(ms)))
-            .collect();
+        let mut ids: Vec<UserId> = [
+            5u64,
+            1_700_000_000_000,
+            1_700_000_000_001,
+            281_474_976_710_655,
+        ]
+        .into_iter()
+        .map(|ms| UserId::generate(Timestamp(ms)))
+        .collect();
         let made = ids.clone();
         ids.sort_by_key(ToString::to_string);
         assert_eq!(ids, made);
@@ -172,6 +177,13 @@ mod tests {
         for text in ["", "a b", "ü", "../x", "1234567890123456789012345"] {
             assert_eq!(text.parse::<UserId>(), Err(InvalidId), "{text}");
         }
-        assert_eq!("123456789012345678901234".parse::<UserId>().unwrap().as_str().len(), 24);
+        assert_eq!(
+            "123456789012345678901234"
+                .parse::<UserId>()
+                .unwrap()
+                .as_str()
+                .len(),
+            24
+        );
     }
 }

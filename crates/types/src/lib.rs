@@ -12,6 +12,7 @@ mod limits;
 mod name;
 mod order;
 mod room;
+mod signal;
 mod user;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -25,4 +26,5 @@ pub use limits::Limits;
 pub use name::{InvalidName, RoomId, Username};
 pub use order::{Seq, Timestamp};
 pub use room::{HistoryVisibility, RoomRole, RoomSettings, RoomSettingsPatch, UnsubscribeReason};
+pub use signal::Signal;
 pub use user::{GlobalRole, Presence, PresenceStatus, User};

@@ -39,7 +39,9 @@ impl FromStr for RoomId {
         let starts = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let well_formed = (1..=64).contains(&bytes.len())
             && starts(bytes[0])
-            && bytes.iter().all(|&byte| starts(byte) || matches!(byte, b'.' | b'_' | b'-'));
+            && bytes
+                .iter()
+                .all(|&byte| starts(byte) || matches!(byte, b'.' | b'_' | b'-'));
         if well_formed {
             Ok(Self(text.into()))
         } else {
@@ -72,7 +74,9 @@ impl FromStr for Username {
         let starts = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let well_formed = (2..=32).contains(&bytes.len())
             && starts(bytes[0])
-            && bytes.iter().all(|&byte| starts(byte) || matches!(byte, b'.' | b'_' | b'-'));
+            && bytes
+                .iter()
+                .all(|&byte| starts(byte) || matches!(byte, b'.' | b'_' | b'-'));
         if well_formed {
             Ok(Self(folded.into()))
         } else {
@@ -126,7 +130,18 @@ mod tests {
             assert!(good.parse::<RoomId>().is_ok(), "{good}");
         }
         let too_long = "a".repeat(65);
-        for bad in ["", "-a", ".a", "_a", "A", "a b", "ä", "a/b", "a\0", too_long.as_str()] {
+        for bad in [
+            "",
+            "-a",
+            ".a",
+            "_a",
+            "A",
+            "a b",
+            "ä",
+            "a/b",
+            "a\0",
+            too_long.as_str(),
+        ] {
             assert!(bad.parse::<RoomId>().is_err(), "{bad:?}");
         }
     }
