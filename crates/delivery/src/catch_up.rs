@@ -1,0 +1,103 @@
+//! How a reader that is behind reads on: one page of the log at a time, only when its outlet can take it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use stack_storage::{PageLimit, StoreError};
+use stack_types::{Frames, Seq, Signal};
+
+use crate::hub::Shared;
+use crate::outlet::{Outlet, Taken};
+use crate::room_hub::Subscription;
+
+/// How much is read at once. It is the most that a catch-up holds in memory, and it holds it only while it writes;
+/// a reader that stalls holds the rest of one frame.
+const PAGE: PageLimit = PageLimit {
+    events: 1024,
+    bytes: 64 * 1024,
+};
+
+impl Outlet {
+    /// Finishes begun frames, writes answers that had to wait, and serves the subscriptions that are behind, in
+    /// turn. The connection's task runs this beside its reading. Ends when the outlet is closed.
+    ///
+    /// # Errors
+    /// The log cannot be read. The subscriptions stay as they were; the connection has to end.
+    pub(crate) async fn pump(&self, shared: &Shared) -> Result<(), StoreError> {
+        loop {
+            if self.flushed().await.is_err() {
+                return Ok(());
+            }
+            match self.next_behind() {
+                Some(subscription) => {
+                    // Waiting comes before reading: a page is in memory only while somebody takes it.
+                    if self.writable().await.is_err() {
+                        return Ok(());
+                    }
+                    serve(&subscription, shared).await?;
+                }
+                None => self.news().await,
+            }
+        }
+    }
+}
+
+/// Hands over one page, or rejoins the live stream when there is nothing left to read.
+async fn serve(subscription: &Arc<Subscription>, shared: &Shared) -> Result<(), StoreError> {
+    if subscription.is_over() {
+        return Ok(());
+    }
+    let room = &subscription.room.room;
+    if room.is_deleted() {
+        // Its end is on the way; its log is being removed.
+        return Ok(());
+    }
+    if subscription.room.rejoin(subscription) {
+        return Ok(());
+    }
+    let cursor = subscription.cursor();
+    let first = room.first();
+    if cursor.next() < first {
+        tell_gap(subscription, shared, cursor, first);
+    } else {
+        let page = {
+            let _turn = shared.reads.acquire().await;
+            shared.store.page_after(room, cursor, PAGE).await?
+        };
+        let frames = page.frames();
+        if !frames.is_empty() && page.first() == cursor.next() {
+            hand_over(subscription, shared, cursor, frames);
+        }
+    }
+    subscription.outlet.fell_behind(subscription.clone());
+    Ok(())
+}
+
+fn tell_gap(subscription: &Subscription, shared: &Shared, cursor: Seq, first: Seq) {
+    let gap = Signal::Gap {
+        room: subscription.room().clone(),
+        from: cursor.next(),
+        to: first.prev(),
+    };
+    let frame: Bytes = Frames::one(&shared.codec.signal(&gap)).wire().clone();
+    let over = subscription
+        .outlet
+        .between_writes(|| subscription.is_over());
+    if !over {
+        subscription.outlet.send(frame);
+        subscription.set_cursor(first.prev());
+    }
+}
+
+fn hand_over(subscription: &Subscription, shared: &Shared, cursor: Seq, frames: &Frames) {
+    let taken = subscription
+        .outlet
+        .offer(frames, 0, || subscription.is_over());
+    let count = match taken {
+        Taken::All => frames.len(),
+        Taken::Some(count) => count,
+        Taken::Closed => 0,
+    };
+    shared.caught_up(count as u64);
+    subscription.set_cursor(Seq(cursor.0 + count as u64));
+}

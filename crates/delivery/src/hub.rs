@@ -1,0 +1,330 @@
+//! The hub: takes committed batches from their source and hands each to the readers of its room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription as BusSubscription, Topic};
+use stack_storage::{Commits, RoomRef, Store, StoreError};
+use stack_types::{EventBatch, EventCodec, Frames, RoomId, Seq, Signal, UnsubscribeReason, UserId};
+use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::outlet::Outlet;
+use crate::room_hub::{RoomHub, Subscription};
+
+/// Pages of catch-up that are read at the same time at most: more would only queue at the disk, and each holds a
+/// thread of the blocking pool.
+const CONCURRENT_READS: usize = 8;
+
+/// How often the hub compares what it handed out with the log. A batch that the bus lost is otherwise noticed only
+/// when the next one of its room comes.
+const HEAL_EVERY: Duration = Duration::from_secs(1);
+
+/// Where a hub's batches come from.
+pub enum Source {
+    /// From the store in this process, without loss; each is also published on the bus, for everybody else. The
+    /// store waits when the hub is slower than it, so commits grow instead of a queue.
+    Commits(Commits),
+    /// From the bus, where messages may be lost, repeated or out of order; the log heals it.
+    Bus,
+}
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HubStats {
+    /// Events handed to live readers.
+    pub live_deliveries: u64,
+    /// Events handed over from the log.
+    pub catch_up_deliveries: u64,
+    /// How often a live reader fell behind.
+    pub fell_behind: u64,
+    /// Messages of the bus that were no events.
+    pub malformed: u64,
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) codec: Arc<dyn EventCodec>,
+    /// Bounds the pages that are read at the same time.
+    pub(crate) reads: Semaphore,
+    bus: Arc<dyn Bus>,
+    rooms: RwLock<HashMap<RoomId, Arc<RoomHub>>>,
+    live_deliveries: AtomicU64,
+    catch_up_deliveries: AtomicU64,
+    fell_behind: AtomicU64,
+    malformed: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn caught_up(&self, events: u64) {
+        self.catch_up_deliveries
+            .fetch_add(events, Ordering::Relaxed);
+    }
+}
+
+/// The hub. Cloning shares it.
+#[derive(Clone)]
+pub struct Hub(Arc<Shared>);
+
+/// Ends the hub's tasks.
+#[derive(Debug)]
+pub struct HubHandle {
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl HubHandle {
+    /// Stops taking batches and waits for the tasks to end. Call it after the store has ended, so that the last
+    /// commit is still handed out and published.
+    pub async fn shutdown(self) {
+        self.cancel.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Hub {
+    /// Starts a hub.
+    ///
+    /// # Errors
+    /// The bus is closed.
+    pub async fn spawn(
+        store: Store,
+        bus: Arc<dyn Bus>,
+        codec: Arc<dyn EventCodec>,
+        source: Source,
+    ) -> Result<(Self, HubHandle), SubscribeError> {
+        let shared = Arc::new(Shared {
+            store,
+            codec,
+            reads: Semaphore::new(CONCURRENT_READS),
+            bus: bus.clone(),
+            rooms: RwLock::default(),
+            live_deliveries: AtomicU64::new(0),
+            catch_up_deliveries: AtomicU64::new(0),
+            fell_behind: AtomicU64::new(0),
+            malformed: AtomicU64::new(0),
+        });
+        let cancel = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let hub = Self(shared);
+        let signals = bus.subscribe(Prefix::presences()).await?;
+        tasks.spawn(hub.clone().run_signals(signals, cancel.clone()));
+        match source {
+            Source::Commits(commits) => {
+                tasks.spawn(hub.clone().run_commits(commits, cancel.clone()));
+            }
+            Source::Bus => {
+                let events = bus.subscribe(Prefix::rooms()).await?;
+                tasks.spawn(hub.clone().run_bus(events, cancel.clone()));
+            }
+        }
+        tasks.spawn(hub.clone().run_healing(cancel.clone()));
+        Ok((hub, HubHandle { cancel, tasks }))
+    }
+
+    /// Adds a reader of a room, which has seen everything up to `after`. It is silent until [`Hub::begin`], so
+    /// that the answer to the request comes first.
+    #[must_use]
+    pub fn subscribe(
+        &self,
+        outlet: &Arc<Outlet>,
+        room: &RoomRef,
+        user: UserId,
+        after: Seq,
+    ) -> Arc<Subscription> {
+        // The list stays locked until the reader is in, or else the room could be dropped as empty in between.
+        let mut rooms = self.0.rooms.write();
+        let hub = rooms
+            .entry(room.id().clone())
+            .or_insert_with(|| Arc::new(RoomHub::new(room.clone())));
+        hub.add(outlet.clone(), user, after)
+    }
+
+    /// Lets a new reader have its events: from the log what is behind its cursor, then live.
+    pub fn begin(&self, subscription: &Arc<Subscription>) {
+        if !subscription.room.rejoin(subscription) {
+            subscription.outlet.fell_behind(subscription.clone());
+        }
+    }
+
+    /// Ends a reader; with a reason it is told.
+    pub fn unsubscribe(&self, subscription: &Subscription, reason: Option<UnsubscribeReason>) {
+        let last = reason.map(|reason| self.unsubscribed(subscription.room(), reason));
+        if subscription.room.remove(subscription, last) {
+            self.forget_if_empty(subscription.room());
+        }
+    }
+
+    /// Ends every reader of a room of whom `which` says so, and tells them why.
+    pub fn end(
+        &self,
+        room: &RoomId,
+        reason: UnsubscribeReason,
+        which: impl Fn(&Subscription) -> bool,
+    ) {
+        let Some(hub) = self.room(room) else {
+            return;
+        };
+        let (ended, empty) = hub.remove_where(which, &self.unsubscribed(room, reason));
+        tracing::debug!(%room, ended, ?reason, "subscriptions ended");
+        if empty {
+            self.forget_if_empty(room);
+        }
+    }
+
+    /// Writes what a connection owes its reader, until the outlet is closed: see the crate's page.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn pump(&self, outlet: &Outlet) -> Result<(), StoreError> {
+        outlet.pump(&self.0).await
+    }
+
+    /// Counts since the start.
+    #[must_use]
+    pub fn stats(&self) -> HubStats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        HubStats {
+            live_deliveries: load(&self.0.live_deliveries),
+            catch_up_deliveries: load(&self.0.catch_up_deliveries),
+            fell_behind: load(&self.0.fell_behind),
+            malformed: load(&self.0.malformed),
+        }
+    }
+
+    async fn run_commits(self, mut commits: Commits, cancel: CancellationToken) {
+        loop {
+            // Commits first: what is committed goes out, also while the hub is told to end.
+            let commit = tokio::select! {
+                biased;
+                commit = commits.next() => commit,
+                () = cancel.cancelled() => None,
+            };
+            let Some(commit) = commit else {
+                return;
+            };
+            for committed in commit {
+                let message = Message::new(
+                    Topic::room(&committed.room),
+                    committed.batch.frames().clone(),
+                );
+                // Closed only when the gateway ends; the log has the events.
+                let _ = self.0.bus.publish(message);
+                self.fan_out(&committed.room, &committed.batch);
+            }
+        }
+    }
+
+    async fn run_bus(self, mut events: BusSubscription, cancel: CancellationToken) {
+        loop {
+            let message = tokio::select! {
+                () = cancel.cancelled() => None,
+                message = events.recv() => message,
+            };
+            let Some(message) = message else {
+                return;
+            };
+            match self.batch_of(&message) {
+                Some((room, batch)) => self.fan_out(&room, &batch),
+                None => {
+                    self.0.malformed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    async fn run_signals(self, mut signals: BusSubscription, cancel: CancellationToken) {
+        loop {
+            let message = tokio::select! {
+                () = cancel.cancelled() => None,
+                message = signals.recv() => message,
+            };
+            let Some(message) = message else {
+                return;
+            };
+            if let Some(hub) = message
+                .topic
+                .presence_room_id()
+                .and_then(|room| self.room(&room))
+            {
+                hub.signal(message.frames.wire());
+            }
+        }
+    }
+
+    async fn run_healing(self, cancel: CancellationToken) {
+        let mut ticks = tokio::time::interval(HEAL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = ticks.tick() => self.heal(),
+            }
+        }
+    }
+
+    /// Sends readers back to the log where a batch was lost.
+    pub fn heal(&self) {
+        let rooms: Vec<_> = self.0.rooms.read().values().cloned().collect();
+        for room in rooms {
+            let healed = room.heal();
+            if healed > 0 {
+                self.0.fell_behind.fetch_add(healed, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn fan_out(&self, room: &RoomId, batch: &EventBatch) {
+        if let Some(hub) = self.room(room) {
+            let fanned = hub.fan_out(batch);
+            self.0
+                .live_deliveries
+                .fetch_add(fanned.deliveries, Ordering::Relaxed);
+            self.0
+                .fell_behind
+                .fetch_add(fanned.fell_behind, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads a bus message as a batch: consecutive events of the room its topic names.
+    fn batch_of(&self, message: &Message) -> Option<(RoomId, EventBatch)> {
+        let room = message.topic.room_id()?;
+        let first = message.frames.iter().next()?;
+        let first = self.0.codec.decode(&first).ok()?;
+        (first.room == room).then(|| (room, EventBatch::new(first.seq, message.frames.clone())))
+    }
+
+    fn room(&self, room: &RoomId) -> Option<Arc<RoomHub>> {
+        self.0.rooms.read().get(room).cloned()
+    }
+
+    fn forget_if_empty(&self, room: &RoomId) {
+        let mut rooms = self.0.rooms.write();
+        if rooms.get(room).is_some_and(|hub| hub.is_empty()) {
+            rooms.remove(room);
+        }
+    }
+
+    fn unsubscribed(&self, room: &RoomId, reason: UnsubscribeReason) -> Bytes {
+        let signal = Signal::Unsubscribed {
+            room: room.clone(),
+            reason,
+        };
+        Frames::one(&self.0.codec.signal(&signal)).wire().clone()
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,265 @@
+//! Where a connection's bytes go out. Everybody writes here: the hub its batches, the connection its answers, the
+//! catch-up its pages. A frame that was begun is finished before anything else is written.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use stack_types::Frames;
+use tokio::sync::Notify;
+
+use crate::Subscription;
+
+/// Takes bytes without blocking. A socket, or anything else that says when it is full.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes as many of the bytes as it can now and says how many.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it can take none now; anything else means that it never will again.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Ready when [`Sink::try_write`] may take bytes again, or when it has failed for good.
+    ///
+    /// # Errors
+    /// The sink has failed for good.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// One connection's way out.
+pub struct Outlet {
+    sink: Box<dyn Sink>,
+    state: Mutex<State>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// The rest of a frame that was begun, and answers behind it.
+    pending: VecDeque<Bytes>,
+    pending_bytes: usize,
+    /// Subscriptions that read from the log.
+    behind: VecDeque<Arc<Subscription>>,
+    /// Nothing is written any more.
+    closed: bool,
+}
+
+/// What became of frames offered to an outlet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// All of them.
+    All,
+    /// So many of them; the rest has to be read from the log.
+    Some(usize),
+    /// The outlet is closed.
+    Closed,
+}
+
+impl Outlet {
+    /// An outlet over a sink.
+    #[must_use]
+    pub fn new(sink: impl Sink) -> Arc<Self> {
+        Arc::new(Self {
+            sink: Box::new(sink),
+            state: Mutex::default(),
+            news: Notify::new(),
+        })
+    }
+
+    /// Writes frames that must not be lost: an answer, or the end of a subscription. What the sink does not take
+    /// now waits here; whoever calls this bounds how much, by [`Outlet::pending_bytes`].
+    pub fn send(&self, bytes: Bytes) {
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        let rest = if state.pending.is_empty() {
+            self.write_now(&mut state, bytes)
+        } else {
+            bytes
+        };
+        if !rest.is_empty() && !state.closed {
+            state.push(rest);
+            self.news.notify_one();
+        }
+    }
+
+    /// Writes frames that may be lost: when the sink is full they are dropped.
+    pub fn offer_lossy(&self, bytes: Bytes) {
+        let mut state = self.state.lock();
+        if state.closed || !state.pending.is_empty() {
+            return;
+        }
+        let whole = bytes.len();
+        let rest = self.write_now(&mut state, bytes);
+        if rest.len() < whole && !rest.is_empty() {
+            state.push(rest);
+            self.news.notify_one();
+        }
+    }
+
+    /// How many bytes wait here.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.state.lock().pending_bytes
+    }
+
+    /// Ends the outlet: what waits is dropped, nothing is written any more.
+    pub fn close(&self) {
+        self.close_locked(&mut self.state.lock());
+    }
+
+    /// Whether it was closed, or its sink has failed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Waits until everything that waits here has been written.
+    ///
+    /// # Errors
+    /// The outlet is closed or its sink has failed.
+    pub async fn flushed(&self) -> io::Result<()> {
+        loop {
+            {
+                let mut state = self.state.lock();
+                self.flush_now(&mut state);
+                if state.closed {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                if state.pending.is_empty() {
+                    return Ok(());
+                }
+            }
+            self.writable().await?;
+        }
+    }
+
+    /// Writes frames from `index` on, or as many of them as the sink takes; `over` is asked under the lock.
+    pub(crate) fn offer(&self, frames: &Frames, index: usize, over: impl Fn() -> bool) -> Taken {
+        let mut state = self.state.lock();
+        if state.closed || over() {
+            return Taken::Closed;
+        }
+        if !state.pending.is_empty() {
+            return Taken::Some(0);
+        }
+        let wire = frames.wire_range(index..frames.len());
+        let rest = self.write_now(&mut state, wire.clone());
+        if state.closed {
+            return Taken::Closed;
+        }
+        if rest.is_empty() {
+            return Taken::All;
+        }
+        let written = wire.len() - rest.len();
+        let (whole, cut) = frames.split_at(index, written);
+        match cut {
+            None => Taken::Some(whole),
+            Some(end) => {
+                // A copy: a slice would keep the whole batch alive for as long as this reader stalls.
+                state.push(Bytes::copy_from_slice(&wire[written..end]));
+                self.news.notify_one();
+                Taken::Some(whole + 1)
+            }
+        }
+    }
+
+    /// Queues a subscription for the pump.
+    pub(crate) fn fell_behind(&self, subscription: Arc<Subscription>) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.behind.push_back(subscription);
+            self.news.notify_one();
+        }
+    }
+
+    /// The next subscription that is behind.
+    pub(crate) fn next_behind(&self) -> Option<Arc<Subscription>> {
+        self.state.lock().behind.pop_front()
+    }
+
+    /// Runs `act` when nothing is being written, so that what it changes has a definite place between writes.
+    pub(crate) fn between_writes<R>(&self, act: impl FnOnce() -> R) -> R {
+        let _state = self.state.lock();
+        act()
+    }
+
+    /// Waits for something to do.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Waits until the sink may take bytes.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.sink.poll_writable(cx))
+            .await
+            .inspect_err(|_| self.close())
+    }
+
+    fn flush_now(&self, state: &mut State) {
+        while let Some(bytes) = state.pop() {
+            let rest = self.write_now(state, bytes);
+            if !rest.is_empty() && !state.closed {
+                state.pending_bytes += rest.len();
+                state.pending.push_front(rest);
+                return;
+            }
+        }
+    }
+
+    /// Writes what the sink takes and gives the rest. A failure closes the outlet.
+    fn write_now(&self, state: &mut State, mut bytes: Bytes) -> Bytes {
+        while !bytes.is_empty() {
+            match self.sink.try_write(&bytes) {
+                Ok(0) => break,
+                Ok(written) => bytes.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    self.close_locked(state);
+                    return Bytes::new();
+                }
+            }
+        }
+        bytes
+    }
+
+    fn close_locked(&self, state: &mut State) {
+        *state = State {
+            closed: true,
+            ..State::default()
+        };
+        self.news.notify_one();
+    }
+}
+
+impl State {
+    fn push(&mut self, bytes: Bytes) {
+        self.pending_bytes += bytes.len();
+        self.pending.push_back(bytes);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let bytes = self.pending.pop_front()?;
+        self.pending_bytes -= bytes.len();
+        if self.pending.is_empty() {
+            // A connection that once was slow must not keep the queue's memory.
+            self.pending = VecDeque::new();
+        }
+        Some(bytes)
+    }
+}
+
+impl std::fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Outlet")
+            .field("pending_bytes", &state.pending_bytes)
+            .field("behind", &state.behind.len())
+            .field("closed", &state.closed)
+            .finish_non_exhaustive()
+    }
+}

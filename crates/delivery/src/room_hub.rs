@@ -1,0 +1,259 @@
+//! One room's readers, and what a batch does to each of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use stack_storage::RoomRef;
+use stack_types::{EventBatch, RoomId, Seq, UserId};
+
+use crate::outlet::{Outlet, Taken};
+
+/// One connection's reading of one room.
+#[derive(Debug)]
+pub struct Subscription {
+    pub(crate) outlet: Arc<Outlet>,
+    pub(crate) room: Arc<RoomHub>,
+    user: UserId,
+    /// The last event handed over, while it is behind; a live one's stands in its room's list.
+    cursor: AtomicU64,
+    over: AtomicBool,
+    /// Where it stands in its room's list; changed under the room's lock alone.
+    slot: AtomicUsize,
+}
+
+impl Subscription {
+    /// The room.
+    #[must_use]
+    pub fn room(&self) -> &RoomId {
+        self.room.room.id()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// Whether it has ended: nothing more comes of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn cursor(&self) -> Seq {
+        Seq(self.cursor.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_cursor(&self, cursor: Seq) {
+        self.cursor.store(cursor.0, Ordering::Release);
+    }
+}
+
+/// A room with at least one reader here.
+#[derive(Debug)]
+pub(crate) struct RoomHub {
+    pub(crate) room: RoomRef,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The last event that was handed to the readers here.
+    head: Seq,
+    readers: Vec<Reader>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    subscription: Arc<Subscription>,
+    /// The last event handed over, while it is live; `None` while it is behind.
+    live: Option<Seq>,
+}
+
+/// How a batch went out.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Fanned {
+    pub(crate) deliveries: u64,
+    pub(crate) fell_behind: u64,
+}
+
+impl RoomHub {
+    /// A room without readers. `head` is what its log holds when the room is already listed for batches.
+    pub(crate) fn new(room: RoomRef) -> Self {
+        let head = room.head();
+        Self {
+            room,
+            state: Mutex::new(State {
+                head,
+                readers: Vec::new(),
+            }),
+        }
+    }
+
+    /// Adds a reader that is behind, at `after`. It gets nothing until it is pumped or [`RoomHub::rejoin`]s.
+    pub(crate) fn add(
+        self: &Arc<Self>,
+        outlet: Arc<Outlet>,
+        user: UserId,
+        after: Seq,
+    ) -> Arc<Subscription> {
+        let mut state = self.state.lock();
+        let subscription = Arc::new(Subscription {
+            outlet,
+            room: self.clone(),
+            user,
+            cursor: AtomicU64::new(after.0),
+            over: AtomicBool::new(false),
+            slot: AtomicUsize::new(state.readers.len()),
+        });
+        state.readers.push(Reader {
+            subscription: subscription.clone(),
+            live: None,
+        });
+        subscription
+    }
+
+    /// Makes a reader live again if nothing that was handed out is behind its cursor.
+    pub(crate) fn rejoin(&self, subscription: &Subscription) -> bool {
+        let mut state = self.state.lock();
+        if subscription.is_over() {
+            return true;
+        }
+        let cursor = subscription.cursor();
+        if cursor < state.head || cursor < self.room.head() {
+            return false;
+        }
+        let slot = subscription.slot.load(Ordering::Relaxed);
+        state.readers[slot].live = Some(cursor);
+        true
+    }
+
+    /// Ends a reader. `last` is the last thing it is told, if it had not ended before.
+    pub(crate) fn remove(&self, subscription: &Subscription, last: Option<Bytes>) -> bool {
+        let mut state = self.state.lock();
+        let ended = state.end(subscription, last);
+        ended && state.readers.is_empty()
+    }
+
+    /// Ends every reader of whom `which` says so; gives how many, and whether none is left.
+    pub(crate) fn remove_where(
+        &self,
+        which: impl Fn(&Subscription) -> bool,
+        last: &Bytes,
+    ) -> (usize, bool) {
+        let mut state = self.state.lock();
+        let ending: Vec<_> = state
+            .readers
+            .iter()
+            .map(|reader| reader.subscription.clone())
+            .filter(|subscription| which(subscription))
+            .collect();
+        for subscription in &ending {
+            state.end(subscription, Some(last.clone()));
+        }
+        (ending.len(), state.readers.is_empty())
+    }
+
+    /// Whether there are no readers.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().readers.is_empty()
+    }
+
+    /// Hands a batch to every live reader: one write each. Who cannot take all of it, or has missed something in
+    /// front of it, is behind from here on.
+    pub(crate) fn fan_out(&self, batch: &EventBatch) -> Fanned {
+        let mut fanned = Fanned::default();
+        let mut state = self.state.lock();
+        let State { head, readers } = &mut *state;
+        *head = batch.last().max(*head);
+        for reader in readers {
+            let Some(cursor) = reader.live else {
+                continue;
+            };
+            let index = batch.index_after(cursor);
+            let frames = batch.frames();
+            if index == frames.len() {
+                continue;
+            }
+            let outlet = &reader.subscription.outlet;
+            let missed = batch.first() > cursor.next();
+            // The room's lock is held, so the subscription cannot end meanwhile.
+            let taken = if missed {
+                Taken::Some(0)
+            } else {
+                outlet.offer(frames, index, || false)
+            };
+            match taken {
+                Taken::All => {
+                    fanned.deliveries += (frames.len() - index) as u64;
+                    reader.live = Some(batch.last());
+                }
+                Taken::Some(count) => {
+                    fanned.deliveries += count as u64;
+                    fanned.fell_behind += 1;
+                    reader.fall_behind(Seq(cursor.0 + count as u64));
+                }
+                // The connection's own task finds its outlet closed and takes its subscriptions away.
+                Taken::Closed => reader.live = None,
+            }
+        }
+        fanned
+    }
+
+    /// Sends live readers back to the log when the log is ahead of what was handed out here: a batch was lost.
+    pub(crate) fn heal(&self) -> u64 {
+        let mut state = self.state.lock();
+        let head = self.room.head();
+        if head <= state.head {
+            return 0;
+        }
+        let mut healed = 0;
+        for reader in &mut state.readers {
+            if let Some(cursor) = reader.live.filter(|cursor| *cursor < head) {
+                reader.fall_behind(cursor);
+                healed += 1;
+            }
+        }
+        healed
+    }
+
+    /// Tells every reader something that may be lost.
+    pub(crate) fn signal(&self, bytes: &Bytes) {
+        for reader in &self.state.lock().readers {
+            reader.subscription.outlet.offer_lossy(bytes.clone());
+        }
+    }
+}
+
+impl State {
+    fn end(&mut self, subscription: &Subscription, last: Option<Bytes>) -> bool {
+        // Under the outlet's lock too: a page of this subscription is either written before, or never.
+        let ended = subscription
+            .outlet
+            .between_writes(|| !subscription.over.swap(true, Ordering::AcqRel));
+        if !ended {
+            return false;
+        }
+        if let Some(last) = last {
+            subscription.outlet.send(last);
+        }
+        let slot = subscription.slot.load(Ordering::Relaxed);
+        self.readers.swap_remove(slot);
+        if let Some(moved) = self.readers.get(slot) {
+            moved.subscription.slot.store(slot, Ordering::Relaxed);
+        }
+        true
+    }
+}
+
+impl Reader {
+    fn fall_behind(&mut self, cursor: Seq) {
+        self.live = None;
+        self.subscription.set_cursor(cursor);
+        self.subscription
+            .outlet
+            .fell_behind(self.subscription.clone());
+    }
+}
