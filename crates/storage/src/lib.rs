@@ -11,6 +11,7 @@
 //!
 //! Nothing of the engine below shows in this interface, since another may take its place.
 
+mod accounts;
 mod error;
 mod keys;
 mod log;
@@ -24,6 +25,11 @@ mod sweep;
 mod tables;
 mod writer;
 
+pub use accounts::{
+    Account, AccountSweepCursor, AuditAction, AuditEntry, AuditOutcome, AuditRecord, Counter,
+    CreateUserError, Delivery, Fingerprint, NewSession, NewUser, PasswordChange, ProfilePatch,
+    Rotate, Rotation, Session, SignIn, Stale, SweptAccounts,
+};
 pub use error::{OpenError, StoreError};
 pub use log::PageLimit;
 pub use room::{Ban, Membership, RoomRef};

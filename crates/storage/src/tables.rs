@@ -48,7 +48,7 @@ pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(EVENTS)?;
     tx.open_table(EDITS)?;
     tx.open_table(KEYS)?;
-    Ok(())
+    crate::accounts::create_all(tx)
 }
 
 /// A snapshot of the file.

@@ -1,0 +1,21 @@
+//! Accounts and what guards them: sessions, long-term counters and the audit log.
+//!
+//! Every operation that changes something writes its audit entry in the same transaction, so that what happened
+//! and what is told of it are never apart. A refusal is a value and has changed nothing. Secrets are here as
+//! hashes only: a password as a PHC string, a refresh token as its SHA-256.
+
+mod audit;
+mod counters;
+mod sessions;
+mod sweep;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod users;
+
+pub use audit::{AuditAction, AuditEntry, AuditOutcome, AuditRecord};
+pub use counters::Counter;
+pub use sessions::{Delivery, Fingerprint, NewSession, Rotate, Rotation, Session, SignIn, Stale};
+pub use sweep::{AccountSweepCursor, SweptAccounts};
+pub(crate) use tables::create_all;
+pub use users::{Account, CreateUserError, NewUser, PasswordChange, ProfilePatch};

@@ -1,0 +1,168 @@
+//! The audit log: who did what to whom, from where, and whether it was allowed. It is only appended to, and an
+//! entry never holds a secret.
+
+use redb::{ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use stack_types::{SessionId, Timestamp, UserId};
+
+use super::tables;
+use crate::{Store, StoreError, record};
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum AuditAction {
+    Register,
+    Login,
+    Logout,
+    PasswordChanged,
+    SessionRevoked,
+    RefreshReused,
+    RoleChanged,
+    AccountDisabled,
+    AccountEnabled,
+    CounterReset,
+}
+
+impl AuditAction {
+    /// The action as it stands in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Login => "login",
+            Self::Logout => "logout",
+            Self::PasswordChanged => "password_changed",
+            Self::SessionRevoked => "session_revoked",
+            Self::RefreshReused => "refresh_reused",
+            Self::RoleChanged => "role_changed",
+            Self::AccountDisabled => "account_disabled",
+            Self::AccountEnabled => "account_enabled",
+            Self::CounterReset => "counter_reset",
+        }
+    }
+}
+
+/// Whether it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditOutcome {
+    /// It was.
+    Ok,
+    /// It was refused.
+    Refused,
+}
+
+/// Something to put on record.
+#[derive(Debug, Clone)]
+pub struct AuditEntry {
+    /// Who did it; `None` for somebody unknown, and for the machine's operator.
+    pub actor: Option<UserId>,
+    /// From where; empty for the machine itself.
+    pub ip: String,
+    /// In which session.
+    pub session: Option<SessionId>,
+    /// What.
+    pub action: AuditAction,
+    /// To what: an id or a role, never what somebody typed, since people type passwords into the wrong field.
+    pub target: Option<String>,
+    /// Whether it was done.
+    pub outcome: AuditOutcome,
+}
+
+/// An entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditRecord {
+    /// Its number; later entries have larger ones.
+    pub id: u64,
+    /// When.
+    pub at: Timestamp,
+    /// See [`AuditEntry::actor`].
+    pub actor: Option<UserId>,
+    /// See [`AuditEntry::ip`].
+    pub ip: String,
+    /// See [`AuditEntry::session`].
+    pub session: Option<SessionId>,
+    /// See [`AuditAction::as_str`].
+    pub action: String,
+    /// See [`AuditEntry::target`].
+    pub target: Option<String>,
+    /// See [`AuditEntry::outcome`].
+    pub outcome: AuditOutcome,
+}
+
+/// An entry as it is stored. The action stands as text, so that an old one can be read after it has gone from
+/// [`AuditAction`].
+#[derive(Serialize, Deserialize)]
+pub(super) struct AuditRow {
+    at: Timestamp,
+    actor: Option<UserId>,
+    ip: String,
+    session: Option<SessionId>,
+    action: String,
+    target: Option<String>,
+    outcome: AuditOutcome,
+}
+
+/// Appends an entry.
+pub(super) fn append(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    entry: AuditEntry,
+) -> Result<(), StoreError> {
+    let mut table = tx.open_table(tables::AUDIT)?;
+    let id = table.last()?.map_or(1, |(id, _)| id.value() + 1);
+    let row = AuditRow {
+        at: now,
+        actor: entry.actor,
+        ip: entry.ip,
+        session: entry.session,
+        action: entry.action.as_str().to_owned(),
+        target: entry.target,
+        outcome: entry.outcome,
+    };
+    table.insert(id, record::encode(&row)?.as_slice())?;
+    Ok(())
+}
+
+impl Store {
+    /// Appends an entry of its own, for what changes nothing else.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        self.write(move |tx, now| append(tx, now, entry)).await
+    }
+
+    /// The newest `limit` entries, or those before the number `before`, newest first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn list_audit(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        self.read_blocking(move |tx| {
+            let table = tx.open_table(tables::AUDIT)?;
+            let range = table.range(..before.unwrap_or(u64::MAX))?;
+            let mut records = Vec::new();
+            for entry in range.rev().take(limit) {
+                let (id, row) = entry?;
+                let row: AuditRow = record::decode(row.value())?;
+                records.push(AuditRecord {
+                    id: id.value(),
+                    at: row.at,
+                    actor: row.actor,
+                    ip: row.ip,
+                    session: row.session,
+                    action: row.action,
+                    target: row.target,
+                    outcome: row.outcome,
+                });
+            }
+            Ok(records)
+        })
+        .await
+    }
+}

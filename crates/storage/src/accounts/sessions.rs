@@ -1,0 +1,452 @@
+//! Sessions: one per sign-in, with the family of refresh tokens that keeps it alive.
+//!
+//! A session's row holds the fingerprint of its current refresh token and of the one before. A token of the
+//! family that is neither was used at least two rotations ago. Whether a token is of the family at all is decided
+//! before the store is asked; see the refresh tokens of `stack-auth`.
+
+use std::time::Duration;
+
+use redb::{ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use stack_types::{SessionId, Timestamp, UserId};
+use thiserror::Error;
+
+use super::audit::{self, AuditAction, AuditEntry, AuditOutcome};
+use super::users::{self, Account};
+use super::{counters, tables};
+use crate::{Store, StoreError, record};
+
+/// The SHA-256 of a refresh token's secret.
+pub type Fingerprint = [u8; 32];
+
+/// How a session's tokens reach the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// As cookies; for browsers.
+    #[default]
+    Cookie,
+    /// In the answer's body; for programs.
+    Body,
+}
+
+/// A session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose.
+    pub user_id: UserId,
+    /// What the client calls itself.
+    pub device: String,
+    /// From where it signed in or refreshed last.
+    pub ip: String,
+    /// When it signed in.
+    pub created_at: Timestamp,
+    /// When it was last heard of, to the minute.
+    pub last_seen_at: Timestamp,
+    /// When it ends, however much it is used.
+    pub expires_at: Timestamp,
+    /// When it ends unless it is refreshed.
+    pub refresh_expires_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// How its tokens reach the client.
+    pub delivery: Delivery,
+}
+
+impl Session {
+    /// Whether it works at `now`.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && now < self.expires_at
+    }
+
+    /// Whether it can still be refreshed at `now`.
+    #[must_use]
+    pub fn is_refreshable(&self, now: Timestamp) -> bool {
+        self.is_live(now) && now < self.refresh_expires_at
+    }
+}
+
+/// A session as it is stored.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SessionRecord {
+    pub(super) session: Session,
+    current: Fingerprint,
+    spent: Option<Spent>,
+}
+
+/// The token before the current one.
+#[derive(Serialize, Deserialize)]
+struct Spent {
+    fingerprint: Fingerprint,
+    at: Timestamp,
+}
+
+/// A session to begin.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose.
+    pub user_id: UserId,
+    /// What the client calls itself.
+    pub device: String,
+    /// From where it signs in.
+    pub ip: String,
+    /// How its tokens reach the client.
+    pub delivery: Delivery,
+    /// Its first refresh token.
+    pub refresh: Fingerprint,
+    /// How long it lives.
+    pub lifetime: Duration,
+    /// How long it lives unless it is refreshed.
+    pub idle: Duration,
+}
+
+/// A sign-in whose password was found right.
+pub struct SignIn {
+    /// The session to begin.
+    pub session: NewSession,
+    /// The hash that the password was verified against. If the account has another by now, the sign-in is void.
+    pub verified_hash: String,
+    /// A dearer hash of the same password, to replace the verified one.
+    pub new_hash: Option<String>,
+    /// The counter of wrong passwords, which ends here.
+    pub clear_counter: String,
+    /// What to put on record.
+    pub audit: AuditEntry,
+}
+
+/// What was looked at has changed in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the account or session has changed in between")]
+pub struct Stale;
+
+/// A refresh.
+#[derive(Debug, Clone)]
+pub struct Rotate {
+    /// The session whose family the token is of.
+    pub session_id: SessionId,
+    /// The token presented.
+    pub presented: Fingerprint,
+    /// The one token that can follow it.
+    pub successor: Fingerprint,
+    /// How long the repeat of a spent token is taken for a lost answer.
+    pub grace: Duration,
+    /// How long the successor lives unless it is used.
+    pub idle: Duration,
+    /// From where.
+    pub ip: String,
+}
+
+/// What became of a refresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rotation {
+    /// The token was the current one; now the successor is.
+    Rotated(Box<Account>, Session),
+    /// The token was spent within the grace, and its successor, not used yet, is the current one. Nothing changed.
+    Repeated(Box<Account>, Session),
+    /// The token was spent. The session is revoked now.
+    Reused(Session),
+    /// The session or its token has outlived its time.
+    Expired,
+    /// The session was revoked before, or its account is disabled.
+    Revoked,
+    /// There is no such session.
+    Unknown,
+}
+
+fn get(tx: &WriteTransaction, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+    match tx.open_table(tables::SESSIONS)?.get(id.as_str())? {
+        Some(bytes) => record::decode(bytes.value()).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn put(tx: &WriteTransaction, record: &SessionRecord) -> Result<(), StoreError> {
+    let bytes = record::encode(record)?;
+    let mut table = tx.open_table(tables::SESSIONS)?;
+    table.insert(record.session.id.as_str(), bytes.as_slice())?;
+    Ok(())
+}
+
+/// Begins a session.
+pub(super) fn create(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    new: NewSession,
+) -> Result<Session, StoreError> {
+    let expires_at = now.plus(new.lifetime);
+    let record = SessionRecord {
+        session: Session {
+            id: new.id,
+            user_id: new.user_id,
+            device: new.device,
+            ip: new.ip,
+            created_at: now,
+            last_seen_at: now,
+            expires_at,
+            refresh_expires_at: now.plus(new.idle).min(expires_at),
+            revoked_at: None,
+            delivery: new.delivery,
+        },
+        current: new.refresh,
+        spent: None,
+    };
+    put(tx, &record)?;
+    tx.open_table(tables::USER_SESSIONS)?
+        .insert((new.user_id.as_str(), new.id.as_str()), ())?;
+    Ok(record.session)
+}
+
+/// Whether this session of this user works.
+pub(super) fn is_live(
+    tx: &WriteTransaction,
+    id: SessionId,
+    owner: UserId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let found = get(tx, id)?;
+    Ok(found.is_some_and(|record| record.session.user_id == owner && record.session.is_live(now)))
+}
+
+/// Revokes every live session of a user except one, and gives those that were revoked.
+pub(super) fn revoke_all(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    owner: UserId,
+    except: Option<SessionId>,
+) -> Result<Vec<SessionId>, StoreError> {
+    let ids = ids_of(&tx.open_table(tables::USER_SESSIONS)?, owner)?;
+    let mut revoked = Vec::new();
+    for id in ids {
+        let Some(mut record) = get(tx, id)? else {
+            continue;
+        };
+        if Some(id) != except && record.session.is_live(now) {
+            record.session.revoked_at = Some(now);
+            put(tx, &record)?;
+            revoked.push(id);
+        }
+    }
+    Ok(revoked)
+}
+
+fn ids_of(
+    table: &impl ReadableTable<(&'static str, &'static str), ()>,
+    owner: UserId,
+) -> Result<Vec<SessionId>, StoreError> {
+    let mut ids = Vec::new();
+    for entry in table.range((owner.as_str(), "")..)? {
+        let (key, ()) = entry.map(|(key, _)| (key, ()))?;
+        let (user, session) = key.value();
+        if user != owner.as_str() {
+            break;
+        }
+        ids.push(session.parse().map_err(StoreError::damaged)?);
+    }
+    Ok(ids)
+}
+
+fn rotate(tx: &WriteTransaction, now: Timestamp, asked: Rotate) -> Result<Rotation, StoreError> {
+    let Some(mut record) = get(tx, asked.session_id)? else {
+        return Ok(Rotation::Unknown);
+    };
+    if record.session.revoked_at.is_some() {
+        return Ok(Rotation::Revoked);
+    }
+    if !record.session.is_refreshable(now) {
+        return Ok(Rotation::Expired);
+    }
+    let owner = record.session.user_id;
+    let account = users::get(&tx.open_table(tables::USERS)?, owner.as_str())?;
+    let Some(account) = account.filter(|account| !account.disabled) else {
+        return Ok(Rotation::Revoked);
+    };
+    if record.current == asked.presented {
+        record.spent = Some(Spent {
+            fingerprint: asked.presented,
+            at: now,
+        });
+        record.current = asked.successor;
+        record.session.refresh_expires_at = now.plus(asked.idle).min(record.session.expires_at);
+        record.session.last_seen_at = now;
+        record.session.ip = asked.ip;
+        put(tx, &record)?;
+        return Ok(Rotation::Rotated(Box::new(account), record.session));
+    }
+    // That the current token is the presented one's successor says at once that it is unused and that the
+    // presented one is the last that was spent.
+    let repeat = record.spent.as_ref().is_some_and(|spent| {
+        spent.fingerprint == asked.presented && now.since(spent.at) <= asked.grace
+    });
+    if repeat && record.current == asked.successor {
+        return Ok(Rotation::Repeated(Box::new(account), record.session));
+    }
+    record.session.revoked_at = Some(now);
+    put(tx, &record)?;
+    let entry = AuditEntry {
+        actor: Some(owner),
+        ip: asked.ip,
+        session: Some(asked.session_id),
+        action: AuditAction::RefreshReused,
+        target: Some(asked.session_id.to_string()),
+        outcome: AuditOutcome::Refused,
+    };
+    audit::append(tx, now, entry)?;
+    Ok(Rotation::Reused(record.session))
+}
+
+impl Store {
+    /// Begins the session of a sign-in.
+    ///
+    /// # Errors
+    /// The commit failed. [`Stale`] when the account was disabled or got another password since it was looked at.
+    pub async fn sign_in(
+        &self,
+        asked: SignIn,
+    ) -> Result<Result<(Account, Session), Stale>, StoreError> {
+        self.write(move |tx, now| {
+            let owner = asked.session.user_id;
+            let found = users::get(&tx.open_table(tables::USERS)?, owner.as_str())?;
+            let verified = Some(asked.verified_hash);
+            let Some(mut account) =
+                found.filter(|account| !account.disabled && account.password_hash == verified)
+            else {
+                return Ok(Err(Stale));
+            };
+            if asked.new_hash.is_some() {
+                account.password_hash = asked.new_hash;
+                users::put(tx, account.clone())?;
+            }
+            let session = create(tx, now, asked.session)?;
+            counters::reset(tx, &asked.clear_counter, now)?;
+            audit::append(tx, now, asked.audit)?;
+            Ok(Ok((account, session)))
+        })
+        .await
+    }
+
+    /// Exchanges a refresh token for its successor: compares, swaps, and on reuse revokes, in one transaction.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn rotate_refresh(&self, asked: Rotate) -> Result<Rotation, StoreError> {
+        self.write(move |tx, now| rotate(tx, now, asked)).await
+    }
+
+    /// A session and its account, revoked and disabled ones too.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn session_with_account(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<(Session, Account)>, StoreError> {
+        self.read(|tx| {
+            let Some(bytes) = tx.open_table(tables::SESSIONS)?.get(id.as_str())? else {
+                return Ok(None);
+            };
+            let record: SessionRecord = record::decode(bytes.value())?;
+            let owner = record.session.user_id;
+            let account = users::get(&tx.open_table(tables::USERS)?, owner.as_str())?;
+            Ok(account.map(|account| (record.session, account)))
+        })
+    }
+
+    /// The sessions of a user that can still be used, oldest first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn sessions_of(&self, owner: UserId) -> Result<Vec<Session>, StoreError> {
+        let now = self.inner.clock.now();
+        self.read(|tx| {
+            let table = tx.open_table(tables::SESSIONS)?;
+            let mut sessions = Vec::new();
+            for id in ids_of(&tx.open_table(tables::USER_SESSIONS)?, owner)? {
+                if let Some(bytes) = table.get(id.as_str())? {
+                    let record: SessionRecord = record::decode(bytes.value())?;
+                    if record.session.is_refreshable(now) {
+                        sessions.push(record.session);
+                    }
+                }
+            }
+            Ok(sessions)
+        })
+    }
+
+    /// Revokes a live session of this user; `false` when there is none.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn revoke_session(
+        &self,
+        id: SessionId,
+        owner: UserId,
+        entry: AuditEntry,
+    ) -> Result<bool, StoreError> {
+        self.write(move |tx, now| {
+            let found = get(tx, id)?;
+            let live = |record: &SessionRecord| {
+                record.session.user_id == owner && record.session.is_live(now)
+            };
+            let Some(mut record) = found.filter(live) else {
+                return Ok(false);
+            };
+            record.session.revoked_at = Some(now);
+            put(tx, &record)?;
+            audit::append(tx, now, entry)?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Revokes the live sessions of a user except one, and gives those that were revoked.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn revoke_sessions_of(
+        &self,
+        owner: UserId,
+        except: Option<SessionId>,
+        entry: AuditEntry,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.write(move |tx, now| {
+            let revoked = revoke_all(tx, now, owner, except)?;
+            if !revoked.is_empty() {
+                audit::append(tx, now, entry)?;
+            }
+            Ok(revoked)
+        })
+        .await
+    }
+
+    /// Notes when sessions were last heard of, except those heard of less than `at_least` before.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn touch_sessions(
+        &self,
+        seen: Vec<(SessionId, Timestamp)>,
+        at_least: Duration,
+    ) -> Result<(), StoreError> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        self.write(move |tx, _| {
+            for (id, at) in seen {
+                if let Some(mut record) = get(tx, id)?
+                    && record.session.revoked_at.is_none()
+                    && at.since(record.session.last_seen_at) >= at_least
+                {
+                    record.session.last_seen_at = at;
+                    put(tx, &record)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,428 @@
+//! Accounts: made once, found by id, username or e-mail address, changed, never removed.
+
+use std::fmt;
+
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use stack_types::{GlobalRole, SessionId, Timestamp, User, UserId, Username};
+use thiserror::Error;
+
+use super::audit::{self, AuditEntry};
+use super::sessions::{self, NewSession, Session, Stale};
+use super::{counters, tables};
+use crate::{Store, StoreError, record};
+
+/// An account with what only its owner and the sign-in may know.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// What others see.
+    pub user: User,
+    /// The e-mail address in its one spelling.
+    pub email: Option<String>,
+    /// Whether the owner has shown that the address is theirs.
+    pub email_verified: bool,
+    /// The password's PHC string; `None` for an account without one.
+    pub password_hash: Option<String>,
+    /// Nobody can sign in, and no session works.
+    pub disabled: bool,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A log is no place for addresses and hashes.
+        f.debug_struct("Account")
+            .field("user", &self.user)
+            .field("disabled", &self.disabled)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An account as it is stored.
+#[derive(Serialize, Deserialize)]
+pub(super) struct UserRecord {
+    user: User,
+    email: Option<String>,
+    email_verified: bool,
+    password_hash: Option<String>,
+    disabled: bool,
+}
+
+impl From<UserRecord> for Account {
+    fn from(record: UserRecord) -> Self {
+        Self {
+            user: record.user,
+            email: record.email,
+            email_verified: record.email_verified,
+            password_hash: record.password_hash,
+            disabled: record.disabled,
+        }
+    }
+}
+
+impl From<Account> for UserRecord {
+    fn from(account: Account) -> Self {
+        Self {
+            user: account.user,
+            email: account.email,
+            email_verified: account.email_verified,
+            password_hash: account.password_hash,
+            disabled: account.disabled,
+        }
+    }
+}
+
+/// An account to make.
+#[derive(Clone)]
+pub struct NewUser {
+    /// Its id.
+    pub id: UserId,
+    /// Its username.
+    pub username: Username,
+    /// What people see.
+    pub display_name: String,
+    /// Its e-mail address in its one spelling.
+    pub email: Option<String>,
+    /// Its password's PHC string.
+    pub password_hash: Option<String>,
+    /// Its role on the whole server.
+    pub role: GlobalRole,
+}
+
+/// Why an account could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum CreateUserError {
+    /// Another account has the username.
+    #[error("the username is taken")]
+    UsernameTaken,
+    /// Another account has the e-mail address.
+    #[error("the e-mail address is taken")]
+    EmailTaken,
+}
+
+/// What changes about a profile; `None` stays.
+#[derive(Debug, Clone, Default)]
+pub struct ProfilePatch {
+    /// What people see.
+    pub display_name: Option<String>,
+    /// The settings object's JSON text.
+    pub settings: Option<String>,
+}
+
+/// A new password.
+pub struct PasswordChange {
+    /// Whose.
+    pub user_id: UserId,
+    /// The hash that the old password was verified against; `None` when the account has none.
+    pub expected_hash: Option<String>,
+    /// The new hash.
+    pub new_hash: String,
+    /// The session that asks. It must be live, and is the only one that stays.
+    pub keep: SessionId,
+    /// The counter of wrong passwords, which ends here.
+    pub clear_counter: String,
+    /// What to put on record.
+    pub audit: AuditEntry,
+}
+
+/// The account of this id.
+pub(super) fn get(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    id: &str,
+) -> Result<Option<Account>, StoreError> {
+    match table.get(id)? {
+        Some(bytes) => Ok(Some(record::decode::<UserRecord>(bytes.value())?.into())),
+        None => Ok(None),
+    }
+}
+
+/// Writes an account's row.
+pub(super) fn put(tx: &WriteTransaction, account: Account) -> Result<(), StoreError> {
+    let id = account.user.id;
+    let bytes = record::encode(&UserRecord::from(account))?;
+    tx.open_table(tables::USERS)?
+        .insert(id.as_str(), bytes.as_slice())?;
+    Ok(())
+}
+
+/// Changes an account if it is there, and gives it as it is then.
+fn change(
+    tx: &WriteTransaction,
+    id: UserId,
+    change: impl FnOnce(&mut Account),
+) -> Result<Option<Account>, StoreError> {
+    let found = get(&tx.open_table(tables::USERS)?, id.as_str())?;
+    let Some(mut account) = found else {
+        return Ok(None);
+    };
+    change(&mut account);
+    put(tx, account.clone())?;
+    Ok(Some(account))
+}
+
+fn create(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    new: NewUser,
+) -> Result<Result<Account, CreateUserError>, StoreError> {
+    let mut usernames = tx.open_table(tables::USERNAMES)?;
+    let mut emails = tx.open_table(tables::EMAILS)?;
+    if usernames.get(new.username.as_str())?.is_some() {
+        return Ok(Err(CreateUserError::UsernameTaken));
+    }
+    if let Some(email) = &new.email
+        && emails.get(email.as_str())?.is_some()
+    {
+        return Ok(Err(CreateUserError::EmailTaken));
+    }
+    usernames.insert(new.username.as_str(), new.id.as_str())?;
+    if let Some(email) = &new.email {
+        emails.insert(email.as_str(), new.id.as_str())?;
+    }
+    let account = Account {
+        user: User {
+            id: new.id,
+            username: new.username,
+            display_name: new.display_name,
+            role: new.role,
+            created_at: now,
+        },
+        email: new.email,
+        email_verified: false,
+        password_hash: new.password_hash,
+        disabled: false,
+    };
+    put(tx, account.clone())?;
+    Ok(Ok(account))
+}
+
+fn find_by_login(tx: &ReadTransaction, login: &str) -> Result<Option<Account>, StoreError> {
+    // A username never holds an '@', an address always does.
+    let names = if login.contains('@') {
+        tx.open_table(tables::EMAILS)?
+    } else {
+        tx.open_table(tables::USERNAMES)?
+    };
+    match names.get(login)? {
+        Some(id) => get(&tx.open_table(tables::USERS)?, id.value()),
+        None => Ok(None),
+    }
+}
+
+impl Store {
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// The commit failed. The refusal is within.
+    pub async fn create_user(
+        &self,
+        new: NewUser,
+        entry: AuditEntry,
+    ) -> Result<Result<Account, CreateUserError>, StoreError> {
+        self.write(move |tx, now| {
+            let created = create(tx, now, new)?;
+            if created.is_ok() {
+                audit::append(tx, now, entry)?;
+            }
+            Ok(created)
+        })
+        .await
+    }
+
+    /// Makes an account and its first session.
+    ///
+    /// # Errors
+    /// The commit failed. The refusal is within.
+    pub async fn register(
+        &self,
+        new: NewUser,
+        session: NewSession,
+        entry: AuditEntry,
+    ) -> Result<Result<(Account, Session), CreateUserError>, StoreError> {
+        self.write(move |tx, now| match create(tx, now, new)? {
+            Ok(account) => {
+                let session = sessions::create(tx, now, session)?;
+                audit::append(tx, now, entry)?;
+                Ok(Ok((account, session)))
+            }
+            Err(refusal) => Ok(Err(refusal)),
+        })
+        .await
+    }
+
+    /// The account of this id.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn account(&self, id: UserId) -> Result<Option<Account>, StoreError> {
+        self.read(|tx| get(&tx.open_table(tables::USERS)?, id.as_str()))
+    }
+
+    /// The account of this username or e-mail address, each in its one spelling.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn account_by_login(&self, login: &str) -> Result<Option<Account>, StoreError> {
+        self.read(|tx| find_by_login(tx, login))
+    }
+
+    /// What others see of this account.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        Ok(self.account(id)?.map(|account| account.user))
+    }
+
+    /// What others see of these accounts, in the order asked for; unknown ids are left out.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+        self.read(|tx| {
+            let table = tx.open_table(tables::USERS)?;
+            let mut users = Vec::with_capacity(ids.len());
+            for id in ids {
+                if let Some(account) = get(&table, id.as_str())? {
+                    users.push(account.user);
+                }
+            }
+            Ok(users)
+        })
+    }
+
+    /// The accounts after this one in the order they were made.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn list_users(
+        &self,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Account>, StoreError> {
+        self.read_blocking(move |tx| {
+            let table = tx.open_table(tables::USERS)?;
+            let from = after.as_ref().map_or("", UserId::as_str);
+            let mut accounts = Vec::new();
+            for entry in table.range(from..)? {
+                let (id, bytes) = entry?;
+                if accounts.len() >= limit {
+                    break;
+                }
+                if id.value() != from {
+                    accounts.push(record::decode::<UserRecord>(bytes.value())?.into());
+                }
+            }
+            Ok(accounts)
+        })
+        .await
+    }
+
+    /// The account's settings object as JSON text; `{}` before any.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn settings(&self, id: UserId) -> Result<String, StoreError> {
+        self.read(|tx| {
+            let table = tx.open_table(tables::USER_SETTINGS)?;
+            let text = table.get(id.as_str())?;
+            Ok(text.map_or_else(|| "{}".to_owned(), |text| text.value().to_owned()))
+        })
+    }
+
+    /// Changes a profile; `None` without the account.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn update_profile(
+        &self,
+        id: UserId,
+        patch: ProfilePatch,
+    ) -> Result<Option<Account>, StoreError> {
+        self.write(move |tx, _| {
+            let changed = change(tx, id, |account| {
+                if let Some(name) = patch.display_name {
+                    account.user.display_name = name;
+                }
+            })?;
+            if let (Some(_), Some(settings)) = (&changed, &patch.settings) {
+                tx.open_table(tables::USER_SETTINGS)?
+                    .insert(id.as_str(), settings.as_str())?;
+            }
+            Ok(changed)
+        })
+        .await
+    }
+
+    /// Sets a new password and revokes the account's other sessions, which are given back.
+    ///
+    /// # Errors
+    /// The commit failed. [`Stale`] when password, account or session changed since they were looked at.
+    pub async fn set_password(
+        &self,
+        new: PasswordChange,
+    ) -> Result<Result<Vec<SessionId>, Stale>, StoreError> {
+        self.write(move |tx, now| {
+            let found = get(&tx.open_table(tables::USERS)?, new.user_id.as_str())?;
+            let Some(mut account) = found
+                .filter(|account| !account.disabled && account.password_hash == new.expected_hash)
+            else {
+                return Ok(Err(Stale));
+            };
+            if !sessions::is_live(tx, new.keep, new.user_id, now)? {
+                return Ok(Err(Stale));
+            }
+            account.password_hash = Some(new.new_hash);
+            put(tx, account)?;
+            let revoked = sessions::revoke_all(tx, now, new.user_id, Some(new.keep))?;
+            counters::reset(tx, &new.clear_counter, now)?;
+            audit::append(tx, now, new.audit)?;
+            Ok(Ok(revoked))
+        })
+        .await
+    }
+
+    /// Gives an account a role; `None` without the account.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn set_role(
+        &self,
+        id: UserId,
+        role: GlobalRole,
+        entry: AuditEntry,
+    ) -> Result<Option<User>, StoreError> {
+        self.write(move |tx, now| {
+            let changed = change(tx, id, |account| account.user.role = role)?;
+            if changed.is_some() {
+                audit::append(tx, now, entry)?;
+            }
+            Ok(changed.map(|account| account.user))
+        })
+        .await
+    }
+
+    /// Disables an account and revokes its sessions, which are given back, or enables it again; `None` without the
+    /// account.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn set_disabled(
+        &self,
+        id: UserId,
+        disabled: bool,
+        entry: AuditEntry,
+    ) -> Result<Option<Vec<SessionId>>, StoreError> {
+        self.write(move |tx, now| {
+            if change(tx, id, |account| account.disabled = disabled)?.is_none() {
+                return Ok(None);
+            }
+            audit::append(tx, now, entry)?;
+            if disabled {
+                sessions::revoke_all(tx, now, id, None).map(Some)
+            } else {
+                Ok(Some(Vec::new()))
+            }
+        })
+        .await
+    }
+}
