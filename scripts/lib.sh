@@ -1,7 +1,9 @@
+# shellcheck shell=bash
 # What the scripts share: messages, phases, and installing what is missing. Sourced, not run.
 #
 # Everything here can be repeated: what is there is left alone, what cannot be installed is named, with the way to
 # get it, before the script ends.
+set -euo pipefail
 
 if [ "${BASH_VERSINFO[0]}" -lt 5 ]; then
   echo "error: these scripts need bash 5 or newer; this is bash $BASH_VERSION" >&2
@@ -105,7 +107,7 @@ cannot_install() {
 
 # --- toolchains -------------------------------------------------------------------------------------------------
 
-# need_rust [COMPONENT…]: cargo as rust-toolchain.toml wants it.
+# cargo, in the version that Cargo.toml wants.
 need_rust() {
   if ! command -v cargo >/dev/null 2>&1 && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
     PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
@@ -119,22 +121,24 @@ need_rust() {
   wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
   at_least "$version" "$wanted" || fail "Rust $wanted or newer is needed, this is $version" \
     "with rustup: rustup toolchain install $wanted"
-  local component
-  for component in "$@"; do
-    if ! (cd "$ROOT" && cargo "$component" --version >/dev/null 2>&1); then
-      command -v rustup >/dev/null 2>&1 || fail "cargo $component is missing" \
-        "install it, or use rustup, see https://rustup.rs"
-      # rustup calls `cargo fmt` rustfmt.
-      (cd "$ROOT" && rustup component add "${component/#fmt/rustfmt}")
-    fi
-  done
+}
+
+# need_component fmt|clippy: a cargo command that comes with the toolchain.
+need_component() {
+  if (cd "$ROOT" && cargo "$1" --version >/dev/null 2>&1); then
+    return
+  fi
+  command -v rustup >/dev/null 2>&1 || fail "cargo $1 is missing" "install it, or use rustup, see https://rustup.rs"
+  # rustup calls `cargo fmt` rustfmt.
+  (cd "$ROOT" && rustup component add "${1/#fmt/rustfmt}")
 }
 
 need_node() {
   local wanted version
   wanted=$(sed -n 's/.*"node": *">=\([0-9.]*\)".*/\1/p' "$ROOT/apps/web/package.json")
-  command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 ||
+  if ! command -v node >/dev/null 2>&1 || ! command -v npm >/dev/null 2>&1; then
     fail "Node $wanted or newer with npm is missing" "see https://nodejs.org/en/download"
+  fi
   version=$(node --version)
   at_least "${version#v}" "$wanted" || fail "Node $wanted or newer is needed, this is $version" \
     "see https://nodejs.org/en/download"
