@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stack_storage::{PageLimit, StoreError};
-use stack_types::{Frames, Seq, Signal};
+use stack_types::{Frames, RoomId, Seq, Signal};
 
 use crate::hub::Shared;
 use crate::outlet::{Outlet, Taken};
@@ -17,22 +17,32 @@ const PAGE: PageLimit = PageLimit {
     bytes: 64 * 1024,
 };
 
+/// Why the pump stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pumped {
+    /// The outlet is closed, by its connection or because its sink failed.
+    Closed,
+    /// Somebody else has ended the subscriptions to these rooms, and the reader was told. Pump on.
+    Ended(Vec<RoomId>),
+}
+
 impl Outlet {
     /// Finishes begun frames, writes answers that had to wait, and serves the subscriptions that are behind, in
-    /// turn. The connection's task runs this beside its reading. Ends when the outlet is closed.
-    ///
-    /// # Errors
-    /// The log cannot be read. The subscriptions stay as they were; the connection has to end.
-    pub(crate) async fn pump(&self, shared: &Shared) -> Result<(), StoreError> {
+    /// turn. Cancel safe.
+    pub(crate) async fn pump(&self, shared: &Shared) -> Result<Pumped, StoreError> {
         loop {
+            let ended = self.take_ended();
+            if !ended.is_empty() {
+                return Ok(Pumped::Ended(ended));
+            }
             if self.flushed().await.is_err() {
-                return Ok(());
+                return Ok(Pumped::Closed);
             }
             match self.next_behind() {
                 Some(subscription) => {
                     // Waiting comes before reading: a page is in memory only while somebody takes it.
                     if self.writable().await.is_err() {
-                        return Ok(());
+                        return Ok(Pumped::Closed);
                     }
                     serve(&subscription, shared).await?;
                 }

@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::catch_up::Pumped;
 use crate::outlet::Outlet;
 use crate::room_hub::{RoomHub, Subscription};
 
@@ -179,11 +180,13 @@ impl Hub {
         }
     }
 
-    /// Writes what a connection owes its reader, until the outlet is closed: see the crate's page.
+    /// Writes what a connection owes its reader: the rest of begun frames, answers that had to wait, and the events
+    /// of subscriptions that are behind. A connection's task runs it beside its reading; see [`Pumped`] for when it
+    /// returns.
     ///
     /// # Errors
-    /// The log cannot be read.
-    pub async fn pump(&self, outlet: &Outlet) -> Result<(), StoreError> {
+    /// The log cannot be read; the connection has to end.
+    pub async fn pump(&self, outlet: &Outlet) -> Result<Pumped, StoreError> {
         outlet.pump(&self.0).await
     }
 

@@ -17,6 +17,7 @@ mod hub;
 mod outlet;
 mod room_hub;
 
+pub use catch_up::Pumped;
 pub use hub::{Hub, HubHandle, HubStats, Source};
 pub use outlet::{Outlet, Sink};
 pub use room_hub::Subscription;

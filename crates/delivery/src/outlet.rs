@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
-use stack_types::Frames;
+use stack_types::{Frames, RoomId};
 use tokio::sync::Notify;
 
 use crate::Subscription;
@@ -42,6 +42,9 @@ struct State {
     pending_bytes: usize,
     /// Subscriptions that read from the log.
     behind: VecDeque<Arc<Subscription>>,
+    /// Rooms whose subscription somebody else has ended, for the connection to hear of. At most one for each of
+    /// its subscriptions.
+    ended: Vec<RoomId>,
     /// Nothing is written any more.
     closed: bool,
 }
@@ -174,6 +177,20 @@ impl Outlet {
             state.behind.push_back(subscription);
             self.news.notify_one();
         }
+    }
+
+    /// Lets the connection know that its subscription to a room is over.
+    pub(crate) fn note_end(&self, room: &RoomId) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.ended.push(room.clone());
+            self.news.notify_one();
+        }
+    }
+
+    /// The rooms whose subscription somebody else has ended since the last call.
+    pub(crate) fn take_ended(&self) -> Vec<RoomId> {
+        std::mem::take(&mut self.state.lock().ended)
     }
 
     /// The next subscription that is behind.

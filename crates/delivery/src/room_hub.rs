@@ -151,7 +151,9 @@ impl RoomHub {
             .filter(|subscription| which(subscription))
             .collect();
         for subscription in &ending {
-            state.end(subscription, Some(last.clone()));
+            if state.end(subscription, Some(last.clone())) {
+                subscription.outlet.note_end(self.room.id());
+            }
         }
         (ending.len(), state.readers.is_empty())
     }
