@@ -243,6 +243,13 @@ impl Problem {
         }
     }
 
+    /// The same, about one field of the request.
+    #[must_use]
+    pub fn with_field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
     /// `rate_limited`: come back after this long.
     #[must_use]
     pub fn rate_limited(retry_after: Duration) -> Self {

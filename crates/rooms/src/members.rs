@@ -1,0 +1,352 @@
+//! Who is in a room: joining, leaving, roles, removing and banning.
+
+use stack_storage::{Ban, Membership, RoomTx};
+use stack_types::{
+    ErrorCode, EventBody, EventDraft, MemberAction, Problem, RoomId, RoomRole, Seq, Timestamp,
+    UnsubscribeReason, UserId,
+};
+
+use crate::Rooms;
+use crate::rights::{self, Action, Standing};
+use crate::view::{BanView, Member};
+
+const MAX_REASON_BYTES: usize = 500;
+
+/// A ban to be put on somebody.
+#[derive(Debug, Clone, Default)]
+pub struct NewBan {
+    /// Why.
+    pub reason: Option<String>,
+    /// Until when; `None` until it is lifted.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Rooms {
+    /// Everybody in a room, in the order they came.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`.
+    pub fn members(&self, user: UserId, room: &RoomId) -> Result<Vec<Member>, Problem> {
+        let (room, _) = self.check(&user, room, Action::Read)?;
+        let members = room.members();
+        let ids: Vec<_> = members.iter().map(|(user, _)| *user).collect();
+        let users = self.0.store.users(&ids)?;
+        let place = |id: &UserId| room.member(id);
+        Ok(users
+            .into_iter()
+            .filter_map(|user| {
+                let Membership {
+                    role, joined_at, ..
+                } = place(&user.id)?;
+                Some(Member {
+                    user,
+                    role,
+                    joined_at,
+                })
+            })
+            .collect())
+    }
+
+    /// Joins a public room. Who is in already stays what they are.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`.
+    pub async fn join(&self, user: UserId, room: &RoomId) -> Result<RoomRole, Problem> {
+        self.check(&user, room, Action::Join)?;
+        self.0
+            .store
+            .room_op(room.clone(), move |tx| join(tx, user))
+            .await
+    }
+
+    /// Leaves a room.
+    ///
+    /// # Errors
+    /// `not_found`, also for who is not in it; `conflict` for the last owner.
+    pub async fn leave(&self, user: UserId, room: &RoomId) -> Result<(), Problem> {
+        self.check(&user, room, Action::See)?;
+        self.0
+            .store
+            .room_op(room.clone(), move |tx| leave(tx, user))
+            .await?;
+        self.end_readers(room, user, UnsubscribeReason::Left);
+        Ok(())
+    }
+
+    /// Brings somebody into a room or gives them another role; oneself as `member` joins.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`; `conflict` for a banned user, or when the last owner would be none.
+    pub async fn put_member(
+        &self,
+        actor: UserId,
+        room: &RoomId,
+        user: UserId,
+        role: RoomRole,
+    ) -> Result<Member, Problem> {
+        let own_join = actor == user && role == RoomRole::Member;
+        let action = if own_join {
+            Action::Join
+        } else {
+            Action::ManageMembers
+        };
+        let (found, _) = self.check(&actor, room, action)?;
+        let who = self.0.store.user(user)?;
+        let who = who.ok_or_else(|| Problem::not_found("there is no such user"))?;
+        if own_join
+            && found
+                .member(&user)
+                .is_none_or(|member| member.role <= RoomRole::Member)
+        {
+            self.join(user, room).await?;
+        } else {
+            let op = move |tx: &mut RoomTx<'_, '_>| put_member(tx, actor, user, role);
+            self.0.store.room_op(room.clone(), op).await?;
+        }
+        let place = found.member(&user).ok_or_else(rights::no_such_room)?;
+        Ok(Member {
+            user: who,
+            role: place.role,
+            joined_at: place.joined_at,
+        })
+    }
+
+    /// Removes somebody from a room; oneself leaves.
+    ///
+    /// # Errors
+    /// `not_found` when they are not in it; `forbidden` for somebody who is not below the caller; `conflict` for the
+    /// last owner.
+    pub async fn remove_member(
+        &self,
+        actor: UserId,
+        room: &RoomId,
+        user: UserId,
+    ) -> Result<(), Problem> {
+        if actor == user {
+            return self.leave(user, room).await;
+        }
+        self.check(&actor, room, Action::ManageMembers)?;
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            let place = member_below(tx, actor, user)?;
+            place.ok_or_else(not_a_member)?;
+            tx.set_member(user, None);
+            tx.append(told(actor, user, MemberAction::Removed, None, None));
+            Ok(())
+        };
+        self.0.store.room_op(room.clone(), op).await?;
+        self.end_readers(room, user, UnsubscribeReason::Removed);
+        Ok(())
+    }
+
+    /// Bans somebody: they are removed and cannot come back while the ban holds.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`, `invalid_field`.
+    pub async fn ban(
+        &self,
+        actor: UserId,
+        room: &RoomId,
+        user: UserId,
+        ban: NewBan,
+    ) -> Result<BanView, Problem> {
+        self.check(&actor, room, Action::ManageMembers)?;
+        if actor == user {
+            return Err(Problem::forbidden("nobody bans themselves"));
+        }
+        if ban
+            .reason
+            .as_ref()
+            .is_some_and(|reason| reason.len() > MAX_REASON_BYTES)
+        {
+            let detail = format!("a reason is at most {MAX_REASON_BYTES} bytes");
+            return Err(Problem::invalid_field("reason", detail));
+        }
+        if ban
+            .expires_at
+            .is_some_and(|until| until <= self.0.clock.now())
+        {
+            return Err(Problem::invalid_field(
+                "expires_at",
+                "a ban ends in the future",
+            ));
+        }
+        if self.0.store.user(user)?.is_none() {
+            return Err(Problem::not_found("there is no such user"));
+        }
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            let place = member_below(tx, actor, user)?;
+            let record = Ban {
+                user_id: user,
+                by: actor,
+                reason: ban.reason.clone(),
+                created_at: tx.now(),
+                expires_at: ban.expires_at,
+            };
+            tx.set_ban(user, Some(record.clone()));
+            if place.is_some() {
+                tx.set_member(user, None);
+            }
+            tx.append(told(actor, user, MemberAction::Banned, None, ban.reason));
+            Ok(record)
+        };
+        let record = self.0.store.room_op(room.clone(), op).await?;
+        self.end_readers(room, user, UnsubscribeReason::Banned);
+        Ok(record.into())
+    }
+
+    /// Lifts a ban.
+    ///
+    /// # Errors
+    /// `not_found` when none holds; `forbidden`.
+    pub async fn unban(&self, actor: UserId, room: &RoomId, user: UserId) -> Result<(), Problem> {
+        self.check(&actor, room, Action::ManageMembers)?;
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            rights::check(tx, &actor, Action::ManageMembers)?;
+            if tx.ban(&user).is_none() {
+                return Err(Problem::not_found("this user is not banned"));
+            }
+            tx.set_ban(user, None);
+            tx.append(told(actor, user, MemberAction::Unbanned, None, None));
+            Ok(())
+        };
+        self.0.store.room_op(room.clone(), op).await
+    }
+
+    /// The bans that hold, oldest first.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`.
+    pub fn bans(&self, actor: UserId, room: &RoomId) -> Result<Vec<BanView>, Problem> {
+        let (room, _) = self.check(&actor, room, Action::ManageMembers)?;
+        Ok(room
+            .bans(self.0.clock.now())
+            .into_iter()
+            .map(BanView::from)
+            .collect())
+    }
+
+    fn end_readers(&self, room: &RoomId, user: UserId, reason: UnsubscribeReason) {
+        self.0
+            .hub
+            .end(room, reason, |subscription| subscription.user() == user);
+    }
+}
+
+fn join(tx: &mut RoomTx<'_, '_>, user: UserId) -> Result<RoomRole, Problem> {
+    if let Some(member) = tx.member(&user) {
+        return Ok(member.role);
+    }
+    rights::check(tx, &user, Action::Join)?;
+    enter(tx, user, user, RoomRole::Member);
+    Ok(RoomRole::Member)
+}
+
+fn leave(tx: &mut RoomTx<'_, '_>, user: UserId) -> Result<(), Problem> {
+    let member = tx.member(&user).ok_or_else(not_a_member)?;
+    if member.role == RoomRole::Owner && owners(tx) == 1 {
+        return Err(Problem::new(
+            ErrorCode::Conflict,
+            "the last owner cannot leave: give the room another owner, or delete it",
+        ));
+    }
+    tx.set_member(user, None);
+    tx.append(told(user, user, MemberAction::Left, None, None));
+    Ok(())
+}
+
+fn put_member(
+    tx: &mut RoomTx<'_, '_>,
+    actor: UserId,
+    user: UserId,
+    role: RoomRole,
+) -> Result<(), Problem> {
+    let standing = rights::check(tx, &actor, Action::ManageMembers)?;
+    let before = tx.member(&user);
+    if before.is_some_and(|member| member.role == role) {
+        return Ok(());
+    }
+    let gives = Standing::from(role);
+    let has = before.map_or(Standing::Guest, |member| member.role.into());
+    if standing < Standing::Owner && (gives >= Standing::Moderator || has >= Standing::Moderator) {
+        return Err(Problem::forbidden("only an owner gives or takes this role"));
+    }
+    if tx.ban(&user).is_some() {
+        return Err(Problem::new(
+            ErrorCode::Conflict,
+            "this user is banned: lift the ban first",
+        ));
+    }
+    match before {
+        None => {
+            enter(tx, actor, user, role);
+        }
+        Some(member) => {
+            if member.role == RoomRole::Owner && owners(tx) == 1 {
+                return Err(Problem::new(
+                    ErrorCode::Conflict,
+                    "the last owner stays one: give the room another owner first",
+                ));
+            }
+            tx.set_member(user, Some(Membership { role, ..member }));
+            tx.append(told(actor, user, MemberAction::Role, Some(role), None));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the actor stands above somebody, and gives their place if they have one.
+fn member_below(
+    tx: &mut RoomTx<'_, '_>,
+    actor: UserId,
+    user: UserId,
+) -> Result<Option<Membership>, Problem> {
+    let standing = rights::check(tx, &actor, Action::ManageMembers)?;
+    let place = tx.member(&user);
+    // Owners may remove each other; everybody else only who stands below them.
+    let below = place
+        .is_none_or(|member| standing == Standing::Owner || Standing::from(member.role) < standing);
+    if below {
+        Ok(place)
+    } else {
+        Err(Problem::forbidden("this member does not stand below you"))
+    }
+}
+
+fn enter(tx: &mut RoomTx<'_, '_>, actor: UserId, user: UserId, role: RoomRole) -> Seq {
+    tx.set_member(
+        user,
+        Some(Membership {
+            role,
+            joined_at: tx.now(),
+            joined_seq: tx.head(),
+        }),
+    );
+    tx.append(told(actor, user, MemberAction::Joined, Some(role), None))
+        .seq
+}
+
+fn owners(tx: &RoomTx<'_, '_>) -> usize {
+    tx.count_members(|member| member.role == RoomRole::Owner)
+}
+
+fn not_a_member() -> Problem {
+    Problem::not_found("this user is not a member of the room")
+}
+
+fn told(
+    actor: UserId,
+    user: UserId,
+    action: MemberAction,
+    role: Option<RoomRole>,
+    reason: Option<String>,
+) -> EventDraft {
+    EventDraft {
+        sender: actor,
+        body: EventBody::Member {
+            action,
+            user_id: user,
+            role,
+            reason,
+        },
+    }
+}

@@ -1,0 +1,348 @@
+//! Saying something, and changing what was said.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde::Serialize;
+use stack_rate::Quota;
+use stack_storage::{Appended, Pending, RoomTx};
+use stack_types::{
+    ErrorCode, Event, EventBody, EventDraft, JsonValue, Problem, RoomId, RoomSettings, Seq,
+    Timestamp, UserId,
+};
+
+use crate::Rooms;
+use crate::rights::{self, Action, Standing};
+
+/// How long a reaction is at most: the longest emoji sequences take about 35 bytes.
+const MAX_EMOJI_BYTES: usize = 64;
+/// How long the reason of a redaction is at most, in bytes.
+const MAX_REASON_BYTES: usize = 500;
+/// How deep `data` is nested at most: readers in other languages recurse.
+const MAX_DATA_DEPTH: usize = 64;
+/// The window of a room's own limit of messages.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// A message on its way in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SendMessage {
+    /// The text.
+    pub body: String,
+    /// Anything the application wants to send along.
+    pub data: Option<JsonValue>,
+    /// Repeated with the same key, the message is sent once.
+    pub key: Option<String>,
+    /// The message this one answers.
+    pub reply_to: Option<Seq>,
+}
+
+/// Where something said got its place. It is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sent {
+    /// The room.
+    pub room: RoomId,
+    /// The event's number.
+    pub seq: Seq,
+    /// The event's time.
+    pub ts: Timestamp,
+}
+
+/// Something said that waits for its commit. It is carried out even if this is dropped.
+#[derive(Debug)]
+pub struct Sending {
+    room: RoomId,
+    pending: Pending<Appended>,
+}
+
+impl Future for Sending {
+    type Output = Result<Sent, Problem>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let place = std::task::ready!(Pin::new(&mut self.pending).poll(cx))?;
+        Poll::Ready(Ok(Sent {
+            room: self.room.clone(),
+            seq: place.seq,
+            ts: place.ts,
+        }))
+    }
+}
+
+impl Rooms {
+    /// Says something. What is submitted one after the other gets its place in that order; await the [`Sending`] for
+    /// the commit.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`, `rate_limited`, `payload_too_large`, `invalid_field`; `unavailable` when it cannot be
+    /// written. Nothing was said then.
+    pub async fn send(
+        &self,
+        user: UserId,
+        room: &RoomId,
+        message: SendMessage,
+    ) -> Result<Sending, Problem> {
+        let (found, standing) = self.check(&user, room, Action::Speak)?;
+        let settings = found.settings();
+        self.check_body(&settings, &message.body, message.data.is_some())?;
+        self.check_data(message.data.as_ref())?;
+        self.check_key(message.key.as_deref())?;
+        self.take_turn(user, room, standing, &settings)?;
+        self.submit(user, room, move |tx| {
+            if let Some(key) = &message.key
+                && let Some(place) = tx.find_key(&user, key)?
+            {
+                return Ok(place);
+            }
+            if let Some(target) = message.reply_to
+                && !(tx.first()..=tx.head()).contains(&target)
+            {
+                return Err(Problem::invalid_field(
+                    "reply_to",
+                    "there is no such message",
+                ));
+            }
+            Ok(tx.append(EventDraft {
+                sender: user,
+                body: EventBody::Message {
+                    body: message.body,
+                    data: message.data,
+                    key: message.key,
+                    reply_to: message.reply_to,
+                },
+            }))
+        })
+        .await
+    }
+
+    /// Gives one's own message a new text.
+    ///
+    /// # Errors
+    /// As for [`Rooms::send`]; `not_found` without the message, `forbidden` when it is another's, `gone` when it was
+    /// redacted.
+    pub async fn edit(
+        &self,
+        user: UserId,
+        room: &RoomId,
+        target: Seq,
+        body: String,
+    ) -> Result<Sending, Problem> {
+        let (found, standing) = self.check(&user, room, Action::Speak)?;
+        let settings = found.settings();
+        self.check_body(&settings, &body, false)?;
+        self.take_turn(user, room, standing, &settings)?;
+        self.submit(user, room, move |tx| {
+            if message_at(tx, target)?.sender != user {
+                return Err(Problem::forbidden("only the author edits a message"));
+            }
+            Ok(tx.append(EventDraft {
+                sender: user,
+                body: EventBody::Edited {
+                    target_seq: target,
+                    body: Some(body),
+                },
+            }))
+        })
+        .await
+    }
+
+    /// Takes a message back: one's own, or as a moderator anybody's. Its text and that of its edits are gone from
+    /// the log then.
+    ///
+    /// # Errors
+    /// As for [`Rooms::edit`].
+    pub async fn redact(
+        &self,
+        user: UserId,
+        room: &RoomId,
+        target: Seq,
+        reason: Option<String>,
+    ) -> Result<Sending, Problem> {
+        let (found, standing) = self.check(&user, room, Action::Speak)?;
+        if reason
+            .as_ref()
+            .is_some_and(|reason| reason.len() > MAX_REASON_BYTES)
+        {
+            let detail = format!("a reason is at most {MAX_REASON_BYTES} bytes");
+            return Err(Problem::invalid_field("reason", detail));
+        }
+        self.take_turn(user, room, standing, &found.settings())?;
+        self.submit(user, room, move |tx| {
+            if message_at(tx, target)?.sender != user {
+                rights::check(tx, &user, Action::Moderate)?;
+            }
+            tx.redact(target)?;
+            Ok(tx.append(EventDraft {
+                sender: user,
+                body: EventBody::Redacted {
+                    target_seq: target,
+                    reason,
+                },
+            }))
+        })
+        .await
+    }
+
+    /// Reacts to a message, or takes the reaction back.
+    ///
+    /// # Errors
+    /// As for [`Rooms::send`]; `not_found` without the message, `gone` when it was redacted.
+    pub async fn react(
+        &self,
+        user: UserId,
+        room: &RoomId,
+        target: Seq,
+        emoji: String,
+        remove: bool,
+    ) -> Result<Sending, Problem> {
+        let (found, standing) = self.check(&user, room, Action::Speak)?;
+        let sane = (1..=MAX_EMOJI_BYTES).contains(&emoji.len())
+            && !emoji
+                .chars()
+                .any(|char| char.is_control() || char.is_whitespace());
+        if !sane {
+            let detail = format!("an emoji is 1 to {MAX_EMOJI_BYTES} bytes without blanks");
+            return Err(Problem::invalid_field("emoji", detail));
+        }
+        self.take_turn(user, room, standing, &found.settings())?;
+        self.submit(user, room, move |tx| {
+            message_at(tx, target)?;
+            Ok(tx.append(EventDraft {
+                sender: user,
+                body: EventBody::Reacted {
+                    target_seq: target,
+                    emoji,
+                    remove,
+                },
+            }))
+        })
+        .await
+    }
+
+    async fn submit<F>(&self, user: UserId, room: &RoomId, op: F) -> Result<Sending, Problem>
+    where
+        F: FnOnce(&mut RoomTx<'_, '_>) -> Result<Appended, Problem> + Send + 'static,
+    {
+        let pending = self
+            .0
+            .store
+            .submit(room.clone(), move |tx| {
+                rights::check(tx, &user, Action::Speak)?;
+                op(tx)
+            })
+            .await?;
+        Ok(Sending {
+            room: room.clone(),
+            pending,
+        })
+    }
+
+    /// Keeps the rate: messages per user and room, and a room's slow mode, from which moderators are exempt.
+    fn take_turn(
+        &self,
+        user: UserId,
+        room: &RoomId,
+        standing: Standing,
+        settings: &RoomSettings,
+    ) -> Result<(), Problem> {
+        let key = (user, room.clone());
+        if settings.slow_mode_s > 0 && standing < Standing::Moderator {
+            let gap = Duration::from_secs(u64::from(settings.slow_mode_s));
+            let turn = self.0.slow_mode.check_with(&key, Quota::new(1, gap));
+            turn.map_err(|after| Problem::rate_limited(after.0))?;
+        }
+        let quota = self.0.config.messages;
+        let quota = match settings.messages_per_10s {
+            own if own > 0 && quota != Quota::UNLIMITED => Quota::new(own, WINDOW),
+            _ => quota,
+        };
+        let turn = self.0.messages.check_with(&key, quota);
+        turn.map_err(|after| Problem::rate_limited(after.0))
+    }
+
+    fn check_body(&self, settings: &RoomSettings, body: &str, data: bool) -> Result<(), Problem> {
+        let server = self.0.config.limits.body_bytes;
+        let most = match settings.max_message_bytes {
+            0 => server,
+            room => server.min(room as usize),
+        };
+        too_large("body", body.len(), most)?;
+        if body.trim().is_empty() && !data {
+            return Err(Problem::invalid_field(
+                "body",
+                "there is nothing in the message",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_data(&self, data: Option<&JsonValue>) -> Result<(), Problem> {
+        let Some(data) = data else {
+            return Ok(());
+        };
+        too_large("data", data.as_str().len(), self.0.config.limits.data_bytes)?;
+        if depth(data.as_str()) > MAX_DATA_DEPTH {
+            let detail = format!("data is nested at most {MAX_DATA_DEPTH} deep");
+            return Err(Problem::invalid_field("data", detail));
+        }
+        Ok(())
+    }
+
+    fn check_key(&self, key: Option<&str>) -> Result<(), Problem> {
+        match key {
+            None => Ok(()),
+            Some("") => Err(Problem::invalid_field("key", "a key is not empty")),
+            Some(key) => too_large("key", key.len(), self.0.config.limits.key_bytes),
+        }
+    }
+}
+
+fn too_large(field: &'static str, size: usize, most: usize) -> Result<(), Problem> {
+    if size <= most {
+        return Ok(());
+    }
+    let detail = format!("{field} is at most {most} bytes");
+    Err(Problem::new(ErrorCode::PayloadTooLarge, detail).with_field(field))
+}
+
+/// The message at `target`, which is still one.
+fn message_at(tx: &mut RoomTx<'_, '_>, target: Seq) -> Result<Event, Problem> {
+    let no_such = || Problem::not_found("there is no such message");
+    let event = tx.event(target)?.ok_or_else(no_such)?;
+    match event.body {
+        EventBody::Message { .. } => Ok(event),
+        EventBody::Tombstone => Err(Problem::new(ErrorCode::Gone, "the message was taken back")),
+        _ => Err(Problem::invalid_field("seq", "this event is not a message")),
+    }
+}
+
+/// How deep a JSON text is nested. The text is known to be valid.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0usize);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        assert_eq!(depth("1"), 0);
+        assert_eq!(depth(r#"{"a":[1,[2]],"b":"[[[["}"#), 3);
+        assert_eq!(depth(r#""\"[""#), 0);
+    }
+}

@@ -1,0 +1,209 @@
+//! The rooms of this gateway: what they are made of, and looking at them.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use stack_bus::Bus;
+use stack_delivery::{Hub, Outlet, Subscription};
+use stack_rate::{DEFAULT_CAPACITY, Limiter, Quota};
+use stack_storage::{RoomRef, Store};
+use stack_types::{
+    Clock, EventCodec, HistoryVisibility, Limits, Problem, RoomId, RoomRole, Seq, UserId,
+};
+
+use crate::rights::{self, Action, At, Standing};
+use crate::view::Room;
+
+/// What the rooms are told at the start.
+#[derive(Debug, Clone)]
+pub struct RoomsConfig {
+    /// Sizes.
+    pub limits: Limits,
+    /// Messages of one user in one room, where the room sets nothing else. [`Quota::UNLIMITED`] switches the
+    /// limiting of messages off, also where a room sets something; a room's slow mode holds all the same.
+    pub messages: Quota,
+}
+
+/// The rooms. Cloning shares them.
+#[derive(Clone)]
+pub struct Rooms(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) hub: Hub,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) codec: Arc<dyn EventCodec>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: RoomsConfig,
+    pub(crate) messages: Limiter<(UserId, RoomId)>,
+    pub(crate) slow_mode: Limiter<(UserId, RoomId)>,
+}
+
+/// A subscription that has begun to be.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// Give it to [`stack_delivery::Hub::begin`] after the answer is on its way.
+    pub subscription: Arc<Subscription>,
+    /// What to answer.
+    pub answer: SubscribedAnswer,
+}
+
+/// The answer to `subscribe`.
+#[derive(Debug, Clone, Serialize)]
+pub struct SubscribedAnswer {
+    /// The room.
+    pub room: RoomId,
+    /// Its last event.
+    pub head: Seq,
+    /// The first event that is still there.
+    pub first: Seq,
+    /// The subscriber's role; `guest` for one who is not a member.
+    pub role: RoomRole,
+    /// How far the subscriber has read.
+    pub read_seq: Seq,
+}
+
+impl Rooms {
+    /// The rooms in a store, with their delivery.
+    #[must_use]
+    pub fn new(
+        config: RoomsConfig,
+        store: Store,
+        hub: Hub,
+        bus: Arc<dyn Bus>,
+        codec: Arc<dyn EventCodec>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let messages = Limiter::new(config.messages, DEFAULT_CAPACITY, clock.clone());
+        let slow_mode = Limiter::new(Quota::UNLIMITED, DEFAULT_CAPACITY, clock.clone());
+        Self(Arc::new(Inner {
+            store,
+            hub,
+            bus,
+            codec,
+            clock,
+            config,
+            messages,
+            slow_mode,
+        }))
+    }
+
+    /// One room as the caller sees it.
+    ///
+    /// # Errors
+    /// `not_found` when there is none that the caller may know of.
+    pub fn get(&self, user: UserId, room: &RoomId) -> Result<Room, Problem> {
+        let (room, _) = self.check(&user, room, Action::See)?;
+        self.view(&user, &room)
+    }
+
+    /// The rooms that the caller sees: their own, and public ones.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn list(&self, user: UserId) -> Result<Vec<Room>, Problem> {
+        let store = &self.0.store;
+        let mut rooms = store.rooms_of(user).await?;
+        let public = store.public_rooms().await?;
+        rooms.extend(
+            public
+                .into_iter()
+                .filter(|room| room.member(&user).is_none()),
+        );
+        let read = store.read_cursors(user).await?;
+        let read_seq = |room: &RoomRef| read.get(room.id()).copied().unwrap_or(Seq::ZERO);
+        Ok(rooms
+            .iter()
+            .map(|room| Room::of(room, &user, read_seq(room)))
+            .collect())
+    }
+
+    /// Whether somebody may read a room, for what lies beside it: members, presence.
+    ///
+    /// # Errors
+    /// `not_found` or `forbidden`.
+    pub fn may_read(&self, user: UserId, room: &RoomId) -> Result<(), Problem> {
+        self.check(&user, room, Action::Read).map(|_| ())
+    }
+
+    /// Subscribes an outlet to a room, from behind `after` on, or live only.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`, `invalid_field` when `after` is beyond the room's last event.
+    pub fn subscribe(
+        &self,
+        user: UserId,
+        room: &RoomId,
+        after: Option<Seq>,
+        outlet: &Arc<Outlet>,
+    ) -> Result<Subscribed, Problem> {
+        let (found, standing) = self.check(&user, room, Action::Read)?;
+        let head = found.head();
+        let after = after.unwrap_or(head);
+        check_cursor("after", after, head)?;
+        let from = after.max(self.reads_from(&found, &user).prev());
+        let subscription = self.0.hub.subscribe(outlet, &found, user, from);
+        // Somebody may have been removed between the check and now; whoever removed them has either ended this
+        // subscription, or it is seen here.
+        if let Err(problem) = self.check(&user, room, Action::Read) {
+            self.0.hub.unsubscribe(&subscription, None);
+            return Err(problem);
+        }
+        let answer = SubscribedAnswer {
+            room: room.clone(),
+            head,
+            first: found.first(),
+            role: role_of(standing),
+            read_seq: self.0.store.read_cursor(&user, &found)?,
+        };
+        Ok(Subscribed {
+            subscription,
+            answer,
+        })
+    }
+
+    /// The room, if the caller may do this in it, and what the caller is to it.
+    pub(crate) fn check(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        action: Action,
+    ) -> Result<(RoomRef, Standing), Problem> {
+        let room = self.0.store.room(room)?.ok_or_else(rights::no_such_room)?;
+        let standing = rights::check(&At(&room, self.0.clock.now()), user, action)?;
+        Ok((room, standing))
+    }
+
+    /// The first event that somebody may read.
+    pub(crate) fn reads_from(&self, room: &RoomRef, user: &UserId) -> Seq {
+        match (room.settings().history, room.member(user)) {
+            (HistoryVisibility::Joined, Some(member)) => member.joined_seq.next(),
+            (HistoryVisibility::Joined, None) => room.head().next(),
+            (HistoryVisibility::Members, _) => Seq::FIRST,
+        }
+    }
+
+    pub(crate) fn view(&self, user: &UserId, room: &RoomRef) -> Result<Room, Problem> {
+        Ok(Room::of(room, user, self.0.store.read_cursor(user, room)?))
+    }
+}
+
+/// Refuses a cursor that points to what has not happened yet.
+pub(crate) fn check_cursor(field: &'static str, cursor: Seq, head: Seq) -> Result<(), Problem> {
+    if cursor > head {
+        let detail = format!("{field} is beyond the room's last event, {head}");
+        return Err(Problem::invalid_field(field, detail));
+    }
+    Ok(())
+}
+
+fn role_of(standing: Standing) -> RoomRole {
+    match standing {
+        Standing::Owner => RoomRole::Owner,
+        Standing::Moderator => RoomRole::Moderator,
+        Standing::Member => RoomRole::Member,
+        Standing::Outsider | Standing::Banned | Standing::Visitor | Standing::Guest => {
+            RoomRole::Guest
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Rooms, members and bans as the protocol shows them.
+
+use serde::Serialize;
+use stack_storage::{Ban, RoomRef};
+use stack_types::{RoomId, RoomRole, RoomSettings, Seq, Timestamp, User, UserId};
+
+/// A room as somebody sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Room {
+    /// Its slug.
+    pub id: RoomId,
+    /// Its title.
+    pub title: String,
+    /// Its settings.
+    pub settings: RoomSettings,
+    /// The caller's role; `None` for a non-member.
+    pub role: Option<RoomRole>,
+    /// The first event that is still there.
+    pub first: Seq,
+    /// The last event.
+    pub head: Seq,
+    /// How far the caller has read; zero before any reading.
+    pub read_seq: Seq,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl Room {
+    pub(crate) fn of(room: &RoomRef, user: &UserId, read_seq: Seq) -> Self {
+        Self {
+            id: room.id().clone(),
+            title: room.title(),
+            settings: room.settings(),
+            role: room.member(user).map(|member| member.role),
+            first: room.first(),
+            head: room.head(),
+            read_seq,
+            created_at: room.created_at(),
+        }
+    }
+}
+
+/// Somebody's place in a room.
+#[derive(Debug, Clone, Serialize)]
+pub struct Member {
+    /// Who.
+    pub user: User,
+    /// What they may do.
+    pub role: RoomRole,
+    /// Since when they are in.
+    pub joined_at: Timestamp,
+}
+
+/// A ban.
+#[derive(Debug, Clone, Serialize)]
+pub struct BanView {
+    /// Who.
+    pub user_id: UserId,
+    /// Who banned them.
+    pub by: UserId,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Until when; absent until it is lifted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+impl From<Ban> for BanView {
+    fn from(ban: Ban) -> Self {
+        Self {
+            user_id: ban.user_id,
+            by: ban.by,
+            reason: ban.reason,
+            created_at: ban.created_at,
+            expires_at: ban.expires_at,
+        }
+    }
+}
