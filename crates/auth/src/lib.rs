@@ -1,1 +1,34 @@
-//! Placeholder.
+//! Who somebody is: accounts, passwords, tokens and sessions. No HTTP.
+//!
+//! [`Auth`] is the front door. What holds here:
+//!
+//! - An access token is worth nothing by itself: every request looks its session and account up, so that a
+//!   revocation holds from its commit on. Whoever holds the session's sockets is told then.
+//! - A refresh token has one successor. It is spent by a compare-and-swap in one write transaction; a second use
+//!   other than the repeat of a lost answer revokes the session in that same transaction.
+//! - Passwords are hashed a few at a time off the async threads, and every sign-in that fails costs the same time
+//!   and gets the same answer, whether there is such an account or not.
+//! - Secrets are stored as hashes only, and no `Debug` shows one.
+
+mod access;
+mod auth;
+mod client;
+mod config;
+mod csrf;
+mod email;
+mod hasher;
+mod keys;
+mod password;
+mod profile;
+mod refresh;
+mod secret;
+mod throttle;
+mod ticket;
+
+pub use auth::{Auth, Caller, Login, OnRevoked, Register, Revoked, Tokens, WsTicket};
+pub use client::Client;
+pub use config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
+pub use hasher::HashCost;
+pub use keys::{KeyError, KeySource};
+pub use profile::{Me, OwnUser, ProfileUpdate, SessionView};
+pub use stack_storage::{AuditRecord, Counter, Delivery};

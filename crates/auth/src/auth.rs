@@ -1,0 +1,205 @@
+//! The front door: what the gateway calls.
+
+mod account;
+mod admin;
+mod maintenance;
+mod sign_in;
+mod tokens;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use parking_lot::Mutex;
+use stack_storage::{
+    Account, AccountSweepCursor, AuditAction, AuditEntry, AuditOutcome, Session, Store,
+};
+use stack_types::{Clock, ErrorCode, Problem, SessionId, Timestamp, User, UserId};
+use tokio_util::task::TaskTracker;
+
+use crate::access::{Access, AccessTokens, unauthenticated};
+use crate::client::Client;
+use crate::config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
+use crate::csrf;
+use crate::hasher::Hasher;
+use crate::keys::Keys;
+use crate::refresh::RefreshTokens;
+use crate::ticket::Tickets;
+
+pub use sign_in::{Login, Register};
+pub use tokens::{Tokens, WsTicket};
+
+/// Sessions that were revoked, for whoever holds their sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// Whose.
+    pub user_id: UserId,
+    /// Which.
+    pub sessions: Vec<SessionId>,
+}
+
+/// Called after the revocation is durable, once per revocation. It must be quick and must not block.
+pub type OnRevoked = Arc<dyn Fn(Revoked) + Send + Sync>;
+
+/// Somebody who has shown who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Who, as of now: the role is looked up with each request.
+    pub user: User,
+    /// In which session.
+    pub session_id: SessionId,
+    /// When what they showed ends. A socket closes then, without leeway.
+    pub expires_at: Timestamp,
+}
+
+impl Caller {
+    fn access(&self) -> Access {
+        Access {
+            user_id: self.user.id,
+            session_id: self.session_id,
+            expires_at: self.expires_at,
+        }
+    }
+}
+
+/// Accounts, passwords, tokens and sessions. Cloning shares them.
+#[derive(Clone)]
+pub struct Auth(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    on_revoked: OnRevoked,
+    registration: Registration,
+    lifetimes: Lifetimes,
+    throttle: Throttle,
+    access: AccessTokens,
+    refresh: RefreshTokens,
+    csrf: hmac::Key,
+    hasher: Hasher,
+    tickets: Tickets,
+    /// Sessions that were heard of and whose rows do not say so yet.
+    seen: Mutex<HashMap<SessionId, Timestamp>>,
+    sweep: tokio::sync::Mutex<AccountSweepCursor>,
+    /// What must come to its end although the client that asked for it is gone.
+    tasks: TaskTracker,
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth").finish_non_exhaustive()
+    }
+}
+
+impl Auth {
+    /// Reads or makes the keys and is ready.
+    ///
+    /// # Errors
+    /// The keys cannot be had, or the configuration makes no sense.
+    pub fn new(
+        config: AuthConfig,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        on_revoked: OnRevoked,
+    ) -> Result<Self, AuthError> {
+        config.check()?;
+        let keys = Keys::load(&config.keys, config.jwt_secret.as_deref())?;
+        let lifetimes = config.lifetimes;
+        Ok(Self(Arc::new(Inner {
+            store,
+            clock,
+            on_revoked,
+            registration: config.registration,
+            lifetimes,
+            throttle: config.throttle,
+            access: AccessTokens::new(&keys.access, lifetimes.access, lifetimes.leeway),
+            refresh: RefreshTokens::new(&keys),
+            hasher: Hasher::new(&config)?,
+            tickets: Tickets::new(lifetimes.ticket),
+            csrf: keys.csrf,
+            seen: Mutex::default(),
+            sweep: tokio::sync::Mutex::default(),
+            tasks: TaskTracker::new(),
+        })))
+    }
+
+    /// Who an access token stands for. A few point reads; called with every request.
+    ///
+    /// # Errors
+    /// `token_expired` when it was good and is over; `unauthenticated` when it is not ours, or its session was
+    /// revoked, or its account disabled.
+    pub fn authenticate(&self, access_token: &str) -> Result<Caller, Problem> {
+        let now = self.0.clock.now();
+        self.caller(self.0.access.read(access_token, now)?, now)
+    }
+
+    /// A token against cross-site requests, bound to the session, or to nobody before sign-in.
+    ///
+    /// # Errors
+    /// The machine gives no random bytes.
+    pub fn csrf_token(&self, session: Option<SessionId>) -> Result<String, Problem> {
+        csrf::issue(&self.0.csrf, session)
+    }
+
+    /// Checks the header's CSRF token against the cookie's and the session.
+    ///
+    /// # Errors
+    /// `csrf_failed`.
+    pub fn verify_csrf(
+        &self,
+        header: &str,
+        cookie: &str,
+        session: Option<SessionId>,
+    ) -> Result<(), Problem> {
+        if csrf::verify(&self.0.csrf, header, cookie, session) {
+            Ok(())
+        } else {
+            Err(Problem::new(
+                ErrorCode::CsrfFailed,
+                "the CSRF token is not good for this session",
+            ))
+        }
+    }
+
+    fn caller(&self, access: Access, now: Timestamp) -> Result<Caller, Problem> {
+        let found = self.0.store.session_with_account(access.session_id)?;
+        let works = |(session, account): &(Session, Account)| {
+            session.user_id == access.user_id && session.is_live(now) && !account.disabled
+        };
+        let (session, account) = found.filter(works).ok_or_else(unauthenticated)?;
+        self.note_seen(&session, now);
+        Ok(Caller {
+            user: account.user,
+            session_id: session.id,
+            expires_at: access.expires_at,
+        })
+    }
+
+    /// Runs what changes a session to its end, even when the client that asked for it has gone: the sockets of a
+    /// session that is revoked in the file must be closed.
+    async fn to_the_end<R: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<R, Problem>> + Send + 'static,
+    ) -> Result<R, Problem> {
+        self.0.tasks.spawn(work).await.map_err(Problem::internal)?
+    }
+
+    fn tell_revoked(&self, user_id: UserId, sessions: Vec<SessionId>) {
+        if !sessions.is_empty() {
+            (self.0.on_revoked)(Revoked { user_id, sessions });
+        }
+    }
+}
+
+/// An entry for the audit log about a signed-in user.
+fn entry_of(caller: &Caller, client: &Client, action: AuditAction) -> AuditEntry {
+    AuditEntry {
+        actor: Some(caller.user.id),
+        ip: client.ip.to_string(),
+        session: Some(caller.session_id),
+        action,
+        target: None,
+        outcome: AuditOutcome::Ok,
+    }
+}

@@ -1,0 +1,176 @@
+//! One's own account, and a look at others.
+
+use stack_storage::{Account, AuditAction, AuditEntry, AuditOutcome, PasswordChange, ProfilePatch};
+use stack_types::{Problem, User, UserId, Username};
+
+use super::sign_in::{hash_new, invalid_credentials};
+use super::{Auth, Caller, entry_of};
+use crate::access::unauthenticated;
+use crate::client::Client;
+use crate::hasher::{Turn, Verdict};
+use crate::profile::{Me, ProfileUpdate};
+use crate::{password, profile, throttle};
+
+impl Auth {
+    /// The caller's account with its settings.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub fn me(&self, caller: &Caller) -> Result<Me, Problem> {
+        Me::new(
+            self.account_of(caller)?,
+            self.0.store.settings(caller.user.id)?,
+        )
+    }
+
+    /// Changes the caller's profile.
+    ///
+    /// # Errors
+    /// `invalid_field`, `unavailable`.
+    pub async fn update_profile(
+        &self,
+        caller: &Caller,
+        update: ProfileUpdate,
+    ) -> Result<Me, Problem> {
+        let patch = ProfilePatch {
+            display_name: update
+                .display_name
+                .as_deref()
+                .map(profile::display_name)
+                .transpose()?,
+            settings: update
+                .settings
+                .as_ref()
+                .map(profile::settings)
+                .transpose()?,
+        };
+        if patch.display_name.is_none() && patch.settings.is_none() {
+            return self.me(caller);
+        }
+        let changed = self.0.store.update_profile(caller.user.id, patch).await?;
+        let account = changed.ok_or_else(unauthenticated)?;
+        Me::new(account, self.0.store.settings(caller.user.id)?)
+    }
+
+    /// Sets a new password and revokes the caller's other sessions.
+    ///
+    /// # Errors
+    /// `invalid_field` with `new_password`, or with `current_password` when it is missing; `invalid_credentials`
+    /// when that is wrong, and `rate_limited` when it was too often; `unavailable`.
+    pub async fn change_password(
+        &self,
+        caller: &Caller,
+        current: Option<String>,
+        new: String,
+        client: &Client,
+    ) -> Result<(), Problem> {
+        let inner = &*self.0;
+        password::check_length("new_password", &new)?;
+        let key = throttle::password_key(caller.user.username.as_str());
+        throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
+        let turn = inner.hasher.turn().await?;
+        // As at login: others may have had their turn in between.
+        throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
+        let account = self.account_of(caller)?;
+        let turn = self
+            .verify_current(turn, &account, current, &key, caller, client)
+            .await?;
+
+        let own_names = vec![
+            account.user.username.to_string(),
+            account.user.display_name.clone(),
+        ];
+        let own_names = own_names.into_iter().chain(account.email).collect();
+        let (turn, new_hash) = hash_new(turn, "new_password", new, own_names).await?;
+        drop(turn);
+        let change = PasswordChange {
+            user_id: caller.user.id,
+            expected_hash: account.password_hash,
+            new_hash,
+            keep: caller.session_id,
+            clear_counter: key,
+            audit: entry_of(caller, client, AuditAction::PasswordChanged),
+        };
+        let (auth, owner) = (self.clone(), caller.user.id);
+        self.to_the_end(async move {
+            // Somebody else changed the password or revoked this session first.
+            let changed = auth.0.store.set_password(change).await?;
+            let revoked = changed.map_err(|_stale| unauthenticated())?;
+            auth.tell_revoked(owner, revoked);
+            Ok(())
+        })
+        .await
+    }
+
+    /// What others see of an account.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub fn user(&self, id: UserId) -> Result<Option<User>, Problem> {
+        Ok(self.0.store.user(id)?)
+    }
+
+    /// What others see of these accounts, in the order asked for; unknown ids are left out.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub fn users(&self, ids: &[UserId]) -> Result<Vec<User>, Problem> {
+        Ok(self.0.store.users(ids)?)
+    }
+
+    /// What others see of the account of this username.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub fn user_by_name(&self, username: &Username) -> Result<Option<User>, Problem> {
+        let found = self.0.store.account_by_login(username.as_str())?;
+        Ok(found.map(|account| account.user))
+    }
+
+    fn account_of(&self, caller: &Caller) -> Result<Account, Problem> {
+        let found = self.0.store.account(caller.user.id)?;
+        found
+            .filter(|account| !account.disabled)
+            .ok_or_else(unauthenticated)
+    }
+
+    /// Checks the current password; an account without one needs none.
+    async fn verify_current(
+        &self,
+        turn: Turn,
+        account: &Account,
+        current: Option<String>,
+        key: &str,
+        caller: &Caller,
+        client: &Client,
+    ) -> Result<Turn, Problem> {
+        if account.password_hash.is_none() {
+            return Ok(turn);
+        }
+        let Some(current) = current else {
+            return Err(Problem::invalid_field(
+                "current_password",
+                "the current password is needed",
+            ));
+        };
+        let verdict = if password::is_hashable(&current) {
+            let (turn, verdict) = turn.verify(current, account.password_hash.clone()).await?;
+            (Some(turn), verdict)
+        } else {
+            (None, Verdict::Wrong)
+        };
+        if let (Some(turn), Verdict::Right { .. }) = verdict {
+            return Ok(turn);
+        }
+        let entry = AuditEntry {
+            outcome: AuditOutcome::Refused,
+            ..entry_of(caller, client, AuditAction::PasswordChanged)
+        };
+        let window = self.0.throttle.failure_window;
+        self.0
+            .store
+            .counter_hit(key.to_owned(), window, Some(entry))
+            .await?;
+        Err(invalid_credentials())
+    }
+}

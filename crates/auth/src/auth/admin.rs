@@ -1,0 +1,133 @@
+//! What admins and the machine's operator do. The operator has no account: what is done from the command line on
+//! the machine itself is on record without an actor.
+
+use stack_storage::{AuditAction, AuditEntry, AuditOutcome, AuditRecord, Counter};
+use stack_types::{GlobalRole, Problem, User, Username};
+
+use super::{Auth, Caller, entry_of};
+use crate::client::Client;
+
+/// The most entries and counters that one answer holds.
+const PAGE: usize = 500;
+
+impl Auth {
+    /// Makes an account an admin, as the operator.
+    ///
+    /// # Errors
+    /// `not_found`, `unavailable`.
+    pub async fn promote(&self, username: &Username) -> Result<User, Problem> {
+        let user = self.named(username)?;
+        let entry = AuditEntry {
+            target: Some(format!("{} admin", user.id)),
+            ..operators(AuditAction::RoleChanged)
+        };
+        let promoted = self
+            .0
+            .store
+            .set_role(user.id, GlobalRole::Admin, entry)
+            .await?;
+        promoted.ok_or_else(no_account)
+    }
+
+    /// Disables an account and revokes its sessions, or enables it again, as the operator.
+    ///
+    /// # Errors
+    /// `not_found`, `unavailable`.
+    pub async fn set_disabled(&self, username: &Username, disabled: bool) -> Result<(), Problem> {
+        let user = self.named(username)?;
+        let action = match disabled {
+            true => AuditAction::AccountDisabled,
+            false => AuditAction::AccountEnabled,
+        };
+        let entry = AuditEntry {
+            target: Some(user.id.to_string()),
+            ..operators(action)
+        };
+        let auth = self.clone();
+        self.to_the_end(async move {
+            let revoked = auth.0.store.set_disabled(user.id, disabled, entry).await?;
+            auth.tell_revoked(user.id, revoked.ok_or_else(no_account)?);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The long-term counters whose key starts with `prefix`, at most 500.
+    ///
+    /// # Errors
+    /// `forbidden` unless the caller is an admin; `unavailable`.
+    pub async fn counters(
+        &self,
+        caller: &Caller,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<Counter>, Problem> {
+        require_admin(caller)?;
+        Ok(self
+            .0
+            .store
+            .counters(prefix.to_owned(), limit.min(PAGE))
+            .await?)
+    }
+
+    /// Forgets a counter, so that whom it held up may try again.
+    ///
+    /// # Errors
+    /// `forbidden` unless the caller is an admin; `not_found` when it does not run; `unavailable`.
+    pub async fn counter_reset(
+        &self,
+        caller: &Caller,
+        key: &str,
+        client: &Client,
+    ) -> Result<(), Problem> {
+        require_admin(caller)?;
+        let entry = AuditEntry {
+            target: Some(key.to_owned()),
+            ..entry_of(caller, client, AuditAction::CounterReset)
+        };
+        match self.0.store.counter_reset(key.to_owned(), entry).await? {
+            true => Ok(()),
+            false => Err(Problem::not_found("there is no such counter")),
+        }
+    }
+
+    /// The audit log, newest first, at most 500 entries, before the one numbered `before`.
+    ///
+    /// # Errors
+    /// `forbidden` unless the caller is an admin; `unavailable`.
+    pub async fn audit_log(
+        &self,
+        caller: &Caller,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<AuditRecord>, Problem> {
+        require_admin(caller)?;
+        Ok(self.0.store.list_audit(before, limit.min(PAGE)).await?)
+    }
+
+    fn named(&self, username: &Username) -> Result<User, Problem> {
+        self.user_by_name(username)?.ok_or_else(no_account)
+    }
+}
+
+fn require_admin(caller: &Caller) -> Result<(), Problem> {
+    match caller.user.role {
+        GlobalRole::Admin => Ok(()),
+        GlobalRole::Member => Err(Problem::forbidden("only admins may do this")),
+    }
+}
+
+fn operators(action: AuditAction) -> AuditEntry {
+    AuditEntry {
+        actor: None,
+        ip: String::new(),
+        session: None,
+        action,
+        target: None,
+        outcome: AuditOutcome::Ok,
+    }
+}
+
+fn no_account() -> Problem {
+    Problem::not_found("there is no such account")
+}

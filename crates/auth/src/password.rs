@@ -1,0 +1,89 @@
+//! What a new password has to be. A password that is there is only ever verified, never judged again.
+
+use stack_types::Problem;
+
+/// NIST SP 800-63B: the least length of a password that is the only factor, in code points.
+const MIN_CHARS: usize = 15;
+/// The most bytes that are hashed, so that nobody can make the hash wait for a megabyte.
+const MAX_BYTES: usize = 1024;
+/// Fewer guesses than this and the password is a common one, a repetition or a run of keys: zxcvbn gives more than
+/// this to anything that takes two of them.
+const MIN_GUESSES: u64 = 10_000;
+
+/// Checks the length of a new password. Cheap; done before a place in the hashing queue is taken.
+pub(crate) fn check_length(field: &'static str, password: &str) -> Result<(), Problem> {
+    if password.len() > MAX_BYTES {
+        return Err(Problem::invalid_field(
+            field,
+            "a password is at most 1024 bytes",
+        ));
+    }
+    if password.chars().count() < MIN_CHARS {
+        return Err(Problem::invalid_field(
+            field,
+            "a password has at least 15 characters",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a password that was typed at login can be one at all; the answer to one that cannot is the same as to
+/// a wrong one.
+pub(crate) fn is_hashable(password: &str) -> bool {
+    password.len() <= MAX_BYTES
+}
+
+/// Refuses the most common passwords, and ones made of the person's own names. Takes milliseconds; runs with the
+/// hashing, off the async threads.
+pub(crate) fn is_common(password: &str, own_names: &[&str]) -> bool {
+    zxcvbn::zxcvbn(password, own_names).guesses() < MIN_GUESSES
+}
+
+/// The answer to a common password.
+pub(crate) fn too_common(field: &'static str) -> Problem {
+    Problem::invalid_field(field, "this password is too easy to guess")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn length_counts_characters_and_is_capped_in_bytes() {
+        assert!(check_length("password", &"a".repeat(14)).is_err());
+        assert!(check_length("password", &"ä".repeat(15)).is_ok());
+        assert!(check_length("password", &"a".repeat(1024)).is_ok());
+        let problem = check_length("password", &"a".repeat(1025)).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("password"));
+    }
+
+    #[test]
+    fn common_ones_are_refused_and_long_phrases_are_not() {
+        for common in [
+            "aaaaaaaaaaaaaaaa",
+            "passwordpassword",
+            "abcdefghijklmnopq",
+            "ann.mustermann",
+        ] {
+            assert!(is_common(common, &["ann.mustermann"]), "{common}");
+        }
+        for fine in [
+            "correct horse battery staple",
+            "three trains left late",
+            "Zwölf Boxkämpfer jagen",
+        ] {
+            assert!(!is_common(fine, &["ann"]), "{fine}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_password_is_answered(password in any::<String>(), name in any::<String>()) {
+            let _ = check_length("password", &password);
+            let _ = is_common(&password, &[&name]);
+        }
+    }
+}
