@@ -28,7 +28,7 @@ pub enum Pumped {
 
 impl Outlet {
     /// Finishes begun frames, writes answers that had to wait, and serves the subscriptions that are behind, in
-    /// turn. Cancel safe.
+    /// turn. Not cancel safe: a subscription whose page is being read would be forgotten.
     pub(crate) async fn pump(&self, shared: &Shared) -> Result<Pumped, StoreError> {
         loop {
             let ended = self.take_ended();

@@ -182,7 +182,7 @@ impl Hub {
 
     /// Writes what a connection owes its reader: the rest of begun frames, answers that had to wait, and the events
     /// of subscriptions that are behind. A connection's task runs it beside its reading; see [`Pumped`] for when it
-    /// returns.
+    /// returns. Not cancel safe: poll it until it returns, or drop it with its outlet.
     ///
     /// # Errors
     /// The log cannot be read; the connection has to end.

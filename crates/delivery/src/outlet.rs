@@ -45,6 +45,8 @@ struct State {
     /// Rooms whose subscription somebody else has ended, for the connection to hear of. At most one for each of
     /// its subscriptions.
     ended: Vec<RoomId>,
+    /// Bytes that the sink has taken so far.
+    written: u64,
     /// Nothing is written any more.
     closed: bool,
 }
@@ -107,6 +109,12 @@ impl Outlet {
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
         self.state.lock().pending_bytes
+    }
+
+    /// How many bytes the sink has taken so far: whether a slow reader still takes any shows in it.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.state.lock().written
     }
 
     /// Ends the outlet: what waits is dropped, nothing is written any more.
@@ -232,7 +240,10 @@ impl Outlet {
         while !bytes.is_empty() {
             match self.sink.try_write(&bytes) {
                 Ok(0) => break,
-                Ok(written) => bytes.advance(written),
+                Ok(written) => {
+                    bytes.advance(written);
+                    state.written += written as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => {
@@ -247,6 +258,7 @@ impl Outlet {
     fn close_locked(&self, state: &mut State) {
         *state = State {
             closed: true,
+            written: state.written,
             ..State::default()
         };
         self.news.notify_one();
