@@ -1,0 +1,52 @@
+// Decides between signing in and the chat.
+
+import { useEffect } from 'react';
+import { RegisterPage } from '../features/auth/RegisterPage';
+import { SignInPage } from '../features/auth/SignInPage';
+import { Button } from '../ui/Button';
+import { Empty, Spinner } from '../ui/Misc';
+import { ChatContext, useSession } from './context';
+import { useStore } from './hooks';
+import { navigate, paths, useRoute } from './router';
+import { Shell } from './Shell';
+import styles from './shell.module.css';
+
+export function App() {
+  const session = useSession();
+  const state = useStore(session.state);
+  const route = useRoute();
+  const signedIn = state.status === 'signed_in';
+
+  useEffect(() => {
+    if (signedIn && (route.name === 'signin' || route.name === 'register'))
+      navigate(paths.home, { replace: true });
+  }, [signedIn, route]);
+
+  if (state.status === 'loading') {
+    return (
+      <main className={styles.full}>
+        <Spinner label="Loading" />
+      </main>
+    );
+  }
+  if (state.status === 'unreachable') {
+    return (
+      <main className={styles.full}>
+        <Empty icon="offline" title="The server cannot be reached">
+          <p>Check your connection. Nothing you wrote is lost.</p>
+          <Button variant="primary" onClick={() => void session.restore()}>
+            Try again
+          </Button>
+        </Empty>
+      </main>
+    );
+  }
+  if (state.status === 'signed_out') {
+    return route.name === 'register' ? <RegisterPage /> : <SignInPage ended={state.ended} />;
+  }
+  return (
+    <ChatContext value={state.chat}>
+      <Shell />
+    </ChatContext>
+  );
+}

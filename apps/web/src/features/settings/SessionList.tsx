@@ -1,0 +1,93 @@
+// Where one is signed in, and how to end that.
+
+import { useCallback, useEffect, useState } from 'react';
+import { useChat } from '../../app/context';
+import { ago } from '../../lib/format';
+import type { DeviceSession } from '../../sdk';
+import { Button } from '../../ui/Button';
+import { Icon } from '../../ui/Icon';
+import { Empty, Spinner } from '../../ui/Misc';
+import styles from './settings.module.css';
+
+/** "Chrome on Windows" out of a user agent; other texts are shown as they are. */
+function deviceName(device: string): string {
+  const browser = [
+    [/Edg\//, 'Edge'],
+    [/OPR\//, 'Opera'],
+    [/Firefox\//, 'Firefox'],
+    [/Chrome\//, 'Chrome'],
+    [/Safari\//, 'Safari'],
+  ].find(([pattern]) => (pattern as RegExp).test(device))?.[1];
+  const system = [
+    [/iPhone|iPad/, 'iOS'],
+    [/Android/, 'Android'],
+    [/Windows/, 'Windows'],
+    [/Mac OS/, 'macOS'],
+    [/Linux/, 'Linux'],
+  ].find(([pattern]) => (pattern as RegExp).test(device))?.[1];
+  if (browser === undefined) return device.trim() === '' ? 'Unknown device' : device;
+  return system === undefined ? `${browser}` : `${browser} on ${system}`;
+}
+
+export function SessionList() {
+  const chat = useChat();
+  const [sessions, setSessions] = useState<DeviceSession[] | 'loading' | 'failed'>('loading');
+  const load = useCallback(() => {
+    chat.client.api.sessions().then(
+      (list) =>
+        setSessions(
+          list.sort((a, b) => Number(b.current) - Number(a.current) || b.last_seen_at - a.last_seen_at),
+        ),
+      () => setSessions('failed'),
+    );
+  }, [chat]);
+  useEffect(load, [load]);
+
+  if (sessions === 'loading') return <Spinner label="Loading devices" />;
+  if (sessions === 'failed') {
+    return (
+      <Empty icon="alert" title="Your devices could not be loaded">
+        <Button onClick={load}>Try again</Button>
+      </Empty>
+    );
+  }
+  const end = (id: string) => {
+    chat.client.api.revokeSession(id).then(load, chat.toasts.failed);
+  };
+  return (
+    <div className={styles.form}>
+      <p className={styles.muted}>
+        You are signed in on these devices. Signing one out takes effect at once.
+      </p>
+      <ul className={styles.sessions}>
+        {sessions.map((session) => (
+          <li key={session.id} className={styles.session}>
+            <span className={styles.sessionIcon}>
+              <Icon name="monitor" />
+            </span>
+            <span className={styles.sessionText}>
+              <span className={styles.sessionName}>{deviceName(session.device)}</span>
+              <span className={styles.muted}>
+                {session.current ? (
+                  <span className={styles.current}>This device</span>
+                ) : (
+                  `Active ${ago(session.last_seen_at)}`
+                )}
+                {` · ${session.ip}`}
+              </span>
+            </span>
+            {!session.current && (
+              <Button
+                size="s"
+                onClick={() => end(session.id)}
+                aria-label={`Sign out ${deviceName(session.device)}`}
+              >
+                Sign out
+              </Button>
+            )}
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}

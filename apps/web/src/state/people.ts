@@ -1,0 +1,50 @@
+// Names behind user ids, and who is a member where.
+
+import type { Api, Member, RoomRole, User } from '../sdk';
+import { Store, withEntry } from './store';
+
+const RANK: Record<RoomRole, number> = { owner: 0, moderator: 1, member: 2, guest: 3 };
+
+/** Owners first, then by name. */
+export function byRank(a: Member, b: Member): number {
+  return RANK[a.role] - RANK[b.role] || a.user.display_name.localeCompare(b.user.display_name);
+}
+
+export class People {
+  readonly users = new Store<ReadonlyMap<string, User>>(new Map());
+  readonly members = new Store<ReadonlyMap<string, readonly Member[]>>(new Map());
+  readonly #api: Api;
+  readonly #asked = new Set<string>();
+
+  constructor(api: Api, me: User) {
+    this.#api = api;
+    this.put([me]);
+  }
+
+  put(users: readonly User[]): void {
+    const changed = users.filter((user) => {
+      const known = this.users.get().get(user.id);
+      return known?.display_name !== user.display_name || known?.username !== user.username;
+    });
+    if (changed.length === 0) return;
+    this.users.update((map) => new Map([...map, ...changed.map((user) => [user.id, user] as const)]));
+  }
+
+  async loadMembers(room: string): Promise<void> {
+    const members = await this.#api.members(room);
+    this.put(members.map((member) => member.user));
+    this.members.update((map) => withEntry(map, room, members.sort(byRank)));
+  }
+
+  /** Loads a user nobody has told us of, such as an author who left. Asked once; a failure leaves them nameless. */
+  need(id: string): void {
+    if (this.#asked.has(id) || this.users.get().has(id)) return;
+    this.#asked.add(id);
+    this.#api.user(id).then(
+      (user) => this.put([user]),
+      (error: { retryable?: boolean }) => {
+        if (error.retryable === true) this.#asked.delete(id);
+      },
+    );
+  }
+}
