@@ -89,6 +89,7 @@ export function Switch({ label, hint, checked, disabled, onChange }: SwitchProps
         role="switch"
         className={styles.switch}
         checked={checked}
+        aria-checked={checked}
         disabled={disabled}
         aria-describedby={hint ? `${id}-hint` : undefined}
         onChange={(event) => onChange(event.target.checked)}

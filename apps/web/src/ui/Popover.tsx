@@ -36,7 +36,7 @@ export function Popover({ anchor, label, role = 'dialog', align = 'end', onClose
       const target = event.target as Node;
       if (!ref.current?.contains(target) && !button?.contains(target)) onClose();
     };
-    const escape = (event: KeyboardEvent) => {
+    const leave = (event: KeyboardEvent) => {
       if (event.key !== 'Escape') return;
       event.stopPropagation();
       onClose();
@@ -44,15 +44,17 @@ export function Popover({ anchor, label, role = 'dialog', align = 'end', onClose
     };
     document.addEventListener('pointerdown', outside);
     document.addEventListener('focusin', outside);
-    document.addEventListener('keydown', escape, true);
+    document.addEventListener('keydown', leave, true);
     return () => {
       document.removeEventListener('pointerdown', outside);
       document.removeEventListener('focusin', outside);
-      document.removeEventListener('keydown', escape, true);
+      document.removeEventListener('keydown', leave, true);
     };
   }, [anchor, onClose]);
 
   return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: the role is a prop
+    // biome-ignore lint/a11y/useAriaPropsSupportedByRole: both roles take a label
     <div
       ref={ref}
       role={role}

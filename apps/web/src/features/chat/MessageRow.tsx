@@ -52,7 +52,6 @@ export const MessageRow = memo(function MessageRow(props: MessageRowProps) {
     event.preventDefault();
   };
   return (
-    // biome-ignore lint/a11y/noNoninteractiveElementInteractions: rows take focus so that the keyboard can walk them
     <article
       className={styles.row}
       data-row

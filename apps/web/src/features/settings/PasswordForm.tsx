@@ -35,7 +35,6 @@ export function PasswordForm() {
         value={chat.me.get().username}
         readOnly
         hidden
-        aria-hidden="true"
       />
       <TextField
         label="Current password"

@@ -1,0 +1,82 @@
+// People at their browsers: registering, making rooms, talking.
+
+import { type Browser, type BrowserContextOptions, expect, type Locator, type Page } from '@playwright/test';
+
+export const PASSWORD = 'four random words do';
+
+export class Person {
+  private constructor(
+    readonly page: Page,
+    readonly username: string,
+  ) {}
+
+  /** Opens a browser context of their own and registers there. */
+  static async register(
+    browser: Browser,
+    url: string,
+    name: string,
+    options: BrowserContextOptions = {},
+  ): Promise<Person> {
+    const context = await browser.newContext({ baseURL: url, ...options });
+    const page = await context.newPage();
+    const username = name.toLowerCase().replace(/\W+/g, '');
+    await page.goto('/register');
+    await page.getByLabel('Your name').fill(name);
+    await page.getByLabel('Username').fill(username);
+    await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+    await page.getByRole('button', { name: 'Create account' }).click();
+    const person = new Person(page, username);
+    await expect(person.accountButton).toBeVisible();
+    return person;
+  }
+
+  get accountButton(): Locator {
+    return this.page.getByRole('button', { name: /account menu/ });
+  }
+
+  get composer(): Locator {
+    return this.page.getByRole('textbox', { name: /^Message / });
+  }
+
+  get log(): Locator {
+    return this.page.getByRole('log');
+  }
+
+  /** The row of the message with this text. */
+  message(text: string | RegExp): Locator {
+    return this.log.getByRole('article').filter({ hasText: text });
+  }
+
+  member(other: Person): Locator {
+    return this.page.getByTestId(`member-${other.username}`);
+  }
+
+  async createRoom(title: string): Promise<void> {
+    await this.page.getByRole('button', { name: 'New room' }).first().click();
+    const dialog = this.page.getByRole('dialog');
+    await dialog.getByLabel('Title').fill(title);
+    await dialog.getByRole('button', { name: 'Create room' }).click();
+    await expect(this.page.getByRole('heading', { level: 1, name: title })).toBeVisible();
+  }
+
+  async joinRoom(title: string): Promise<void> {
+    await this.page.getByRole('link', { name: 'Browse rooms' }).click();
+    await this.page.getByRole('button', { name: `Join ${title}` }).click();
+    await expect(this.composer).toBeVisible();
+  }
+
+  async say(text: string): Promise<void> {
+    await this.composer.fill(text);
+    await this.composer.press('Enter');
+  }
+
+  /** The texts of all messages in the log, from top to bottom. */
+  async heard(): Promise<string[]> {
+    return this.log.locator('[data-row] [class*="body"]').allTextContents();
+  }
+
+  /** Waits until nothing stands in the way of sending. */
+  async connected(): Promise<void> {
+    await expect(this.page.getByTestId('connection')).toHaveCount(0);
+  }
+}
