@@ -134,6 +134,14 @@ impl Auth {
         self.caller(self.0.access.read(access_token, now)?, now)
     }
 
+    /// Whether the caller's session still stands, for whoever has held on to a [`Caller`].
+    ///
+    /// # Errors
+    /// `unauthenticated` when it does not any more.
+    pub fn recheck(&self, caller: &Caller) -> Result<(), Problem> {
+        self.caller(caller.access(), self.0.clock.now()).map(|_| ())
+    }
+
     /// A token against cross-site requests, bound to the session, or to nobody before sign-in.
     ///
     /// # Errors
