@@ -5,7 +5,9 @@
 //! hashes only: a password as a PHC string, a refresh token as its SHA-256.
 
 mod audit;
+mod changes;
 mod counters;
+mod rotation;
 mod sessions;
 mod sweep;
 mod tables;
@@ -14,8 +16,10 @@ mod tests;
 mod users;
 
 pub use audit::{AuditAction, AuditEntry, AuditOutcome, AuditRecord};
+pub use changes::{PasswordChange, ProfilePatch};
 pub use counters::Counter;
-pub use sessions::{Delivery, Fingerprint, NewSession, Rotate, Rotation, Session, SignIn, Stale};
+pub use rotation::{Rotate, Rotation};
+pub use sessions::{Delivery, Fingerprint, NewSession, Session, SignIn, Stale};
 pub use sweep::{AccountSweepCursor, SweptAccounts};
 pub(crate) use tables::create_all;
-pub use users::{Account, CreateUserError, NewUser, PasswordChange, ProfilePatch};
+pub use users::{Account, CreateUserError, NewUser};

@@ -165,12 +165,14 @@ async fn every_failed_sign_in_has_the_same_answer() {
         .set_disabled(&"off".parse().unwrap(), true)
         .await
         .unwrap();
+    fixture.without_password("key").await;
     let mut answers = Vec::new();
     for (login, password) in [
         ("ann", "a wrong password here"),
         ("nobody", PASSWORD),
         ("nobody@example.org", PASSWORD),
         ("off", PASSWORD),
+        ("key", PASSWORD),
         ("no login at all \0", PASSWORD),
         ("", ""),
     ] {
@@ -197,13 +199,20 @@ async fn a_failed_sign_in_takes_as_long_without_an_account() {
         ..AuthConfig::insecure_for_tests()
     });
     fixture.register("ann").await;
-    let time = async |login: &str| {
+    let time_once = async |login: &str| {
         let begun = std::time::Instant::now();
-        assert_eq!(
-            code(fixture.login(login, "a wrong password here").await),
-            ErrorCode::InvalidCredentials
-        );
+        let refused = code(fixture.login(login, "a wrong password here").await);
+        assert_eq!(refused, ErrorCode::InvalidCredentials);
         begun.elapsed()
+    };
+    // The quickest of a few, since the machine may be busy with something else.
+    let time = async |login: &str| {
+        let times = [
+            time_once(login).await,
+            time_once(login).await,
+            time_once(login).await,
+        ];
+        times.into_iter().min().unwrap()
     };
     let (known, unknown) = (time("ann").await, time("nobody").await);
     assert!(

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use stack_auth::{Auth, AuthConfig, Caller, Client, Delivery, Login, Register, Revoked, Tokens};
-use stack_storage::{Location, Store, StoreConfig, StoreHandle};
+use stack_storage::{
+    AuditAction, AuditEntry, AuditOutcome, Location, NewUser, Store, StoreConfig, StoreHandle,
+};
 use stack_types::{
-    ErrorCode, Event, EventCodec, MalformedEvent, ManualClock, Problem, SessionId, Signal,
-    Timestamp,
+    Clock, ErrorCode, Event, EventCodec, GlobalRole, MalformedEvent, ManualClock, Problem,
+    SessionId, Signal, Timestamp, UserId,
 };
 
 pub(crate) const PASSWORD: &str = "three trains left late";
@@ -73,6 +75,28 @@ impl Fixture {
 
     pub(crate) async fn register(&self, username: &str) -> Tokens {
         self.try_register(username, PASSWORD).await.unwrap()
+    }
+
+    /// An account that has no password.
+    pub(crate) async fn without_password(&self, username: &str) {
+        let new = NewUser {
+            id: UserId::generate(self.clock.now()),
+            username: username.parse().unwrap(),
+            display_name: username.to_owned(),
+            email: None,
+            password_hash: None,
+            role: GlobalRole::Member,
+        };
+        let entry = AuditEntry {
+            actor: None,
+            ip: String::new(),
+            session: None,
+            action: AuditAction::Register,
+            target: None,
+            outcome: AuditOutcome::Ok,
+        };
+        let created = self.store.create_user(new, entry).await.unwrap();
+        assert!(created.is_ok());
     }
 
     pub(crate) async fn try_register(

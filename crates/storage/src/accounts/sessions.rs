@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use stack_types::{SessionId, Timestamp, UserId};
 use thiserror::Error;
 
-use super::audit::{self, AuditAction, AuditEntry, AuditOutcome};
+use super::audit::{self, AuditEntry};
 use super::users::{self, Account};
 use super::{counters, tables};
 use crate::{Store, StoreError, record};
@@ -73,15 +73,15 @@ impl Session {
 #[derive(Serialize, Deserialize)]
 pub(super) struct SessionRecord {
     pub(super) session: Session,
-    current: Fingerprint,
-    spent: Option<Spent>,
+    pub(super) current: Fingerprint,
+    pub(super) spent: Option<Spent>,
 }
 
 /// The token before the current one.
 #[derive(Serialize, Deserialize)]
-struct Spent {
-    fingerprint: Fingerprint,
-    at: Timestamp,
+pub(super) struct Spent {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) at: Timestamp,
 }
 
 /// A session to begin.
@@ -124,48 +124,17 @@ pub struct SignIn {
 #[error("the account or session has changed in between")]
 pub struct Stale;
 
-/// A refresh.
-#[derive(Debug, Clone)]
-pub struct Rotate {
-    /// The session whose family the token is of.
-    pub session_id: SessionId,
-    /// The token presented.
-    pub presented: Fingerprint,
-    /// The one token that can follow it.
-    pub successor: Fingerprint,
-    /// How long the repeat of a spent token is taken for a lost answer.
-    pub grace: Duration,
-    /// How long the successor lives unless it is used.
-    pub idle: Duration,
-    /// From where.
-    pub ip: String,
-}
-
-/// What became of a refresh.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rotation {
-    /// The token was the current one; now the successor is.
-    Rotated(Box<Account>, Session),
-    /// The token was spent within the grace, and its successor, not used yet, is the current one. Nothing changed.
-    Repeated(Box<Account>, Session),
-    /// The token was spent. The session is revoked now.
-    Reused(Session),
-    /// The session or its token has outlived its time.
-    Expired,
-    /// The session was revoked before, or its account is disabled.
-    Revoked,
-    /// There is no such session.
-    Unknown,
-}
-
-fn get(tx: &WriteTransaction, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+pub(super) fn get(
+    tx: &WriteTransaction,
+    id: SessionId,
+) -> Result<Option<SessionRecord>, StoreError> {
     match tx.open_table(tables::SESSIONS)?.get(id.as_str())? {
         Some(bytes) => record::decode(bytes.value()).map(Some),
         None => Ok(None),
     }
 }
 
-fn put(tx: &WriteTransaction, record: &SessionRecord) -> Result<(), StoreError> {
+pub(super) fn put(tx: &WriteTransaction, record: &SessionRecord) -> Result<(), StoreError> {
     let bytes = record::encode(record)?;
     let mut table = tx.open_table(tables::SESSIONS)?;
     table.insert(record.session.id.as_str(), bytes.as_slice())?;
@@ -250,55 +219,6 @@ fn ids_of(
     Ok(ids)
 }
 
-fn rotate(tx: &WriteTransaction, now: Timestamp, asked: Rotate) -> Result<Rotation, StoreError> {
-    let Some(mut record) = get(tx, asked.session_id)? else {
-        return Ok(Rotation::Unknown);
-    };
-    if record.session.revoked_at.is_some() {
-        return Ok(Rotation::Revoked);
-    }
-    if !record.session.is_refreshable(now) {
-        return Ok(Rotation::Expired);
-    }
-    let owner = record.session.user_id;
-    let account = users::get(&tx.open_table(tables::USERS)?, owner.as_str())?;
-    let Some(account) = account.filter(|account| !account.disabled) else {
-        return Ok(Rotation::Revoked);
-    };
-    if record.current == asked.presented {
-        record.spent = Some(Spent {
-            fingerprint: asked.presented,
-            at: now,
-        });
-        record.current = asked.successor;
-        record.session.refresh_expires_at = now.plus(asked.idle).min(record.session.expires_at);
-        record.session.last_seen_at = now;
-        record.session.ip = asked.ip;
-        put(tx, &record)?;
-        return Ok(Rotation::Rotated(Box::new(account), record.session));
-    }
-    // That the current token is the presented one's successor says at once that it is unused and that the
-    // presented one is the last that was spent.
-    let repeat = record.spent.as_ref().is_some_and(|spent| {
-        spent.fingerprint == asked.presented && now.since(spent.at) <= asked.grace
-    });
-    if repeat && record.current == asked.successor {
-        return Ok(Rotation::Repeated(Box::new(account), record.session));
-    }
-    record.session.revoked_at = Some(now);
-    put(tx, &record)?;
-    let entry = AuditEntry {
-        actor: Some(owner),
-        ip: asked.ip,
-        session: Some(asked.session_id),
-        action: AuditAction::RefreshReused,
-        target: Some(asked.session_id.to_string()),
-        outcome: AuditOutcome::Refused,
-    };
-    audit::append(tx, now, entry)?;
-    Ok(Rotation::Reused(record.session))
-}
-
 impl Store {
     /// Begins the session of a sign-in.
     ///
@@ -327,14 +247,6 @@ impl Store {
             Ok(Ok((account, session)))
         })
         .await
-    }
-
-    /// Exchanges a refresh token for its successor: compares, swaps, and on reuse revokes, in one transaction.
-    ///
-    /// # Errors
-    /// The commit failed.
-    pub async fn rotate_refresh(&self, asked: Rotate) -> Result<Rotation, StoreError> {
-        self.write(move |tx, now| rotate(tx, now, asked)).await
     }
 
     /// A session and its account, revoked and disabled ones too.
