@@ -103,6 +103,8 @@ pub struct Testing {
     pub routes: bool,
     /// A clock to move by hand.
     pub clock: Option<Arc<dyn Clock>>,
+    /// A web client to serve instead of the embedded one.
+    pub client_files: Option<crate::ClientFiles>,
 }
 
 impl fmt::Debug for Testing {

@@ -1,3 +1,22 @@
-//! The gateway: configuration, composition, HTTP and WebSocket. It is the only user of axum.
+//! The gateway: configuration, composition, HTTP and WebSocket. It is the only composition root, and the only user of
+//! axum. [`Gateway::start`] is the way in, for the command line and for tests alike.
 
+mod app;
+mod assets;
+pub mod cli;
 pub mod config;
+mod error;
+mod gateway;
+mod http;
+mod lifecycle;
+pub mod offline;
+mod readiness;
+mod revocation;
+mod routes;
+mod server;
+mod sweeper;
+pub mod telemetry;
+
+pub use assets::{ClientFile, ClientFiles};
+pub use error::StartError;
+pub use gateway::{Gateway, RunningGateway};

@@ -1,0 +1,200 @@
+//! What every request handler and every socket can reach: the parts of the gateway, composed once.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use http::Request;
+use stack_auth::Auth;
+use stack_bus::Bus;
+use stack_delivery::Hub;
+use stack_presence::Presences;
+use stack_rooms::Rooms;
+use stack_storage::Store;
+use stack_types::{Clock, Limits};
+
+use crate::assets::{self, ClientFiles};
+use crate::config::Config;
+use crate::http::cookies::CookieNames;
+use crate::http::headers::SecurityHeaders;
+use crate::http::origin::Origins;
+use crate::http::rates::Rates;
+use crate::http::{Peer, client_ip};
+use crate::lifecycle::Lifecycle;
+use crate::readiness::{Checks, Readiness};
+
+/// The state of the router. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct AppState(Arc<App>);
+
+impl Deref for AppState {
+    type Target = App;
+
+    fn deref(&self) -> &App {
+        &self.0
+    }
+}
+
+/// The domain, as it is handed to the HTTP and WebSocket side.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Store,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) hub: Hub,
+    pub(crate) presences: Presences,
+    pub(crate) rooms: Rooms,
+    pub(crate) auth: Auth,
+}
+
+/// The parts of a gateway.
+pub(crate) struct App {
+    config: Config,
+    parts: Parts,
+    lifecycle: Lifecycle,
+    origins: Origins,
+    cookies: CookieNames,
+    security_headers: SecurityHeaders,
+    rates: Rates,
+    readiness: Readiness,
+    client_files: ClientFiles,
+}
+
+impl AppState {
+    /// Puts the parts together.
+    pub(crate) fn new(
+        config: Config,
+        origins: Origins,
+        parts: Parts,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        Self(Arc::new(App {
+            cookies: CookieNames::new(origins.public().is_https()),
+            security_headers: SecurityHeaders::new(&origins),
+            rates: Rates::new(config.rate_enabled, &parts.clock),
+            readiness: Readiness::new(parts.store.clone(), parts.bus.clone()),
+            client_files: config.testing.client_files.unwrap_or(assets::embedded),
+            origins,
+            parts,
+            lifecycle,
+            config,
+        }))
+    }
+}
+
+impl App {
+    /// The configuration.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is accepted at most.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    /// The time, for whatever decides by it.
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.parts.clock
+    }
+
+    /// Everything durable.
+    pub(crate) fn store(&self) -> &Store {
+        &self.parts.store
+    }
+
+    /// Events between processes.
+    pub(crate) fn bus(&self) -> &Arc<dyn Bus> {
+        &self.parts.bus
+    }
+
+    /// The way from the log to readers.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.parts.hub
+    }
+
+    /// Who is here.
+    pub(crate) fn presences(&self) -> &Presences {
+        &self.parts.presences
+    }
+
+    /// What may happen in rooms.
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.parts.rooms
+    }
+
+    /// Who somebody is.
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.parts.auth
+    }
+
+    /// What runs beside the requests. A socket is a task on its `sockets`, and leaves when `draining` says so.
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// Which origins are ours and which are allowed.
+    pub(crate) fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// Whether this is, letter by letter, an origin of ours.
+    pub(crate) fn is_own_origin(&self, origin: &str) -> bool {
+        self.origins.is_own(origin)
+    }
+
+    /// What our cookies are called.
+    pub(crate) fn cookies(&self) -> &CookieNames {
+        &self.cookies
+    }
+
+    /// Headers for every answer.
+    pub(crate) fn security_headers(&self) -> &SecurityHeaders {
+        &self.security_headers
+    }
+
+    /// How often who may call what.
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// Finds files of the web client.
+    pub(crate) fn client_files(&self) -> ClientFiles {
+        self.client_files
+    }
+
+    /// Where a request comes from.
+    pub(crate) fn client_ip<B>(&self, request: &Request<B>) -> IpAddr {
+        self.client_ip_of(request.extensions(), request.headers())
+    }
+
+    /// The same, of a request that has been taken apart.
+    pub(crate) fn client_ip_of(
+        &self,
+        extensions: &http::Extensions,
+        headers: &http::HeaderMap,
+    ) -> IpAddr {
+        // The server puts the peer into every request; the unspecified address is trusted by nobody.
+        let peer = extensions
+            .get::<Peer>()
+            .map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
+        client_ip::client_ip(peer, headers, &self.config.trusted_proxies)
+    }
+
+    /// Whether the gateway is going down.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.lifecycle.draining.is_cancelled()
+    }
+
+    /// What the gateway stands on, looked at now.
+    pub(crate) async fn checks(&self) -> Checks {
+        self.readiness.checks(self.is_draining()).await
+    }
+}
+
+impl fmt::Debug for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppState").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,42 @@
+//! Why a gateway does not start.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use stack_auth::AuthError;
+use stack_bus::{InvalidTopic, SubscribeError};
+use stack_storage::OpenError;
+
+/// The gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The data folder cannot be made.
+    #[error("cannot make the data folder {path}")]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file cannot be opened.
+    #[error("cannot open the store")]
+    Store(#[from] OpenError),
+    /// The bus cannot be listened to.
+    #[error("cannot listen to the bus")]
+    Bus(#[from] SubscribeError),
+    /// The keys cannot be had, or a setting of accounts makes no sense.
+    #[error("accounts cannot be served")]
+    Auth(#[from] AuthError),
+    /// A topic of ours is none.
+    #[error("a topic of the bus is not well formed")]
+    Topic(#[from] InvalidTopic),
+}

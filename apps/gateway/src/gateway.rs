@@ -1,0 +1,286 @@
+//! Builds a gateway from its configuration, runs it, and takes it down again.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stack_auth::{
+    Auth, AuthConfig, HashCost, KeySource, Lifetimes, Registration as WhoMayRegister, Throttle,
+};
+use stack_bus::{Bus, MemBus};
+use stack_delivery::{Hub, HubHandle, Source};
+use stack_presence::{PresenceConfig, Presences};
+use stack_proto::JsonCodec;
+use stack_rate::Quota;
+use stack_rooms::{Rooms, RoomsConfig};
+use stack_storage::{Location, Store, StoreConfig, StoreHandle};
+use stack_types::{Clock, EventCodec, SystemClock};
+use tokio::net::TcpListener;
+
+use crate::app::{AppState, Parts};
+use crate::config::{BusUrl, Config, Registration};
+use crate::error::StartError;
+use crate::http::origin::Origins;
+use crate::lifecycle::Lifecycle;
+use crate::{revocation, routes, server, sweeper};
+
+/// The file everything durable is in, below the data folder.
+pub(crate) const DATABASE_FILE: &str = "stack.redb";
+
+/// Messages of one user in one room, unless the room sets something else.
+const MESSAGES: Quota = Quota::new(10, Duration::from_secs(10));
+
+/// How long what is left may take to notice that the deadline has passed.
+const LAST_GRACE: Duration = Duration::from_millis(500);
+
+/// The gateway.
+#[derive(Debug)]
+pub struct Gateway;
+
+/// A gateway that serves. Dropped without [`RunningGateway::shutdown`] it ends at once, like one whose process is
+/// killed.
+#[derive(Debug)]
+pub struct RunningGateway {
+    addr: SocketAddr,
+    url: String,
+    deadline: Duration,
+    lifecycle: Lifecycle,
+    abandon: Abandon,
+    bus: Arc<dyn Bus>,
+    store: StoreHandle,
+    hub: HubHandle,
+}
+
+impl Gateway {
+    /// Starts a gateway: when this returns it accepts connections.
+    ///
+    /// # Errors
+    /// The port is taken, the data folder or the file cannot be opened, or the keys cannot be had.
+    pub async fn start(config: Config) -> Result<RunningGateway, StartError> {
+        // First what fails most often and leaves nothing behind.
+        let listener = bind(config.listen).await?;
+        let addr = listener.local_addr().map_err(|source| StartError::Listen {
+            addr: config.listen,
+            source,
+        })?;
+        let origins = Origins::new(&config, addr);
+        let url = origins.public().to_string();
+        let deadline = config.shutdown_deadline;
+        let lifecycle = Lifecycle::default();
+        let abandon = Abandon(lifecycle.clone());
+
+        let (parts, store, hub) = compose(&config, &lifecycle).await?;
+        let bus = parts.bus.clone();
+        lifecycle.background.spawn(sweeper::run(
+            parts.store.clone(),
+            lifecycle.background_stopping.clone(),
+        ));
+        let (auth, stopping) = (parts.auth.clone(), lifecycle.background_stopping.clone());
+        lifecycle
+            .background
+            .spawn(async move { auth.run_maintenance(stopping.cancelled()).await });
+        let app = AppState::new(config, origins, parts, lifecycle.clone());
+        let serve = server::serve(listener, routes::router(&app), lifecycle.clone());
+        lifecycle.connections.spawn(serve);
+        Ok(RunningGateway {
+            addr,
+            url,
+            deadline,
+            lifecycle,
+            abandon,
+            bus,
+            store,
+            hub,
+        })
+    }
+}
+
+impl RunningGateway {
+    /// The address that is listened on.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where a person opens it.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Takes the gateway down: nothing new is accepted, what runs is finished or, at the deadline, cut off, and the
+    /// file is closed last. What a client was told is durable stays so whatever happens here.
+    pub async fn shutdown(self) {
+        let lifecycle = &self.lifecycle;
+        // Not ready any more, no more connections; HTTP connections end with the request they carry, sockets say
+        // `drain` and then close.
+        lifecycle.draining.cancel();
+        let left = tokio::time::timeout(self.deadline, lifecycle.disconnected()).await;
+        lifecycle.stopping.cancel();
+        if left.is_err() {
+            let connections = lifecycle.connections.len();
+            let sockets = lifecycle.sockets.len();
+            tracing::warn!(
+                connections,
+                sockets,
+                "the deadline has passed, cutting off who is left"
+            );
+            // Whoever does not even hear this is left to the end of the process.
+            let _ = tokio::time::timeout(LAST_GRACE, lifecycle.disconnected()).await;
+        }
+        // Presence writes when the last were seen, so it ends before the store. The hub hands out the last commit
+        // and the bus carries it, so these two end after the store has nothing more to say.
+        lifecycle.background_stopping.cancel();
+        lifecycle.background.close();
+        lifecycle.background.wait().await;
+        self.store.shutdown().await;
+        self.hub.shutdown().await;
+        self.bus.close();
+        drop(self.abandon);
+        tracing::info!("the gateway is down");
+    }
+}
+
+/// Ends every task when it is dropped, so that a gateway nobody holds any more does not go on.
+#[derive(Debug)]
+struct Abandon(Lifecycle);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr)
+        .await
+        .map_err(|source| StartError::Listen { addr, source })
+}
+
+async fn compose(
+    config: &Config,
+    lifecycle: &Lifecycle,
+) -> Result<(Parts, StoreHandle, HubHandle), StartError> {
+    let clock: Arc<dyn Clock> = config
+        .testing
+        .clock
+        .clone()
+        .unwrap_or_else(|| Arc::new(SystemClock));
+    let codec: Arc<dyn EventCodec> = Arc::new(JsonCodec);
+    let bus: Arc<dyn Bus> = match config.bus {
+        BusUrl::Mem => Arc::new(MemBus::default()),
+    };
+    let (store, store_handle, commits) = open_store(config, codec.clone(), clock.clone())?;
+    let (hub, hub_handle) = Hub::spawn(
+        store.clone(),
+        bus.clone(),
+        codec.clone(),
+        Source::Commits(commits),
+    )
+    .await?;
+    let presences = Presences::spawn(
+        PresenceConfig {
+            lease: config.presence.lease,
+            count_only_above: config.presence.count_only_above,
+            ..PresenceConfig::default()
+        },
+        bus.clone(),
+        clock.clone(),
+        None,
+        &lifecycle.background,
+        lifecycle.background_stopping.clone(),
+    );
+    let rooms = Rooms::new(
+        RoomsConfig {
+            limits: config.limits,
+            messages: if config.rate_enabled {
+                MESSAGES
+            } else {
+                Quota::UNLIMITED
+            },
+        },
+        store.clone(),
+        hub.clone(),
+        bus.clone(),
+        codec,
+        clock.clone(),
+    );
+    let revoked = revocation::publisher(bus.clone())?;
+    let auth = Auth::new(auth_config(config), store.clone(), clock.clone(), revoked)?;
+    let parts = Parts {
+        clock,
+        store,
+        bus,
+        hub,
+        presences,
+        rooms,
+        auth,
+    };
+    Ok((parts, store_handle, hub_handle))
+}
+
+/// The part of the configuration that is about accounts.
+pub(crate) fn auth_config(config: &Config) -> AuthConfig {
+    let keys = if config.testing.in_memory {
+        KeySource::Ephemeral
+    } else {
+        KeySource::Directory(config.data_dir.clone())
+    };
+    let secret = config.auth.jwt_secret.as_ref();
+    AuthConfig {
+        jwt_secret: secret.map(|secret| secret.expose().as_bytes().to_vec()),
+        registration: match config.auth.registration {
+            Registration::Open => WhoMayRegister::Open,
+            Registration::Closed => WhoMayRegister::Closed,
+        },
+        hash_cost: if config.testing.cheap_passwords {
+            HashCost::INSECURE_FOR_TESTS
+        } else {
+            HashCost::DEFAULT
+        },
+        lifetimes: Lifetimes {
+            access: config.auth.access_token_ttl,
+            refresh_grace: config.auth.refresh_grace,
+            ..Lifetimes::default()
+        },
+        throttle: Throttle {
+            enabled: config.rate_enabled,
+            ..Throttle::default()
+        },
+        ..AuthConfig::new(keys)
+    }
+}
+
+/// Opens the file. Its folder is made, for the owner alone.
+pub(crate) fn open_store(
+    config: &Config,
+    codec: Arc<dyn EventCodec>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Store, StoreHandle, stack_storage::Commits), StartError> {
+    let location = if config.testing.in_memory {
+        Location::Memory
+    } else {
+        make_private_folder(config)?;
+        Location::File(config.data_dir.join(DATABASE_FILE))
+    };
+    let store = StoreConfig {
+        location,
+        cache_bytes: config.storage_cache_bytes,
+        ..StoreConfig::default()
+    };
+    Ok(Store::open(store, codec, clock)?)
+}
+
+fn make_private_folder(config: &Config) -> Result<(), StartError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(&config.data_dir)
+        .map_err(|source| StartError::DataDir {
+            path: config.data_dir.clone(),
+            source,
+        })
+}

@@ -1,0 +1,25 @@
+//! Everything between the connection and a handler: the layers, what they need, and the extractors.
+
+pub(crate) mod body;
+pub(crate) mod client_ip;
+pub(crate) mod cookies;
+pub(crate) mod csrf;
+pub(crate) mod headers;
+pub(crate) mod identity;
+pub(crate) mod layers;
+pub(crate) mod origin;
+pub(crate) mod path;
+pub(crate) mod problem;
+pub(crate) mod query;
+pub(crate) mod rates;
+pub(crate) mod request_id;
+pub(crate) mod rewrite;
+pub(crate) mod trace;
+
+pub(crate) use body::{Json, OptionalJson};
+pub(crate) use client_ip::Peer;
+pub(crate) use identity::{Identity, Sender, SignedIn};
+pub(crate) use layers::{api, around};
+pub(crate) use path::InPath;
+pub(crate) use problem::{ApiError, ApiResult, chain};
+pub(crate) use query::Query;

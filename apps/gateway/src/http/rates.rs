@@ -1,0 +1,143 @@
+//! How often somebody may call: the short-term limits of SECURITY.md, in bounded memory. The long-term ones, which
+//! outlive a restart, are kept by the crates that own what they guard.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stack_rate::{CallerKey, DEFAULT_CAPACITY, IpKey, Limiter, Quota, RetryAfter};
+use stack_types::{Clock, SessionId, UserId};
+
+/// Any call of the API, per caller.
+const API: (u32, Duration) = (300, Duration::from_secs(10));
+/// Attempts to sign in, per address.
+const LOGIN: (u32, Duration) = (10, Duration::from_secs(180));
+/// The machine itself is where developers and test suites sign in from.
+const LOGIN_FROM_LOOPBACK: (u32, Duration) = (100, Duration::from_secs(180));
+/// Rotations of one session's refresh token.
+const REFRESH: (u32, Duration) = (30, Duration::from_secs(60));
+/// Repeats of one refresh token. Fifty tabs that wake at once are one rotation and forty-nine repeats, and none of
+/// them has done anything wrong; hammering one token all the same is.
+const REPEAT: (u32, Duration) = (120, Duration::from_secs(60));
+
+/// The limiters.
+pub(crate) struct Rates {
+    enabled: bool,
+    hasher: RandomState,
+    api: Limiter<CallerKey>,
+    login: Limiter<IpKey>,
+    refresh: Limiter<SessionId>,
+    first_use: Limiter<u64>,
+    repeat: Limiter<u64>,
+}
+
+impl Rates {
+    /// The limiters, all buckets full.
+    pub(crate) fn new(enabled: bool, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            enabled,
+            hasher: RandomState::new(),
+            api: limiter(API, clock),
+            login: limiter(LOGIN, clock),
+            refresh: limiter(REFRESH, clock),
+            first_use: limiter((1, REPEAT.1), clock),
+            repeat: limiter(REPEAT, clock),
+        }
+    }
+
+    /// A call of the API.
+    pub(crate) fn api(&self, user: Option<UserId>, ip: IpAddr) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        let key = user.map_or_else(|| CallerKey::Ip(ip.into()), CallerKey::User);
+        self.api.check(&key)
+    }
+
+    /// An attempt to sign in.
+    pub(crate) fn login(&self, ip: IpAddr) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        let key = IpKey::from(ip);
+        let (burst, per) = if key.is_loopback() {
+            LOGIN_FROM_LOOPBACK
+        } else {
+            LOGIN
+        };
+        self.login.check_with(&key, Quota::new(burst, per))
+    }
+
+    /// An attempt to refresh. `session` is the one that the token was made for, if we made it.
+    pub(crate) fn refresh(
+        &self,
+        session: Option<SessionId>,
+        token: &str,
+    ) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        let hash = self.hasher.hash_one(token);
+        match session {
+            Some(session) if self.first_use.check(&hash).is_ok() => self.refresh.check(&session),
+            _ => self.repeat.check(&hash),
+        }
+    }
+}
+
+fn limiter<K: Hash + Eq + Clone>(
+    (burst, per): (u32, Duration),
+    clock: &Arc<dyn Clock>,
+) -> Limiter<K> {
+    Limiter::new(Quota::new(burst, per), DEFAULT_CAPACITY, clock.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use stack_types::{ManualClock, Timestamp};
+
+    use super::*;
+
+    fn rates() -> Rates {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+        Rates::new(true, &clock)
+    }
+
+    fn allowed(mut call: impl FnMut() -> Result<(), RetryAfter>) -> usize {
+        (0..1000).take_while(|_| call().is_ok()).count()
+    }
+
+    #[test]
+    fn repeats_of_one_token_are_no_rotations() {
+        let rates = rates();
+        let [session, other] = [1, 2].map(|ms| Some(SessionId::generate(Timestamp(ms))));
+        assert_eq!(allowed(|| rates.refresh(session, "one")), 121);
+        let mut next = 0;
+        let rotate = || {
+            next += 1;
+            rates.refresh(session, &format!("token {next}"))
+        };
+        assert_eq!(allowed(rotate), 29);
+        assert!(rates.refresh(other, "another").is_ok());
+    }
+
+    #[test]
+    fn a_login_counts_by_address() {
+        let rates = rates();
+        let from = |ip: &str| allowed(|| rates.login(ip.parse().unwrap()));
+        assert_eq!(from("192.0.2.1"), 10);
+        assert_eq!(from("2001:db8::1"), 10);
+        assert_eq!(from("2001:db8::2"), 0);
+        assert_eq!(from("127.0.0.1"), 100);
+    }
+
+    #[test]
+    fn a_user_has_a_bucket_of_their_own() {
+        let rates = rates();
+        let ip = "192.0.2.1".parse().unwrap();
+        assert_eq!(allowed(|| rates.api(None, ip)), 300);
+        let user = UserId::generate(Timestamp(1));
+        assert_eq!(allowed(|| rates.api(Some(user), ip)), 300);
+    }
+}

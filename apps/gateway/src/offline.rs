@@ -1,0 +1,68 @@
+//! What is done to the file while no gateway runs on it: only one process may have it open.
+
+use std::sync::Arc;
+
+use stack_auth::Auth;
+use stack_proto::JsonCodec;
+use stack_storage::OpenError;
+use stack_types::{Clock, ErrorCode, Problem, SystemClock, User, Username};
+
+use crate::config::Config;
+use crate::error::StartError;
+use crate::gateway::{DATABASE_FILE, auth_config, open_store};
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// A gateway has the file open.
+    #[error("a gateway is running on {0}; stop it first")]
+    Running(String),
+    /// There is no file yet, and making one would only hide a mistyped folder.
+    #[error("there is no database in {0}; has the gateway been started with this data folder?")]
+    NoDatabase(String),
+    /// That is no username.
+    #[error("{0}")]
+    Name(#[from] stack_types::InvalidName),
+    /// The file or the keys cannot be opened.
+    #[error("cannot open the database")]
+    Open(#[source] StartError),
+    /// It was refused.
+    #[error("{0}")]
+    Refused(#[from] Problem),
+}
+
+/// Makes somebody an administrator.
+///
+/// # Errors
+/// See [`OfflineError`]; nothing has changed then.
+pub async fn promote(config: &Config, name: &str) -> Result<User, OfflineError> {
+    let username: Username = name.parse()?;
+    let folder = config.data_dir.display().to_string();
+    if !config.data_dir.join(DATABASE_FILE).exists() {
+        return Err(OfflineError::NoDatabase(folder));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (store, handle, _commits) = match open_store(config, Arc::new(JsonCodec), clock.clone()) {
+        Ok(opened) => opened,
+        Err(StartError::Store(OpenError::InUse { .. })) => {
+            return Err(OfflineError::Running(folder));
+        }
+        Err(error) => return Err(OfflineError::Open(error)),
+    };
+    let promoted = async {
+        // No socket hangs on this process, so that nobody need be told of revocations.
+        let auth = Auth::new(auth_config(config), store, clock, Arc::new(|_| {}))
+            .map_err(|error| OfflineError::Open(error.into()))?;
+        auth.promote(&username)
+            .await
+            .map_err(|problem| match problem.code {
+                ErrorCode::NotFound => {
+                    Problem::not_found(format!("there is no user {username}")).into()
+                }
+                _ => OfflineError::from(problem),
+            })
+    }
+    .await;
+    handle.shutdown().await;
+    promoted
+}

@@ -1,0 +1,45 @@
+//! The routes, and which layers stand around them.
+
+mod admin;
+mod auth;
+mod health;
+mod messages;
+mod rooms;
+mod testing;
+mod users;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+
+use crate::app::AppState;
+use crate::assets;
+use crate::http::{api, around, identity};
+
+/// Everything the gateway answers.
+pub(crate) fn router(app: &AppState) -> Router {
+    let routes = Router::new()
+        .route("/health", get(health::health))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/ping", get(health::ping))
+        .route("/version", get(health::version))
+        .nest("/api/v1", api(v1(app), app))
+        .fallback(assets::serve);
+    around(routes, app)
+}
+
+/// Version 1 of the API. Who calls is established behind the routing, so that an unknown address or method is told as
+/// such, and not as one that needs a sign-in.
+fn v1(app: &AppState) -> Router<AppState> {
+    let mut routes = Router::new()
+        .merge(auth::routes())
+        .merge(users::routes())
+        .merge(rooms::routes())
+        .merge(messages::routes())
+        .merge(admin::routes());
+    if app.config().testing.routes {
+        routes = routes.merge(testing::routes());
+    }
+    routes.route_layer(from_fn_with_state(app.clone(), identity::establish))
+}

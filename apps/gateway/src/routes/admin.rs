@@ -1,0 +1,49 @@
+//! `/admin`: what administrators look at and set right. Who may is decided where it is done.
+
+use axum::Json as JsonAnswer;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{delete, get};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::app::AppState;
+use crate::http::path::CounterKey;
+use crate::http::{ApiResult, InPath, Query, Sender, SignedIn};
+
+/// Counters told at once, unless asked otherwise.
+const COUNTERS: usize = 100;
+
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/admin/rate-counters", get(counters))
+        .route("/admin/rate-counters/{key}", delete(reset_counter))
+}
+
+#[derive(Deserialize)]
+struct Which {
+    #[serde(default)]
+    prefix: String,
+    limit: Option<usize>,
+}
+
+async fn counters(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Query(which): Query<Which>,
+) -> ApiResult<JsonAnswer<Value>> {
+    let limit = which.limit.unwrap_or(COUNTERS);
+    let counters = app.auth().counters(&caller, &which.prefix, limit).await?;
+    Ok(JsonAnswer(json!({ "counters": counters })))
+}
+
+async fn reset_counter(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Sender(client): Sender,
+    InPath(CounterKey(key)): InPath<CounterKey>,
+) -> ApiResult<StatusCode> {
+    app.auth().counter_reset(&caller, &key, &client).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

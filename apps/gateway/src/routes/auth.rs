@@ -1,0 +1,244 @@
+//! `/auth`: accounts, tokens and sessions.
+
+use std::time::Duration;
+
+use axum::Json as JsonAnswer;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use stack_auth::{Delivery, Login, OwnUser, Register, Tokens, WsTicket};
+use stack_types::{ErrorCode, Problem, SessionId};
+
+use crate::app::{App, AppState};
+use crate::http::{ApiError, ApiResult, Identity, InPath, Json, OptionalJson, Sender, SignedIn};
+
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/auth/register", post(register))
+        .route("/auth/login", post(login))
+        .route("/auth/refresh", post(refresh))
+        .route("/auth/password", post(change_password))
+        .route("/auth/logout", post(logout))
+        .route("/auth/sessions", get(sessions))
+        .route("/auth/sessions/{session_id}", delete(revoke_session))
+        .route("/auth/ticket", post(ticket))
+        .route("/auth/csrf", get(csrf))
+        .route("/auth/providers", get(providers))
+}
+
+#[derive(Deserialize)]
+struct Registration {
+    username: String,
+    password: String,
+    email: Option<String>,
+    display_name: Option<String>,
+    #[serde(default)]
+    token_delivery: Delivery,
+}
+
+#[derive(Deserialize)]
+struct Credentials {
+    login: String,
+    password: String,
+    #[serde(default)]
+    token_delivery: Delivery,
+}
+
+#[derive(Default, Deserialize)]
+struct Refresh {
+    refresh_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct NewPassword {
+    current_password: Option<String>,
+    new_password: String,
+}
+
+#[derive(Serialize)]
+struct SignedInAnswer {
+    user: OwnUser,
+    access_token: String,
+    token_type: &'static str,
+    expires_in_s: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+}
+
+async fn register(
+    State(app): State<AppState>,
+    identity: Identity,
+    Sender(client): Sender,
+    Json(asked): Json<Registration>,
+) -> ApiResult<Response> {
+    let register = Register {
+        username: asked.username,
+        password: asked.password,
+        email: asked.email,
+        display_name: asked.display_name,
+        delivery: asked.token_delivery,
+    };
+    let tokens = app.auth().register(register, &client).await?;
+    answer(&app, StatusCode::CREATED, tokens, &identity)
+}
+
+async fn login(
+    State(app): State<AppState>,
+    identity: Identity,
+    Sender(client): Sender,
+    Json(asked): Json<Credentials>,
+) -> ApiResult<Response> {
+    app.rates().login(client.ip)?;
+    let login = Login {
+        login: asked.login,
+        password: asked.password,
+        delivery: asked.token_delivery,
+    };
+    let tokens = app.auth().login(login, &client).await?;
+    answer(&app, StatusCode::OK, tokens, &identity)
+}
+
+/// The token of the body counts, if there is one. When the token of a cookie turns out to be worth nothing any more,
+/// the browser is told to forget it; a fault on our side leaves it alone.
+async fn refresh(
+    State(app): State<AppState>,
+    identity: Identity,
+    Sender(client): Sender,
+    OptionalJson(asked): OptionalJson<Refresh>,
+) -> ApiResult<Response> {
+    let by_cookie = asked.refresh_token.is_none();
+    let token = asked
+        .refresh_token
+        .or_else(|| identity.cookies.refresh.clone())
+        .ok_or_else(|| Problem::new(ErrorCode::Unauthenticated, "there is no refresh token"))?;
+    app.rates()
+        .refresh(app.auth().session_of_refresh(&token), &token)?;
+    match app.auth().refresh(&token, &client).await {
+        Ok(tokens) => answer(&app, StatusCode::OK, tokens, &identity),
+        Err(refused) if by_cookie && refused.code.http_status() == 401 => {
+            let mut headers = HeaderMap::new();
+            app.cookies().clear(&mut headers);
+            Ok((headers, ApiError::from(refused)).into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+async fn change_password(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Sender(client): Sender,
+    Json(asked): Json<NewPassword>,
+) -> ApiResult<StatusCode> {
+    app.auth()
+        .change_password(&caller, asked.current_password, asked.new_password, &client)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn logout(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Sender(client): Sender,
+) -> ApiResult<Response> {
+    app.auth().logout(&caller, &client).await?;
+    Ok(forgotten(&app))
+}
+
+async fn sessions(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+) -> ApiResult<JsonAnswer<Value>> {
+    let sessions = app.auth().sessions(&caller)?;
+    Ok(JsonAnswer(json!({ "sessions": sessions })))
+}
+
+async fn revoke_session(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Sender(client): Sender,
+    InPath(session): InPath<SessionId>,
+) -> ApiResult<Response> {
+    app.auth().revoke_session(&caller, session, &client).await?;
+    if session == caller.session_id {
+        return Ok(forgotten(&app));
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn ticket(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+) -> ApiResult<JsonAnswer<WsTicket>> {
+    Ok(JsonAnswer(app.auth().issue_ws_ticket(&caller)?))
+}
+
+/// A token that is good is told again rather than replaced: another tab may be about to send it.
+async fn csrf(State(app): State<AppState>, identity: Identity) -> ApiResult<Response> {
+    let session = identity
+        .caller
+        .as_ref()
+        .ok()
+        .map(|caller| caller.session_id);
+    let token = csrf_token(&app, &identity, session)?;
+    let mut headers = HeaderMap::new();
+    app.cookies().set_csrf(&mut headers, &token, SIGN_IN_PAGE);
+    Ok((headers, JsonAnswer(json!({ "csrf_token": token }))).into_response())
+}
+
+async fn providers() -> JsonAnswer<Value> {
+    JsonAnswer(json!({ "providers": [] }))
+}
+
+/// How long a CSRF cookie lives that was asked for; signing in sets one for as long as the session.
+const SIGN_IN_PAGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A new pair of tokens: as cookies, or in the body for a program, as was asked for when the session began.
+fn answer(
+    app: &App,
+    status: StatusCode,
+    tokens: Tokens,
+    identity: &Identity,
+) -> ApiResult<Response> {
+    let mut headers = HeaderMap::new();
+    let by_cookie = tokens.delivery == Delivery::Cookie;
+    if by_cookie {
+        let lives = Duration::from_secs(tokens.refresh_expires_in_s);
+        let csrf = csrf_token(app, identity, Some(tokens.session_id))?;
+        let cookies = app.cookies();
+        cookies.set_access(&mut headers, &tokens.access_token, lives);
+        cookies.set_refresh(&mut headers, &tokens.refresh_token, lives);
+        cookies.set_csrf(&mut headers, &csrf, lives);
+    }
+    let body = SignedInAnswer {
+        user: tokens.user,
+        access_token: tokens.access_token,
+        token_type: "Bearer",
+        expires_in_s: tokens.expires_in_s,
+        refresh_token: (!by_cookie).then_some(tokens.refresh_token),
+    };
+    Ok((status, headers, JsonAnswer(body)).into_response())
+}
+
+/// The carried CSRF token if it is bound to the session, or a new one.
+fn csrf_token(
+    app: &App,
+    identity: &Identity,
+    session: Option<SessionId>,
+) -> Result<String, Problem> {
+    let carried = identity.cookies.csrf.as_ref();
+    match carried.filter(|token| app.auth().verify_csrf(token, token, session).is_ok()) {
+        Some(token) => Ok(token.clone()),
+        None => app.auth().csrf_token(session),
+    }
+}
+
+fn forgotten(app: &App) -> Response {
+    let mut headers = HeaderMap::new();
+    app.cookies().clear(&mut headers);
+    (StatusCode::NO_CONTENT, headers).into_response()
+}

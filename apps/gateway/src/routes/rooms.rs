@@ -1,0 +1,188 @@
+//! `/rooms`: rooms, who is in them, and who may not be.
+
+use axum::Json as JsonAnswer;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, put};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use stack_presence::RoomPresence;
+use stack_rooms::{BanView, Member, NewBan, NewRoom, Room, RoomPatch};
+use stack_types::{RoomId, RoomRole, RoomSettingsPatch, Timestamp, UserId};
+
+use crate::app::AppState;
+use crate::http::{ApiResult, InPath, Json, OptionalJson, SignedIn};
+
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/rooms", get(list).post(create))
+        .route("/rooms/{room}", get(show).patch(change).delete(remove))
+        .route("/rooms/{room}/members", get(members))
+        .route(
+            "/rooms/{room}/members/{user_id}",
+            put(put_member).delete(remove_member),
+        )
+        .route("/rooms/{room}/bans", get(bans))
+        .route("/rooms/{room}/bans/{user_id}", put(ban).delete(unban))
+        .route("/rooms/{room}/presence", get(presence))
+}
+
+#[derive(Deserialize)]
+struct Creation {
+    id: Option<RoomId>,
+    title: String,
+    #[serde(default)]
+    settings: RoomSettingsPatch,
+}
+
+#[derive(Deserialize)]
+struct Change {
+    title: Option<String>,
+    #[serde(default)]
+    settings: RoomSettingsPatch,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    role: RoomRole,
+}
+
+#[derive(Default, Deserialize)]
+struct Banning {
+    reason: Option<String>,
+    expires_at: Option<Timestamp>,
+}
+
+async fn list(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+) -> ApiResult<JsonAnswer<Value>> {
+    let rooms = app.rooms().list(caller.user.id).await?;
+    Ok(JsonAnswer(json!({ "rooms": rooms })))
+}
+
+async fn create(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Json(asked): Json<Creation>,
+) -> ApiResult<(StatusCode, JsonAnswer<Room>)> {
+    let new = NewRoom {
+        id: asked.id,
+        title: asked.title,
+        settings: asked.settings,
+    };
+    let room = app.rooms().create(caller.user.id, new).await?;
+    Ok((StatusCode::CREATED, JsonAnswer(room)))
+}
+
+async fn show(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+) -> ApiResult<JsonAnswer<Room>> {
+    Ok(JsonAnswer(app.rooms().get(caller.user.id, &room)?))
+}
+
+async fn change(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+    Json(asked): Json<Change>,
+) -> ApiResult<JsonAnswer<Room>> {
+    let patch = RoomPatch {
+        title: asked.title,
+        settings: asked.settings,
+    };
+    Ok(JsonAnswer(
+        app.rooms().change(caller.user.id, &room, patch).await?,
+    ))
+}
+
+async fn remove(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+) -> ApiResult<StatusCode> {
+    app.rooms().delete(caller.user.id, &room).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn members(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+) -> ApiResult<JsonAnswer<Value>> {
+    let members = app.rooms().members(caller.user.id, &room)?;
+    Ok(JsonAnswer(json!({ "members": members })))
+}
+
+async fn put_member(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+    InPath(user): InPath<UserId>,
+    Json(asked): Json<Place>,
+) -> ApiResult<JsonAnswer<Member>> {
+    let member = app
+        .rooms()
+        .put_member(caller.user.id, &room, user, asked.role)
+        .await?;
+    Ok(JsonAnswer(member))
+}
+
+async fn remove_member(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+    InPath(user): InPath<UserId>,
+) -> ApiResult<StatusCode> {
+    app.rooms()
+        .remove_member(caller.user.id, &room, user)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn bans(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+) -> ApiResult<JsonAnswer<Value>> {
+    let bans = app.rooms().bans(caller.user.id, &room)?;
+    Ok(JsonAnswer(json!({ "bans": bans })))
+}
+
+async fn ban(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+    InPath(user): InPath<UserId>,
+    OptionalJson(asked): OptionalJson<Banning>,
+) -> ApiResult<JsonAnswer<BanView>> {
+    let ban = NewBan {
+        reason: asked.reason,
+        expires_at: asked.expires_at,
+    };
+    Ok(JsonAnswer(
+        app.rooms().ban(caller.user.id, &room, user, ban).await?,
+    ))
+}
+
+async fn unban(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+    InPath(user): InPath<UserId>,
+) -> ApiResult<StatusCode> {
+    app.rooms().unban(caller.user.id, &room, user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn presence(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+) -> ApiResult<JsonAnswer<RoomPresence>> {
+    app.rooms().may_read(caller.user.id, &room)?;
+    Ok(JsonAnswer(app.presences().room(&room)))
+}
