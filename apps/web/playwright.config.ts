@@ -22,7 +22,7 @@ export default defineConfig({
   timeout: 60_000,
   expect: { timeout: 10_000 },
   reporter: [['list']],
-  use: { launchOptions, locale: 'en-GB', timezoneId: 'Europe/Berlin', trace: 'retain-on-failure' },
+  use: { launchOptions, locale: 'en-GB', trace: 'retain-on-failure' },
   projects: [
     { name: 'e2e', testMatch: /.*\.spec\.ts/ },
     { name: 'screenshots', testMatch: 'screenshots.ts' },

@@ -21,6 +21,9 @@ const PHONE: BrowserContextOptions = {
   isMobile: true,
 };
 
+/** The pictures tell of a morning, whenever they are made. */
+const MORNING = new Date().setHours(10, 42, 0, 0);
+
 let gateway: Gateway;
 const team = new Map<string, Guest>();
 
@@ -38,10 +41,15 @@ async function tell(browser: Browser): Promise<void> {
   for (const room of [...ROOMS, { ...MAIN, open: true, lines: 0 }]) {
     await mara.api('POST', '/rooms', { id: room.id, title: room.title, settings: { public: room.open } });
     if (!room.open) continue;
-    for (const name of ['jonas', 'priya', 'tom', 'elena', 'sam']) await who(name).ask('join', { room: room.id });
+    for (const name of ['jonas', 'priya', 'tom', 'elena', 'sam'])
+      await who(name).ask('join', { room: room.id });
   }
   await who('sam').api('POST', '/rooms', { id: 'book-swap', title: 'Book swap', settings: { public: true } });
-  await who('tom').api('POST', '/rooms', { id: 'running', title: 'Running club', settings: { public: true } });
+  await who('tom').api('POST', '/rooms', {
+    id: 'running',
+    title: 'Running club',
+    settings: { public: true },
+  });
 }
 
 /** Says the lines, and returns when each event of the room is to have happened. */
@@ -70,10 +78,16 @@ test('pictures', async ({ browser }) => {
     const minutes = await talk();
     const cookies = await who('mara').page.context().storageState();
 
-    for (const [device, options] of [['desktop', DESKTOP], ['phone', PHONE]] as const) {
+    for (const [device, options] of [
+      ['desktop', DESKTOP],
+      ['phone', PHONE],
+    ] as const) {
       for (const colorScheme of ['light', 'dark'] as const) {
         const shot = (page: Page, name: string) =>
-          page.screenshot({ path: join(out, `${name}-${device}-${colorScheme}.png`), animations: 'disabled' });
+          page.screenshot({
+            path: join(out, `${name}-${device}-${colorScheme}.png`),
+            animations: 'disabled',
+          });
         const stranger = await browser.newPage({ ...options, colorScheme, baseURL: gateway.url });
         await stranger.goto('/');
         await expect(stranger.getByRole('button', { name: 'Sign in' })).toBeVisible();
@@ -98,7 +112,7 @@ test('pictures', async ({ browser }) => {
           let last = 2000;
           for (const event of body.events) {
             last = minutes.get(event.payload.seq) ?? last;
-            event.payload.ts = Date.now() - last * 60_000;
+            event.payload.ts = MORNING - last * 60_000;
           }
           await route.fulfill({ response: answer, json: body });
         });

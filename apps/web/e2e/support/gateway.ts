@@ -48,11 +48,10 @@ export class Gateway {
   /** Starts the process; after `kill`, on the same port and the same file. */
   async run(): Promise<void> {
     const { STACK_PUBLIC_URL: _, ...inherited } = process.env;
-    const child = spawn(
-      binary(),
-      ['serve', '--listen', this.#address, '--data-dir', this.#dataDir],
-      { env: { ...inherited, ...this.#env }, stdio: ['ignore', 'pipe', 'pipe'] },
-    );
+    const child = spawn(binary(), ['serve', '--listen', this.#address, '--data-dir', this.#dataDir], {
+      env: { ...inherited, ...this.#env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.#process = child;
     this.#address = await listening(child);
   }
@@ -87,7 +86,10 @@ function listening(child: ChildProcess): Promise<string> {
       child.kill('SIGKILL');
       fail(error);
     };
-    const timer = setTimeout(() => give(new Error(`the gateway did not start:\n${output}`)), START_TIMEOUT_MS);
+    const timer = setTimeout(
+      () => give(new Error(`the gateway did not start:\n${output}`)),
+      START_TIMEOUT_MS,
+    );
     const read = (chunk: Buffer) => {
       output += chunk.toString();
       const address = /listening on http:\/\/(127\.0\.0\.1:\d+)/.exec(output)?.[1];

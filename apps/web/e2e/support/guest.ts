@@ -17,7 +17,12 @@ declare global {
 export class Guest {
   private constructor(readonly page: Page) {}
 
-  static async register(browser: Browser, url: string, username: string, displayName: string): Promise<Guest> {
+  static async register(
+    browser: Browser,
+    url: string,
+    username: string,
+    displayName: string,
+  ): Promise<Guest> {
     const page = await browser.newPage({ baseURL: url });
     // Any page of the origin will do; one without the client keeps its own socket out of the way.
     await page.goto('/favicon.svg');

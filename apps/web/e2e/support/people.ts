@@ -72,7 +72,7 @@ export class Person {
 
   /** The texts of all messages in the log, from top to bottom. */
   async heard(): Promise<string[]> {
-    return this.log.locator('[data-row] [class*="body"]').allTextContents();
+    return this.log.locator('[data-body]').allTextContents();
   }
 
   /** Waits until nothing stands in the way of sending. */

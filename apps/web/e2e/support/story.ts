@@ -27,9 +27,17 @@ export const CONVERSATION: readonly Line[] = [
     text: 'Evening all. The restore drill is written up: https://wiki.lighthouse.example/drills/restore',
     reactions: [['👍', ['mara', 'elena', 'sam']]],
   },
-  { who: 'elena', ago: 1494, text: 'Read it. Clear enough that I could do it half asleep, which is the point 🙂' },
+  {
+    who: 'elena',
+    ago: 1494,
+    text: 'Read it. Clear enough that I could do it half asleep, which is the point 🙂',
+  },
   { who: 'priya', ago: 1490, text: 'Then let us do it for real tomorrow morning.' },
-  { who: 'jonas', ago: 96, text: 'Good morning! Tide tables for the autumn release are in. Anyone awake enough to look?' },
+  {
+    who: 'jonas',
+    ago: 96,
+    text: 'Good morning! Tide tables for the autumn release are in. Anyone awake enough to look?',
+  },
   { who: 'priya', ago: 93, text: 'Looking now, with coffee ☕' },
   {
     who: 'priya',
@@ -40,8 +48,17 @@ export const CONVERSATION: readonly Line[] = [
       ['🤦', ['tom']],
     ],
   },
-  { who: 'jonas', ago: 86, text: 'Of course it is. Fixing:\n```\nlet local = station.zone.at(utc); // was: utc + station.offset\n```' },
-  { who: 'tom', ago: 71, text: 'I can confirm it on the staging map. `station 0417` now matches the harbour master to the minute.', replyTo: 5 },
+  {
+    who: 'jonas',
+    ago: 86,
+    text: 'Of course it is. Fixing:\n```\nlet local = station.zone.at(utc); // was: utc + station.offset\n```',
+  },
+  {
+    who: 'tom',
+    ago: 71,
+    text: 'I can confirm it on the staging map. `station 0417` now matches the harbour master to the minute.',
+    replyTo: 5,
+  },
   {
     who: 'mara',
     ago: 64,
@@ -59,9 +76,19 @@ export const CONVERSATION: readonly Line[] = [
       ['🚀', ['sam', 'priya']],
     ],
   },
-  { who: 'elena', ago: 20, text: 'Just drew the release banner, three variants. The one with the lighthouse in fog is my favourite.' },
+  {
+    who: 'elena',
+    ago: 20,
+    text: 'Just drew the release banner, three variants. The one with the lighthouse in fog is my favourite.',
+  },
   { who: 'elena', ago: 19, text: 'Will bring prints to the Hamburg meeting.' },
-  { who: 'mara', ago: 12, text: 'Fog it is. Thank you all, this was a good morning.', replyTo: 11, reactions: [['💚', ['elena', 'jonas', 'priya']]] },
+  {
+    who: 'mara',
+    ago: 12,
+    text: 'Fog it is. Thank you all, this was a good morning.',
+    replyTo: 11,
+    reactions: [['💚', ['elena', 'jonas', 'priya']]],
+  },
   { who: 'sam', ago: 3, text: 'Demo room is booked, screen works, biscuits are here 🍪' },
   { who: 'tom', ago: 1, text: 'Then nothing can go wrong.', reactions: [['😂', ['sam', 'mara']]] },
 ];

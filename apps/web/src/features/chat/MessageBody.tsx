@@ -1,16 +1,32 @@
 // The text of a message, with links, code and mentions set apart. Everything stays text.
 
-import { memo } from 'react';
+import { memo, type ReactNode } from 'react';
 import { useChat } from '../../app/context';
 import { isEmojiOnly, type Piece, parseMarkup } from '../../lib/markup';
 import styles from './message.module.css';
 
-export const MessageBody = memo(function MessageBody({ body }: { body: string }) {
+interface MessageBodyProps {
+  body: string;
+  /** Stands behind the last word. */
+  after?: ReactNode;
+}
+
+export const MessageBody = memo(function MessageBody({ body, after }: MessageBodyProps) {
   const own = useChat().me.get().username.toLowerCase();
-  if (isEmojiOnly(body)) return <div className={styles.bigEmoji}>{body}</div>;
+  if (isEmojiOnly(body)) {
+    return (
+      <div className={styles.bigEmoji} data-body>
+        {body}
+        {after}
+      </div>
+    );
+  }
   // The pieces of one text never change places, so their position names them.
   return (
-    <div className={styles.body}>{parseMarkup(body).map((piece, index) => draw(piece, `${index}`, own))}</div>
+    <div className={styles.body} data-body>
+      {parseMarkup(body).map((piece, index) => draw(piece, `${index}`, own))}
+      {after}
+    </div>
   );
 });
 

@@ -100,14 +100,7 @@ export const MessageRow = memo(function MessageRow(props: MessageRowProps) {
           ) : message.redacted ? (
             <p className={styles.gone}>Message deleted</p>
           ) : (
-            <>
-              <MessageBody body={message.body} />
-              {message.editedAt !== null && (
-                <span className={styles.edited} title={longTime(message.editedAt)}>
-                  edited
-                </span>
-              )}
-            </>
+            <MessageBody body={message.body} after={<EditedMark at={message.editedAt} />} />
           )}
           <Reactions
             reactions={message.reactions}
@@ -128,5 +121,14 @@ export const MessageRow = memo(function MessageRow(props: MessageRowProps) {
         />
       )}
     </article>
+  );
+});
+
+const EditedMark = memo(function EditedMark({ at }: { at: number | null }) {
+  if (at === null) return null;
+  return (
+    <span className={styles.edited} title={longTime(at)}>
+      edited
+    </span>
   );
 });

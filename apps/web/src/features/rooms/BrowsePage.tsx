@@ -31,6 +31,7 @@ export function BrowsePage() {
             <p>There is no public room that you are not in.</p>
           </Empty>
         )}
+        {rooms.length > 0 && <p className={styles.lead}>Public rooms you are not in yet.</p>}
         <ul className={styles.cards}>
           {rooms.map((room) => (
             <JoinRow key={room.id} room={room} />

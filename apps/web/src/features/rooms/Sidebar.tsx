@@ -78,7 +78,7 @@ export function Sidebar() {
         {state.status === 'ready' && (
           <Link
             to={paths.browse}
-            className={styles.room}
+            className={`${styles.room} ${styles.browse}`}
             aria-current={route.name === 'browse' ? 'page' : undefined}
           >
             <Icon name="compass" size={18} />

@@ -29,13 +29,7 @@ export function PasswordForm() {
       <p className={styles.muted}>Changing it signs you out everywhere else.</p>
       <FormError>{form.formError}</FormError>
       {/* Lets password managers know whose password this is. */}
-      <input
-        type="text"
-        autoComplete="username"
-        value={chat.me.get().username}
-        readOnly
-        hidden
-      />
+      <input type="text" autoComplete="username" value={chat.me.get().username} readOnly hidden />
       <TextField
         label="Current password"
         type="password"
