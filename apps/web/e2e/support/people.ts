@@ -42,9 +42,9 @@ export class Person {
     return this.page.getByRole('log');
   }
 
-  /** The row of the message with this text. */
-  message(text: string | RegExp): Locator {
-    return this.log.getByRole('article').filter({ hasText: text });
+  /** The row of the message with this in its text. */
+  message(text: string): Locator {
+    return this.log.getByRole('article').filter({ has: this.page.locator('[data-body]', { hasText: text }) });
   }
 
   member(other: Person): Locator {

@@ -32,7 +32,7 @@ export function App() {
   if (state.status === 'unreachable') {
     return (
       <main className={styles.full}>
-        <Empty icon="offline" title="The server cannot be reached">
+        <Empty page icon="offline" title="The server cannot be reached">
           <p>Check your connection. Nothing you wrote is lost.</p>
           <Button variant="primary" onClick={() => void session.restore()}>
             Try again

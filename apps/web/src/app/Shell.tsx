@@ -40,7 +40,7 @@ function Page({ route }: { route: Route }) {
   if (route.name === 'unknown') {
     return (
       <main className={styles.center}>
-        <Empty icon="compass" title="There is nothing here">
+        <Empty page icon="compass" title="There is nothing here">
           <p>The address does not lead anywhere.</p>
           <Button onClick={() => navigate(paths.home)}>Go to your rooms</Button>
         </Empty>

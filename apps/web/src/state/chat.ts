@@ -91,6 +91,7 @@ export class Chat {
     // Kept in order of use, so that the first one is the one that was left longest ago.
     this.#models.delete(id);
     this.#models.set(id, model);
+    model.enter();
     this.#refreshPeople(id);
     return model;
   }

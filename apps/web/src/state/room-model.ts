@@ -77,9 +77,7 @@ export class RoomModel {
   event(event: LogEvent): void {
     if (this.view.get().status === 'loading' && this.timeline.snapshot().oldest === null) return;
     const others = event.type === 'message' && event.payload.sender !== this.#chat.me.get().id;
-    if (others && !this.#attended && this.view.get().dividerAfter === null) {
-      this.#patch({ dividerAfter: event.payload.seq - 1 });
-    }
+    if (others && !this.#attended) this.#divideBefore(event.payload.seq);
     this.timeline.add(event);
   }
 
@@ -92,12 +90,18 @@ export class RoomModel {
 
   /** Whether the newest message is before somebody's eyes. While it is, everything counts as read. */
   attend(attended: boolean): void {
-    if (this.#attended && !attended) this.#patch({ dividerAfter: null });
     this.#attended = attended;
     if (attended) {
       this.timeline.trim(KEEP);
       this.markRead();
     }
+  }
+
+  /** Draws the line before the first message nobody saw; one that was read past is moved. */
+  #divideBefore(seq: number): void {
+    const { dividerAfter } = this.view.get();
+    const read = this.#chat.rooms.get(this.id)?.read_seq ?? 0;
+    if (dividerAfter === null || dividerAfter < read) this.#patch({ dividerAfter: seq - 1 });
   }
 
   markRead(): void {

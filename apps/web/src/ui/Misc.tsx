@@ -10,17 +10,20 @@ import styles from './misc.module.css';
 interface EmptyProps {
   icon: IconName;
   title: string;
+  /** Set where this is the whole page, so that its title is the page's heading. */
+  page?: boolean;
   children?: ReactNode;
 }
 
 /** What stands where there is nothing yet, and what to do about it. */
-export function Empty({ icon, title, children }: EmptyProps) {
+export function Empty({ icon, title, page = false, children }: EmptyProps) {
+  const Heading = page ? 'h1' : 'h2';
   return (
     <div className={styles.empty}>
       <span className={styles.emptyIcon}>
         <Icon name={icon} size={24} />
       </span>
-      <h2 className={styles.emptyTitle}>{title}</h2>
+      <Heading className={styles.emptyTitle}>{title}</Heading>
       {children}
     </div>
   );

@@ -1,6 +1,6 @@
 // One room on the screen: its header, the conversation, the place to write, and the members beside it.
 
-import { useCallback, useEffect, useMemo, useState } from 'react';
+import { useCallback, useMemo, useState } from 'react';
 import { useChat } from '../../app/context';
 import { useMedia } from '../../app/hooks';
 import type { Room } from '../../sdk';
@@ -21,8 +21,6 @@ export function ChatView({ room }: { room: Room }) {
   const membersShown = membersChosen ?? wide;
   const [editing, setEditing] = useState<number | null>(null);
   const [sent, setSent] = useState(0);
-
-  useEffect(() => model.enter(), [model]);
 
   const edit = useCallback((seq: number | null) => {
     setEditing(seq);

@@ -42,7 +42,7 @@ export function RoomPage({ id }: { id: string }) {
         </>
       )}
       {failure === 'other' && (
-        <Empty icon="alert" title="The room could not be loaded">
+        <Empty page icon="alert" title="The room could not be loaded">
           <Button onClick={() => void chat.loadRooms()}>Try again</Button>
         </Empty>
       )}

@@ -30,7 +30,6 @@ export function CreateRoomDialog({ onClose }: { onClose(): void }) {
           name="title"
           placeholder="Design crit"
           required
-          autoFocus
           maxLength={80}
           value={title}
           error={form.errorAt('title')}

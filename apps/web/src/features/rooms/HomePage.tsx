@@ -21,7 +21,7 @@ export function HomePage() {
   return (
     <main className={styles.page}>
       <ConnectionPill />
-      <Empty icon="hash" title={fresh ? 'Start with a room' : 'Choose a room'}>
+      <Empty page icon="hash" title={fresh ? 'Start with a room' : 'Choose a room'}>
         <p>
           {fresh
             ? 'A room keeps everything said in it, in order, for everyone in it.'
