@@ -69,7 +69,7 @@ async def socket_load(socket: Sock, user: Account, rooms: list[str], ledger: Led
         while True:
             while len(in_flight) < IN_FLIGHT:
                 room = rng.choice(rooms)
-                acknowledged = [s for s in mine[-20:] if s.seq is not None]
+                acknowledged = [s for s in mine[-60:] if s.seq is not None]
                 if acknowledged and rng.random() < 0.15:
                     target = rng.choice(acknowledged)
                     ledger.counter += 1

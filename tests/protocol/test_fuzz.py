@@ -99,7 +99,7 @@ def garble(rng: random.Random, text: str) -> str:
 
 LIVES, CLOSES, EITHER = "lives", "closes", "either"
 
-DEBATABLE = re.compile(r"\\u|\d[eE]|-0")
+DEBATABLE = re.compile(r"\\u|[:\[,]\s*-?(\d[\d.]*[eE]|0\b(?<=-0))")
 
 
 def verdict(text: str) -> tuple[str, int | None]:
@@ -330,12 +330,16 @@ def test_mutated_queries_and_paths(gateway: Gateway, alice: Account, arena: str,
     assert gateway.alive()
 
 
+CONTROLS = dict.fromkeys(range(0x20))
+"""Removed, since no client library sends them in a header."""
+
+
 def test_mutated_authorization(gateway: Gateway, api: Api, alice: Account, seeded: random.Random):
     for _ in range(100):
         token = garble(seeded, alice.access)
-        header = f"Bearer {token}".encode("latin-1", "replace").replace(b"\n", b"").replace(b"\r", b"").replace(b"\x00", b"")
-        if header.decode("latin-1").strip() == f"Bearer {alice.access}":
+        if token == alice.access or not (token := token.translate(CONTROLS).strip()):
             continue
+        header = f"Bearer {token}".encode("latin-1", "replace")
         response = api.client.get("/api/v1/me", headers={"authorization": header})
         assert response.status_code in (401, 400), f"{response.status_code} for {header!r}"
     assert gateway.alive()

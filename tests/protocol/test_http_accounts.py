@@ -333,8 +333,6 @@ def test_email_is_for_its_owner_only(api: Api, alice: Account):
     [
         "",
         "Bearer",
-        "Bearer ",
-        "Bearer  ",
         "Basic dXNlcjpwYXNz",
         "Bearer a b",
         "Bearer ..",

@@ -217,6 +217,7 @@ def bad_tokens(good: str) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 BAD_TOKENS = list(bad_tokens("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.x"))
+BAD_BEARERS = [name for name in BAD_TOKENS if name != "empty"]
 
 
 @pytest.mark.parametrize("name", BAD_TOKENS)
@@ -228,7 +229,7 @@ async def test_bad_token_by_first_frame_is_an_error_then_4001(connect, gateway: 
     assert [f["id"] for f in socket.frames if f["type"] == "error"] == [1], "the error answers the `auth`"
 
 
-@pytest.mark.parametrize("name", BAD_TOKENS)
+@pytest.mark.parametrize("name", BAD_BEARERS)
 async def test_bad_token_by_bearer_is_an_error_then_4001(connect, gateway: Gateway, alice: Account, name: str):
     token, codes = bad_tokens(alice.access)[name]
     socket: Sock = await connect(gateway=gateway, token=token)
@@ -242,7 +243,7 @@ async def test_bad_token_by_cookie_is_an_error_then_4001(connect, gateway: Gatew
     await socket.error_then_close(codes, 4001)
 
 
-@pytest.mark.parametrize("name", BAD_TOKENS)
+@pytest.mark.parametrize("name", BAD_BEARERS)
 def test_bad_token_over_http_is_401(api: Api, alice: Account, name: str):
     token, codes = bad_tokens(alice.access)[name]
     response = api.get("/me", token=token)
