@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use rust_embed::RustEmbed;
 
 use crate::app::AppState;
@@ -66,8 +66,8 @@ pub(crate) async fn serve(State(app): State<AppState>, request: Request) -> Resp
         };
         return answer(file, cached, request.headers());
     }
-    // A missing picture must not be answered with a page.
-    if name.starts_with(HASHED) || !accepts_html(request.headers()) {
+    // A missing picture must not be answered with a page, and a program that has mistyped an address should hear so.
+    if !matches!(name, "" | PAGE) && !asks_for_a_page(name, request.headers()) {
         return StatusCode::NOT_FOUND.into_response();
     }
     match find(PAGE) {
@@ -91,15 +91,12 @@ fn belongs_to_the_gateway(path: &str) -> bool {
     })
 }
 
-/// Whether the client would take a page: it names HTML, or says nothing or everything.
-fn accepts_html(headers: &HeaderMap) -> bool {
-    match headers.get(header::ACCEPT).map(HeaderValue::to_str) {
-        Some(Ok(accept)) => ["text/html", "text/*", "*/*"]
-            .iter()
-            .any(|media| accept.contains(media)),
-        Some(Err(_)) => false,
-        None => true,
-    }
+/// Whether a browser navigates here: then it names HTML, and does not only take everything.
+fn asks_for_a_page(name: &str, headers: &HeaderMap) -> bool {
+    let accepted = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    !name.starts_with(HASHED) && accepted.is_some_and(|accepted| accepted.contains("text/html"))
 }
 
 fn answer(file: ClientFile, cached: &'static str, asked: &HeaderMap) -> Response {

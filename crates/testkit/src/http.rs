@@ -218,7 +218,6 @@ impl Answer {
     }
 
     /// The body as JSON, of an answer with this status.
-    #[must_use]
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");

@@ -10,7 +10,7 @@ use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use stack_types::{ErrorCode, Problem};
 
 use crate::app::AppState;
@@ -125,10 +125,11 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
-        if error.is_data() {
-            at_field(&path, &error.to_string())
-        } else {
-            malformed(format!("the body is not JSON: {error}"))
+        // A field is at fault only in a body that is otherwise JSON to its end.
+        match serde_json::from_slice::<IgnoredAny>(body) {
+            Ok(_) if error.is_data() => at_field(&path, &error.to_string()),
+            Ok(_) => malformed(format!("the body is not JSON: {error}")),
+            Err(error) => malformed(format!("the body is not JSON: {error}")),
         }
     })?;
     json.end()

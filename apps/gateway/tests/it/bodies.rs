@@ -1,0 +1,186 @@
+//! What is wrong with a body is told apart: its type, its size, its JSON, its fields.
+
+use serde_json::json;
+use stack_testkit::{PASSWORD, TestGateway};
+
+const REGISTER: &str = "/api/v1/auth/register";
+
+#[tokio::test]
+async fn a_body_says_that_it_is_json() {
+    let gateway = TestGateway::start().await;
+    let program = gateway.program();
+    let body = json!({ "username": "alice", "password": PASSWORD }).to_string();
+    for media in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json-patch+json",
+        "json",
+    ] {
+        let answer = program
+            .post(REGISTER)
+            .header("content-type", media)
+            .body(body.clone())
+            .send()
+            .await;
+        answer.problem(415, "unsupported_media_type");
+    }
+    program
+        .post(REGISTER)
+        .body(body.clone())
+        .send()
+        .await
+        .problem(415, "unsupported_media_type");
+    let with_charset = program
+        .post(REGISTER)
+        .header("content-type", "Application/JSON; charset=utf-8");
+    with_charset.body(body).send().await.expect(201);
+}
+
+#[tokio::test]
+async fn without_a_body_no_type_is_needed() {
+    let gateway = TestGateway::start().await;
+    let alice = gateway.person("alice").await;
+    alice
+        .call("POST", "/api/v1/auth/ticket")
+        .send()
+        .await
+        .expect(200);
+    gateway
+        .program()
+        .post("/api/v1/auth/refresh")
+        .send()
+        .await
+        .problem(401, "unauthenticated");
+    gateway
+        .program()
+        .post(REGISTER)
+        .send()
+        .await
+        .problem(400, "bad_request");
+}
+
+#[tokio::test]
+async fn malformed_json_is_a_bad_request() {
+    let gateway = TestGateway::start().await;
+    for body in [
+        "{",
+        "nonsense",
+        "[]",
+        "null",
+        "\"x\"",
+        "{\"username\":\"alice\"}}",
+    ] {
+        let call = gateway
+            .program()
+            .post(REGISTER)
+            .header("content-type", "application/json");
+        call.body(body).send().await.problem(400, "bad_request");
+    }
+    let not_utf8 = b"{\"username\":\"\xff\"}".to_vec();
+    let call = gateway
+        .program()
+        .post(REGISTER)
+        .header("content-type", "application/json");
+    call.body(not_utf8).send().await.problem(400, "bad_request");
+}
+
+#[tokio::test]
+async fn a_field_at_fault_is_named() {
+    let gateway = TestGateway::start().await;
+    let program = gateway.program();
+    let cases = [
+        (json!({}), "username"),
+        (json!({ "username": "alice" }), "password"),
+        (json!({ "username": 7, "password": PASSWORD }), "username"),
+        (
+            json!({ "username": "a b", "password": PASSWORD }),
+            "username",
+        ),
+        (
+            json!({ "username": "alice", "password": "short" }),
+            "password",
+        ),
+        (
+            json!({ "username": "alice", "password": PASSWORD, "email": "nonsense" }),
+            "email",
+        ),
+        (
+            json!({ "username": "alice", "password": PASSWORD, "token_delivery": "pigeon" }),
+            "token_delivery",
+        ),
+    ];
+    for (body, field) in cases {
+        let problem = program
+            .post(REGISTER)
+            .json(&body)
+            .send()
+            .await
+            .problem(422, "invalid_field");
+        assert_eq!(problem["field"], field, "{body}: {problem}");
+        assert!(
+            !problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("correct horse"),
+            "{problem}"
+        );
+    }
+    let unknown = json!({ "username": "alice", "password": PASSWORD, "colour": "red" });
+    program
+        .post(REGISTER)
+        .json(&unknown)
+        .send()
+        .await
+        .expect(201);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_however_it_comes() {
+    let gateway = TestGateway::start().await;
+    let large = format!("{{\"username\":\"{}\"}}", "a".repeat(2 * 1024 * 1024));
+    let call = || {
+        gateway
+            .program()
+            .post(REGISTER)
+            .header("content-type", "application/json")
+    };
+    call()
+        .body(large.clone())
+        .send()
+        .await
+        .problem(413, "payload_too_large");
+
+    // Without an announced length the body is measured while it is read.
+    let chunks = large
+        .into_bytes()
+        .chunks(64 * 1024)
+        .map(<[u8]>::to_vec)
+        .collect::<Vec<_>>();
+    let chunks = chunks.into_iter().map(Ok::<_, std::io::Error>);
+    let stream = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
+    call()
+        .body(stream)
+        .send()
+        .await
+        .problem(413, "payload_too_large");
+}
+
+#[tokio::test]
+async fn a_body_of_exactly_the_limit_is_read() {
+    let gateway = TestGateway::start().await;
+    let alice = gateway.person("alice").await;
+    let limit = 1024 * 1024;
+    let padded = |bytes: usize| format!("{{\"display_name\":\"Al\"{}}}", " ".repeat(bytes - 21));
+    let send = |body: String| {
+        alice
+            .call("PATCH", "/api/v1/me")
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+    };
+    assert_eq!(padded(limit).len(), limit);
+    assert_eq!(send(padded(limit)).await.expect(200)["display_name"], "Al");
+    send(padded(limit + 1))
+        .await
+        .problem(413, "payload_too_large");
+}

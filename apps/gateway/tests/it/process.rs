@@ -1,0 +1,194 @@
+//! The program itself: its first line, its exit codes, its signals.
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use stack_testkit::PATIENCE;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stack-gateway"));
+    // Nothing of the environment the tests run in may change what they see.
+    command
+        .env_clear()
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+async fn output(command: &mut Command) -> Output {
+    timeout(PATIENCE, command.output()).await.unwrap().unwrap()
+}
+
+async fn started(folder: &tempfile::TempDir) -> (Child, String) {
+    let mut command = program(&["--listen", "127.0.0.1:0"]);
+    command
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .current_dir(folder.path());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = timeout(PATIENCE, lines.next_line())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    let (_, rest) = line.split_once("listening on ").unwrap();
+    let url = rest.split_whitespace().next().unwrap().to_owned();
+    assert!(url.starts_with("http://127.0.0.1:"), "{line}");
+    (child, url)
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    let sent = std::process::Command::new("kill")
+        .args([format!("-{name}"), pid])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+#[tokio::test]
+async fn it_says_where_it_listens_and_ends_by_a_signal() {
+    for name in ["TERM", "INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut child, url) = started(&folder).await;
+        let pong = reqwest::get(format!("{url}/ping"))
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        assert_eq!(pong, "pong");
+        signal(&child, name);
+        let status = timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+        let mut log = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .await
+            .unwrap();
+        assert!(status.success(), "{status}: {log}");
+        assert!(log.contains("the gateway is down"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, url) = started(&folder).await;
+    // A request in the making holds the first signal up.
+    let addr = url.strip_prefix("http://").unwrap();
+    let mut held = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let head = b"POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\nexpect: 100-continue\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut held, head)
+        .await
+        .unwrap();
+    // The gateway asks for the body when the handler is at work.
+    let mut continued = [0; 12];
+    held.read_exact(&mut continued).await.unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    signal(&child, "TERM");
+    while !timeout(PATIENCE, log.next_line())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap()
+        .contains("shutting down")
+    {}
+    signal(&child, "TERM");
+    let status = timeout(Duration::from_secs(5), child.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn faults_of_the_configuration_are_told_together() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("stack.toml"),
+        "colour = 1\n[limits]\npage_events = 0\n",
+    )
+    .unwrap();
+    for arguments in [
+        &["serve"][..],
+        &["config", "check"],
+        &["config", "print"],
+        &[],
+    ] {
+        let mut command = program(arguments);
+        command
+            .current_dir(folder.path())
+            .env("STACK_BUS_URL", "nng+tcp://127.0.0.1:1")
+            .env("AUTH_JWT_SECRET", "hunter2");
+        let output = output(&mut command).await;
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+        for part in [
+            "colour",
+            "limits.page_events",
+            "STACK_BUS_URL",
+            "AUTH_JWT_SECRET",
+            "4 faults",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(
+            !told.contains("hunter2")
+                && !String::from_utf8_lossy(&output.stdout).contains("hunter2")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_asked_for_and_is_not_there_is_a_fault() {
+    let output = output(&mut program(&["--config", "no/such/file.toml"])).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no/such/file.toml"));
+}
+
+#[tokio::test]
+async fn the_configuration_can_be_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let default = output(program(&["config", "default"]).current_dir(folder.path())).await;
+    assert!(default.status.success());
+    std::fs::write(folder.path().join("stack.toml"), &default.stdout).unwrap();
+    let check = output(program(&["config", "check"]).current_dir(folder.path())).await;
+    assert!(check.status.success(), "{check:?}");
+    let print =
+        output(program(&["config", "print", "--listen", "127.0.0.1:1"]).current_dir(folder.path()))
+            .await;
+    let shown = String::from_utf8_lossy(&print.stdout);
+    assert!(
+        shown.contains("listen = \"127.0.0.1:1\"  # flag --listen"),
+        "{shown}"
+    );
+    let version = output(&mut program(&["--version"])).await;
+    assert!(String::from_utf8_lossy(&version.stdout).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_an_error() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let output = output(program(&["--listen", &listen]).current_dir(folder.path())).await;
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains(&listen) && told.contains("in use"), "{told}");
+    assert!(
+        !folder.path().join("data").exists(),
+        "nothing was left behind"
+    );
+}

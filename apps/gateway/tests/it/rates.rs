@@ -1,0 +1,141 @@
+//! Rate limits, which are on unless somebody turns them off.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::json;
+use stack_testkit::{PASSWORD, TestGateway, clock};
+
+#[tokio::test]
+async fn a_caller_has_so_many_calls_and_gets_more_with_time() {
+    let clock = clock();
+    let gateway = TestGateway::with(|config| {
+        config.rate_enabled = true;
+        config.testing.clock = Some(clock.clone());
+    })
+    .await;
+    let (alice, bob) = (gateway.person("alice").await, gateway.person("bob").await);
+    for _ in 0..300 {
+        assert_eq!(alice.get("/api/v1/auth/providers").await.status, 200);
+    }
+    let refused = alice.get("/api/v1/auth/providers").await;
+    let after_ms = refused.problem(429, "rate_limited")["retry_after_ms"]
+        .as_u64()
+        .unwrap();
+    assert!((1..=10_000).contains(&after_ms), "{after_ms}");
+    assert_eq!(
+        refused.header("retry-after"),
+        after_ms.div_ceil(1000).to_string()
+    );
+    assert_eq!(
+        bob.get("/api/v1/me").await.status,
+        200,
+        "others are not held up"
+    );
+    clock.advance(Duration::from_millis(after_ms));
+    assert_eq!(alice.get("/api/v1/auth/providers").await.status, 200);
+}
+
+#[tokio::test]
+async fn signing_in_counts_by_address() {
+    let clock = clock();
+    let proxy: IpNet = "127.0.0.0/8".parse().unwrap();
+    let gateway = TestGateway::with(|config| {
+        config.rate_enabled = true;
+        config.testing.clock = Some(clock);
+        config.trusted_proxies = vec![proxy];
+    })
+    .await;
+    gateway.person("alice").await;
+    let login = |from: &str| {
+        let body = json!({ "login": "alice", "password": PASSWORD });
+        gateway
+            .program()
+            .post("/api/v1/auth/login")
+            .header("x-forwarded-for", from)
+            .json(&body)
+            .send()
+    };
+    for _ in 0..10 {
+        login("203.0.113.7").await.expect(200);
+    }
+    login("203.0.113.7").await.problem(429, "rate_limited");
+    login("198.51.100.9").await.expect(200);
+    login("2001:db8::1").await.expect(200);
+}
+
+#[tokio::test]
+async fn an_address_is_not_believed_from_a_stranger() {
+    let clock = clock();
+    let gateway = TestGateway::with(|config| {
+        config.rate_enabled = true;
+        config.testing.clock = Some(clock);
+    })
+    .await;
+    let mut statuses = Vec::new();
+    for number in 0..101 {
+        let body = json!({ "login": format!("nobody{number}"), "password": PASSWORD });
+        let call = gateway.program().post("/api/v1/auth/login").json(&body);
+        let answer = call
+            .header("x-forwarded-for", &format!("203.0.113.{number}"))
+            .send()
+            .await;
+        statuses.push(answer.status);
+    }
+    assert_eq!(
+        statuses.pop(),
+        Some(429),
+        "the machine itself has ten times as many, and no more"
+    );
+    assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_session_refreshes_so_often() {
+    let clock = clock();
+    let gateway = TestGateway::with(|config| {
+        config.rate_enabled = true;
+        config.testing.clock = Some(clock);
+    })
+    .await;
+    let mut token = gateway.person("alice").await.refresh_token;
+    let refresh = |token: String| {
+        let body = json!({ "refresh_token": token });
+        gateway
+            .program()
+            .post("/api/v1/auth/refresh")
+            .json(&body)
+            .send()
+    };
+    for _ in 0..30 {
+        token = refresh(token).await.expect(200)["refresh_token"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+    }
+    refresh(token).await.problem(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn messages_are_limited_by_user_and_room() {
+    let clock = clock();
+    let gateway = TestGateway::with(|config| {
+        config.rate_enabled = true;
+        config.testing.clock = Some(clock);
+    })
+    .await;
+    let alice = gateway.person("alice").await;
+    alice.room("one", true).await;
+    alice.room("two", true).await;
+    let say = async |room: &str| {
+        let path = format!("/api/v1/rooms/{room}/messages");
+        alice.post(&path, json!({ "body": "x" })).await
+    };
+    for _ in 0..10 {
+        say("one").await.expect(201);
+    }
+    let refused = say("one").await;
+    refused.problem(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), "1");
+    say("two").await.expect(201);
+}
