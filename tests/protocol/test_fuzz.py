@@ -336,8 +336,8 @@ CONTROLS = dict.fromkeys(range(0x20))
 
 def test_mutated_authorization(gateway: Gateway, api: Api, alice: Account, seeded: random.Random):
     for _ in range(100):
-        token = garble(seeded, alice.access)
-        if token == alice.access or not (token := token.translate(CONTROLS).strip()):
+        token = garble(seeded, alice.access).translate(CONTROLS).strip()
+        if token in ("", alice.access):  # Without its control characters it may be the good one again.
             continue
         header = f"Bearer {token}".encode("latin-1", "replace")
         response = api.client.get("/api/v1/me", headers={"authorization": header})
