@@ -3,12 +3,12 @@
 import { useRef, useState } from 'react';
 import { useChat } from '../../app/context';
 import { useMedia, useStore } from '../../app/hooks';
-import { Link, paths, useRoute } from '../../app/router';
+import { Link, navigate, paths, useRoute } from '../../app/router';
 import type { Room } from '../../sdk';
 import { joinedRooms, unreadOf } from '../../state/rooms';
 import { Button, IconButton } from '../../ui/Button';
 import { Icon, Logo } from '../../ui/Icon';
-import { Spinner } from '../../ui/Misc';
+import { Empty, Spinner } from '../../ui/Misc';
 import { ConnectionPill } from '../connection/ConnectionPill';
 import { UserMenu } from '../settings/UserMenu';
 import { CreateRoomDialog } from './CreateRoomDialog';
@@ -57,7 +57,11 @@ export function Sidebar() {
           />
         </div>
       )}
-      <nav className={styles.nav} aria-label="Your rooms">
+      <nav
+        className={styles.nav}
+        aria-label="Your rooms"
+        data-empty={(phone && state.status === 'ready' && rooms.length === 0) || undefined}
+      >
         {state.status === 'loading' && <Spinner label="Loading rooms" />}
         {state.status === 'failed' && (
           <div className={styles.note}>
@@ -67,15 +71,24 @@ export function Sidebar() {
             </Button>
           </div>
         )}
-        {state.status === 'ready' && rooms.length === 0 && (
+        {state.status === 'ready' && rooms.length === 0 && !phone && (
           <p className={styles.note}>You are in no room yet. Join one, or make your own.</p>
+        )}
+        {state.status === 'ready' && rooms.length === 0 && phone && (
+          <Empty icon="hash" title="Start with a room">
+            <p>A room keeps everything said in it, in order, for everyone in it.</p>
+            <Button variant="primary" onClick={() => setCreating(true)}>
+              Make a room
+            </Button>
+            <Button onClick={() => navigate(paths.browse)}>Find one to join</Button>
+          </Empty>
         )}
         <ul ref={list} className={styles.rooms}>
           {shown.map((room) => (
             <RoomLink key={room.id} room={room} active={route.name === 'room' && route.id === room.id} />
           ))}
         </ul>
-        {state.status === 'ready' && (
+        {state.status === 'ready' && !(phone && rooms.length === 0) && (
           <Link
             to={paths.browse}
             className={`${styles.room} ${styles.browse}`}
