@@ -191,8 +191,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       },
       (error: StackError) => {
         if (this.#socket !== socket || error.code === 'connection_lost') return;
-        this.#noteRefusal(error.code);
-        this.#lost(1006);
+        this.#lost(needsRefresh(error.code) ? 4001 : 1006);
       },
     );
   }

@@ -130,6 +130,16 @@ describe('connection state', () => {
     expect(world.sockets).toHaveLength(2);
   });
 
+  it('refreshes when the upgrade carried no credentials at all', async () => {
+    world.handler = () => ({ status: 200, body: { access_token: 't2', expires_in_s: 600 } });
+    world.silent.add('ping');
+    await connect();
+    const refusal = { code: 'unauthenticated', message: 'sign in first', retryable: false };
+    await world.socket.push('error', refusal, world.socket.last('ping').id);
+    expect(world.calls).toHaveLength(1);
+    expect(world.sockets).toHaveLength(2);
+  });
+
   it('does not hammer a gateway that refuses fresh credentials', async () => {
     world.handler = () => ({ status: 200, body: { access_token: 't2', expires_in_s: 600 } });
     world.silent.add('ping');
