@@ -55,8 +55,8 @@ pub enum UsersCommand {
 /// Settings that can be given as flags. They lie over the environment and the file.
 #[derive(Debug, Args)]
 pub struct Settings {
-    /// Settings from this file instead of ./stack.toml.
-    #[arg(long, value_name = "FILE", global = true, env = "STACK_CONFIG")]
+    /// Settings from this file instead of ./stack.toml; also STACK_CONFIG.
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Address and port to listen on.
     #[arg(long, value_name = "ADDRESS", global = true)]

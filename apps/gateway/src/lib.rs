@@ -14,6 +14,7 @@ mod readiness;
 mod revocation;
 mod routes;
 mod server;
+pub mod signals;
 mod sweeper;
 pub mod telemetry;
 

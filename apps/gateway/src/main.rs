@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use stack_gateway::cli::{Cli, Command, ConfigCommand, UsersCommand};
 use stack_gateway::config::{self, Config, Inputs};
+use stack_gateway::signals::Signals;
 use stack_gateway::{Gateway, offline, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// The configuration is at fault; everything else that fails is 1.
 const FAULTY_CONFIGURATION: u8 = 2;
@@ -77,20 +77,15 @@ async fn promote(config: &Config, name: &str) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the start, so that no signal meets the default action, which is to die at once.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
     let gateway = Gateway::start(config).await?;
     announce(gateway.addr(), gateway.url())?;
+    let signal = signals.next().await;
+    tracing::info!("{signal}: shutting down");
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
+        () = gateway.shutdown() => Ok(()),
+        signal = signals.next() => anyhow::bail!("a second signal, {signal}: leaving at once"),
     }
-    tokio::select! {
-        () = gateway.shutdown() => {}
-        _ = terminate.recv() => anyhow::bail!("a second signal: leaving at once"),
-        _ = interrupt.recv() => anyhow::bail!("a second signal: leaving at once"),
-    }
-    Ok(())
 }
 
 /// One line that scripts wait for: the address that is really bound, and where a person opens it.

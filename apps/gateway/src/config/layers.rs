@@ -12,6 +12,9 @@ use std::time::Duration;
 use super::key::{self, KEYS, Kind, NOT_IN_THIS_BUILD};
 use super::value::Setting;
 
+/// Names the file; it is no setting itself.
+const FILE_VARIABLE: &str = "STACK_CONFIG";
+
 /// Where a setting can come from. A test makes one; `main` fills it from the process.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
@@ -41,14 +44,14 @@ impl Inputs {
     /// with its bad bytes replaced, and found faulty like any other bad value.
     #[must_use]
     pub fn of_process(config_file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
-        let env = std::env::vars_os()
-            .map(|(name, value)| {
-                (
-                    name.to_string_lossy().into_owned(),
-                    value.to_string_lossy().into_owned(),
-                )
-            })
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        let env: Vec<_> = std::env::vars_os()
+            .map(|(name, value)| (text(name), text(value)))
             .collect();
+        let by_variable = env
+            .iter()
+            .find(|(name, value)| name == FILE_VARIABLE && !value.is_empty());
+        let config_file = config_file.or_else(|| by_variable.map(|(_, path)| PathBuf::from(path)));
         Self {
             config_file,
             default_file: Some(PathBuf::from("stack.toml")),
@@ -354,6 +357,9 @@ fn unknown(path: &str) -> String {
 /// `STACK_ROOT`, Kubernetes names variables after a service), so that only what is clearly meant for the gateway is
 /// refused: a name in one of its sections, or a slip of the pen.
 fn suspicious_variable<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
+    if name == FILE_VARIABLE {
+        return None;
+    }
     let rest = name.strip_prefix("STACK_")?;
     let planned = NOT_IN_THIS_BUILD
         .iter()

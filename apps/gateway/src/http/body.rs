@@ -146,6 +146,7 @@ pub(crate) fn at_field(path: &str, message: &str) -> Problem {
     let reason = message.split(" at line ").next().unwrap_or(message);
     // What was found is left out: it is long, or a password in the wrong place.
     let reason = match reason.rsplit_once(", expected ") {
+        Some((_, expected)) if expected.starts_with("struct ") => "expected an object".to_owned(),
         Some((_, expected)) => format!("expected {expected}"),
         None => reason.to_owned(),
     };
@@ -226,6 +227,8 @@ mod tests {
     fn details_do_not_repeat_what_was_sent() {
         let problem = parse::<Example>(br#"{"username":"al","count":"x"}"#).unwrap_err();
         assert_eq!(problem.detail, "expected u32");
+        let problem = parse::<Example>(br#"{"username":"al","settings":3}"#).unwrap_err();
+        assert_eq!(problem.detail, "expected an object");
     }
 
     #[test]

@@ -84,24 +84,24 @@ impl CookieNames {
 
     /// Sets the access cookie.
     pub(crate) fn set_access(&self, headers: &mut HeaderMap, token: &str, lives: Duration) {
-        self.append(headers, self.access_cookie(token, lives));
+        append(headers, &self.access_cookie(token, lives));
     }
 
     /// Sets the refresh cookie.
     pub(crate) fn set_refresh(&self, headers: &mut HeaderMap, token: &str, lives: Duration) {
-        self.append(headers, self.refresh_cookie(token, lives));
+        append(headers, &self.refresh_cookie(token, lives));
     }
 
     /// Sets the cookie that scripts of ours read and repeat in a header.
     pub(crate) fn set_csrf(&self, headers: &mut HeaderMap, token: &str, lives: Duration) {
-        self.append(headers, self.csrf_cookie(token, lives));
+        append(headers, &self.csrf_cookie(token, lives));
     }
 
     /// Makes the browser forget all of them.
     pub(crate) fn clear(&self, headers: &mut HeaderMap) {
-        self.append(headers, self.access_cookie("", Duration::ZERO));
-        self.append(headers, self.refresh_cookie("", Duration::ZERO));
-        self.append(headers, self.csrf_cookie("", Duration::ZERO));
+        append(headers, &self.access_cookie("", Duration::ZERO));
+        append(headers, &self.refresh_cookie("", Duration::ZERO));
+        append(headers, &self.csrf_cookie("", Duration::ZERO));
     }
 
     fn access_cookie<'a>(&self, token: &'a str, lives: Duration) -> Cookie<'a> {
@@ -141,16 +141,12 @@ impl CookieNames {
             .http_only(http_only)
             .build()
     }
+}
 
-    #[expect(
-        clippy::unused_self,
-        reason = "reads as what it is: appending a cookie of these"
-    )]
-    fn append(&self, headers: &mut HeaderMap, cookie: Cookie<'_>) {
-        // Tokens are base 64 and dots, which a header value can hold.
-        if let Ok(value) = HeaderValue::from_str(&cookie.to_string()) {
-            headers.append(header::SET_COOKIE, value);
-        }
+fn append(headers: &mut HeaderMap, cookie: &Cookie<'_>) {
+    // Tokens are base 64 and dots, which a header value can hold.
+    if let Ok(value) = HeaderValue::from_str(&cookie.to_string()) {
+        headers.append(header::SET_COOKIE, value);
     }
 }
 

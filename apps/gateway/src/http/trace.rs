@@ -18,12 +18,14 @@ pub(crate) async fn span(request: Request, next: Next) -> Response {
         .get::<RequestId>()
         .cloned()
         .unwrap_or_default();
-    // The web client's own addresses have no route.
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map_or("-", MatchedPath::as_str);
-    let span = tracing::info_span!(
+    // Probes and the files of the web client, which have no route, come all the time and say little.
+    let is_api = route.starts_with("/api/");
+    // At the highest level, so that no filter takes the request's id from an error.
+    let span = tracing::error_span!(
         "request",
         request_id = id.as_str(),
         method = %request.method(),
@@ -33,7 +35,11 @@ pub(crate) async fn span(request: Request, next: Next) -> Response {
         let response = next.run(request).await;
         let status = response.status().as_u16();
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(status, duration_ms, "answered {status} in {duration_ms} ms");
+        if is_api {
+            tracing::info!(status, duration_ms, "answered {status} in {duration_ms} ms");
+        } else {
+            tracing::debug!(status, duration_ms, "answered {status} in {duration_ms} ms");
+        }
         response
     }
     .instrument(span)

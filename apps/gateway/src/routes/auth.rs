@@ -36,16 +36,14 @@ struct Registration {
     password: String,
     email: Option<String>,
     display_name: Option<String>,
-    #[serde(default)]
-    token_delivery: Delivery,
+    token_delivery: Option<Delivery>,
 }
 
 #[derive(Deserialize)]
 struct Credentials {
     login: String,
     password: String,
-    #[serde(default)]
-    token_delivery: Delivery,
+    token_delivery: Option<Delivery>,
 }
 
 #[derive(Default, Deserialize)]
@@ -80,7 +78,7 @@ async fn register(
         password: asked.password,
         email: asked.email,
         display_name: asked.display_name,
-        delivery: asked.token_delivery,
+        delivery: asked.token_delivery.unwrap_or_default(),
     };
     let tokens = app.auth().register(register, &client).await?;
     answer(&app, StatusCode::CREATED, tokens, &identity)
@@ -96,7 +94,7 @@ async fn login(
     let login = Login {
         login: asked.login,
         password: asked.password,
-        delivery: asked.token_delivery,
+        delivery: asked.token_delivery.unwrap_or_default(),
     };
     let tokens = app.auth().login(login, &client).await?;
     answer(&app, StatusCode::OK, tokens, &identity)

@@ -32,15 +32,13 @@ pub(super) fn routes() -> Router<AppState> {
 struct Creation {
     id: Option<RoomId>,
     title: String,
-    #[serde(default)]
-    settings: RoomSettingsPatch,
+    settings: Option<RoomSettingsPatch>,
 }
 
 #[derive(Deserialize)]
 struct Change {
     title: Option<String>,
-    #[serde(default)]
-    settings: RoomSettingsPatch,
+    settings: Option<RoomSettingsPatch>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +68,7 @@ async fn create(
     let new = NewRoom {
         id: asked.id,
         title: asked.title,
-        settings: asked.settings,
+        settings: asked.settings.unwrap_or_default(),
     };
     let room = app.rooms().create(caller.user.id, new).await?;
     Ok((StatusCode::CREATED, JsonAnswer(room)))
@@ -92,7 +90,7 @@ async fn change(
 ) -> ApiResult<JsonAnswer<Room>> {
     let patch = RoomPatch {
         title: asked.title,
-        settings: asked.settings,
+        settings: asked.settings.unwrap_or_default(),
     };
     Ok(JsonAnswer(
         app.rooms().change(caller.user.id, &room, patch).await?,
