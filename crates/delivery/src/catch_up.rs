@@ -7,7 +7,7 @@ use stack_storage::{PageLimit, StoreError};
 use stack_types::{Frames, RoomId, Seq, Signal};
 
 use crate::hub::Shared;
-use crate::outlet::{Outlet, Taken};
+use crate::outlet::{Flushed, Outlet, Taken};
 use crate::room_hub::Subscription;
 
 /// How much is read at once. It is the most that a catch-up holds in memory, and it holds it only while it writes;
@@ -30,41 +30,44 @@ impl Outlet {
     /// Finishes begun frames, writes answers that had to wait, and serves the subscriptions that are behind, in
     /// turn. Not cancel safe: a subscription whose page is being read would be forgotten.
     pub(crate) async fn pump(&self, shared: &Shared) -> Result<Pumped, StoreError> {
+        let mut full = false;
         loop {
             let ended = self.take_ended();
             if !ended.is_empty() {
                 return Ok(Pumped::Ended(ended));
             }
-            if self.flushed().await.is_err() {
-                return Ok(Pumped::Closed);
+            match self.flush() {
+                Flushed::Closed => return Ok(Pumped::Closed),
+                Flushed::All => {}
+                Flushed::Some => full = true,
             }
-            match self.next_behind() {
-                Some(subscription) => {
-                    // Waiting comes before reading: a page is in memory only while somebody takes it.
-                    if self.writable().await.is_err() {
-                        return Ok(Pumped::Closed);
-                    }
-                    serve(&subscription, shared).await?;
-                }
-                None => self.news().await,
+            if full {
+                // Waiting comes before reading: a page is in memory only while somebody takes it.
+                full = !self.writable_or_news().await;
+            } else if let Some(subscription) = self.next_behind() {
+                full = serve(&subscription, shared).await?;
+            } else {
+                self.news().await;
             }
         }
     }
 }
 
-/// Hands over one page, or rejoins the live stream when there is nothing left to read.
-async fn serve(subscription: &Arc<Subscription>, shared: &Shared) -> Result<(), StoreError> {
+/// Hands over one page, or rejoins the live stream when there is nothing left to read. Says whether the outlet is
+/// full.
+async fn serve(subscription: &Arc<Subscription>, shared: &Shared) -> Result<bool, StoreError> {
     if subscription.is_over() {
-        return Ok(());
+        return Ok(false);
     }
     let room = &subscription.room.room;
     if room.is_deleted() {
         // Its end is on the way; its log is being removed.
-        return Ok(());
+        return Ok(false);
     }
     if subscription.room.rejoin(subscription) {
-        return Ok(());
+        return Ok(false);
     }
+    let mut full = false;
     let cursor = subscription.cursor();
     let first = room.first();
     if cursor.next() < first {
@@ -76,11 +79,11 @@ async fn serve(subscription: &Arc<Subscription>, shared: &Shared) -> Result<(), 
         };
         let frames = page.frames();
         if !frames.is_empty() && page.first() == cursor.next() {
-            hand_over(subscription, shared, cursor, frames);
+            full = hand_over(subscription, shared, cursor, frames);
         }
     }
     subscription.outlet.fell_behind(subscription.clone());
-    Ok(())
+    Ok(full)
 }
 
 fn tell_gap(subscription: &Subscription, shared: &Shared, cursor: Seq, first: Seq) {
@@ -99,7 +102,8 @@ fn tell_gap(subscription: &Subscription, shared: &Shared, cursor: Seq, first: Se
     }
 }
 
-fn hand_over(subscription: &Subscription, shared: &Shared, cursor: Seq, frames: &Frames) {
+/// Offers a page and moves the cursor by what was taken. Says whether the outlet is full.
+fn hand_over(subscription: &Subscription, shared: &Shared, cursor: Seq, frames: &Frames) -> bool {
     let taken = subscription
         .outlet
         .offer(frames, 0, || subscription.is_over());
@@ -110,4 +114,5 @@ fn hand_over(subscription: &Subscription, shared: &Shared, cursor: Seq, frames: 
     };
     shared.caught_up(count as u64);
     subscription.set_cursor(Seq(cursor.0 + count as u64));
+    matches!(taken, Taken::Some(_))
 }

@@ -21,7 +21,8 @@ pub trait Sink: Send + Sync + 'static {
     /// `WouldBlock` when it can take none now; anything else means that it never will again.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Ready when [`Sink::try_write`] may take bytes again, or when it has failed for good.
+    /// Ready when [`Sink::try_write`] may take bytes again, or when it has failed for good. Only the task that asked
+    /// last is woken, as with a socket.
     ///
     /// # Errors
     /// The sink has failed for good.
@@ -49,6 +50,17 @@ struct State {
     written: u64,
     /// Nothing is written any more.
     closed: bool,
+}
+
+/// What became of what waits in an outlet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// It is written.
+    All,
+    /// Some of it still waits for the sink.
+    Some,
+    /// The outlet is closed.
+    Closed,
 }
 
 /// What became of frames offered to an outlet.
@@ -128,23 +140,32 @@ impl Outlet {
         self.state.lock().closed
     }
 
-    /// Waits until everything that waits here has been written.
+    /// Waits until everything that waits here has been written. Not for use beside the pump, which does this too.
     ///
     /// # Errors
     /// The outlet is closed or its sink has failed.
     pub async fn flushed(&self) -> io::Result<()> {
         loop {
-            {
-                let mut state = self.state.lock();
-                self.flush_now(&mut state);
-                if state.closed {
-                    return Err(io::ErrorKind::BrokenPipe.into());
-                }
-                if state.pending.is_empty() {
-                    return Ok(());
+            match self.flush() {
+                Flushed::All => return Ok(()),
+                Flushed::Closed => return Err(io::ErrorKind::BrokenPipe.into()),
+                Flushed::Some => {
+                    self.writable_or_news().await;
                 }
             }
-            self.writable().await?;
+        }
+    }
+
+    /// Writes what waits here, as far as the sink takes it.
+    pub(crate) fn flush(&self) -> Flushed {
+        let mut state = self.state.lock();
+        self.flush_now(&mut state);
+        if state.closed {
+            Flushed::Closed
+        } else if state.pending.is_empty() {
+            Flushed::All
+        } else {
+            Flushed::Some
         }
     }
 
@@ -217,11 +238,18 @@ impl Outlet {
         self.news.notified().await;
     }
 
-    /// Waits until the sink may take bytes.
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.sink.poll_writable(cx))
-            .await
-            .inspect_err(|_| self.close())
+    /// Waits until the sink may take bytes, or until there is something else to look at; says which it was.
+    pub(crate) async fn writable_or_news(&self) -> bool {
+        tokio::select! {
+            biased;
+            writable = std::future::poll_fn(|cx| self.sink.poll_writable(cx)) => {
+                if writable.is_err() {
+                    self.close();
+                }
+                true
+            }
+            () = self.news() => false,
+        }
     }
 
     fn flush_now(&self, state: &mut State) {

@@ -1,5 +1,7 @@
 //! The log through its public interface: numbering, durability, idempotency, pages, refusals.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +34,7 @@ fn open(location: Location) -> Fixture {
         location,
         ..StoreConfig::default()
     };
-    let (store, handle, commits) =
-        Store::open(config, Arc::new(JsonCodec), clock.clone()).unwrap();
+    let (store, handle, commits) = Store::open(config, Arc::new(JsonCodec), clock.clone()).unwrap();
     Fixture {
         store,
         handle,
@@ -57,7 +58,11 @@ async fn room(store: &Store, name: &str) -> RoomRef {
         settings: RoomSettings::default(),
         owner: alice(),
     };
-    store.create_room(create).await.unwrap().expect("the name is free")
+    store
+        .create_room(create)
+        .await
+        .unwrap()
+        .expect("the name is free")
 }
 
 fn message(body: &str, key: Option<&str>) -> EventDraft {
@@ -74,29 +79,42 @@ fn message(body: &str, key: Option<&str>) -> EventDraft {
 
 async fn say(store: &Store, room: &RoomRef, body: &str) -> Appended {
     let draft = message(body, None);
-    store.room_op(room.id().clone(), |tx| Ok(tx.append(draft))).await.unwrap()
+    store
+        .room_op(room.id().clone(), |tx| Ok(tx.append(draft)))
+        .await
+        .unwrap()
 }
 
 async fn say_once(store: &Store, room: &RoomRef, body: &str, key: &str) -> Appended {
     let draft = message(body, Some(key));
     let key = key.to_owned();
     store
-        .room_op(room.id().clone(), move |tx| match tx.find_key(&alice(), &key)? {
-            Some(place) => Ok(place),
-            None => Ok(tx.append(draft)),
+        .room_op(room.id().clone(), move |tx| {
+            match tx.find_key(&alice(), &key)? {
+                Some(place) => Ok(place),
+                None => Ok(tx.append(draft)),
+            }
         })
         .await
         .unwrap()
 }
 
 fn events(batch: &EventBatch) -> Vec<Event> {
-    batch.frames().iter().map(|frame| JsonCodec.decode(&frame).unwrap()).collect()
+    batch
+        .frames()
+        .iter()
+        .map(|frame| JsonCodec.decode(&frame).unwrap())
+        .collect()
 }
 
 fn bodies(batch: &EventBatch) -> Vec<String> {
     let body = |event: &Event| match &event.body {
         EventBody::Message { body, .. } => body.clone(),
-        other => format!("{other:?}").split([' ', '{']).next().unwrap().to_owned(),
+        other => format!("{other:?}")
+            .split([' ', '{'])
+            .next()
+            .unwrap()
+            .to_owned(),
     };
     events(batch).iter().map(body).collect()
 }
@@ -116,7 +134,11 @@ async fn events_are_numbered_from_one_without_a_hole_and_time_never_falls() {
     }
     let page = store.page_after(&room, Seq::ZERO, ALL).await.unwrap();
     let log = events(&page);
-    assert!(log.iter().zip(1..).all(|(event, seq)| event.seq == Seq(seq)));
+    assert!(
+        log.iter()
+            .zip(1..)
+            .all(|(event, seq)| event.seq == Seq(seq))
+    );
     assert!(log.is_sorted_by_key(|event| event.ts));
     assert!(matches!(log[0].body, EventBody::Room { .. }));
 }
@@ -133,7 +155,11 @@ async fn many_writers_at_once_leave_no_hole_and_every_commit_is_told_as_it_is_re
     let told = async {
         let mut told: Vec<(RoomId, EventBatch)> = Vec::new();
         while let Some(commit) = commits.next().await {
-            told.extend(commit.into_iter().map(|committed| (committed.room, committed.batch)));
+            told.extend(
+                commit
+                    .into_iter()
+                    .map(|committed| (committed.room, committed.batch)),
+            );
         }
         told
     };
@@ -252,18 +278,30 @@ async fn redacting_leaves_a_tombstone_and_strips_the_edits() {
         }))
     };
     store.room_op(general.id().clone(), op).await.unwrap();
-    store.room_op(general.id().clone(), move |tx| Ok(tx.redact(said.seq)?)).await.unwrap();
+    store
+        .room_op(general.id().clone(), move |tx| Ok(tx.redact(said.seq)?))
+        .await
+        .unwrap();
 
     let page = store.page_after(&general, Seq(1), ALL).await.unwrap();
     let log = events(&page);
     assert_eq!(log[0].body, EventBody::Tombstone);
-    assert_eq!((log[0].seq, log[0].ts, log[0].sender), (said.seq, said.ts, alice()));
+    assert_eq!(
+        (log[0].seq, log[0].ts, log[0].sender),
+        (said.seq, said.ts, alice())
+    );
     let stripped = EventBody::Edited {
         target_seq: said.seq,
         body: None,
     };
     assert_eq!(log[1].body, stripped);
-    assert!(!page.frames().wire().windows(6).any(|bytes| bytes == b"secret"));
+    assert!(
+        !page
+            .frames()
+            .wire()
+            .windows(6)
+            .any(|bytes| bytes == b"secret")
+    );
 }
 
 #[tokio::test]
@@ -276,24 +314,60 @@ async fn pages_are_found_by_number_and_by_time() {
     }
     let limit = |events| PageLimit { events, ..ALL };
     let after = store.page_after(&general, Seq(2), limit(2)).await.unwrap();
-    assert_eq!((bodies(&after), after.first()), (vec!["three".into(), "four".into()], Seq(3)));
+    assert_eq!(
+        (bodies(&after), after.first()),
+        (vec!["three".into(), "four".into()], Seq(3))
+    );
     let before = store.page_before(&general, Seq(5), limit(2)).await.unwrap();
-    assert_eq!((bodies(&before), before.first()), (vec!["three".into(), "four".into()], Seq(3)));
+    assert_eq!(
+        (bodies(&before), before.first()),
+        (vec!["three".into(), "four".into()], Seq(3))
+    );
     let start = store.page_before(&general, Seq(2), limit(9)).await.unwrap();
     assert_eq!(bodies(&start), ["Room"]);
-    assert!(store.page_before(&general, Seq(1), limit(9)).await.unwrap().frames().is_empty());
-    assert!(store.page_after(&general, Seq(5), limit(9)).await.unwrap().frames().is_empty());
+    assert!(
+        store
+            .page_before(&general, Seq(1), limit(9))
+            .await
+            .unwrap()
+            .frames()
+            .is_empty()
+    );
+    assert!(
+        store
+            .page_after(&general, Seq(5), limit(9))
+            .await
+            .unwrap()
+            .frames()
+            .is_empty()
+    );
 
     // Bytes bound a page too, but it is never empty for it.
-    let one = PageLimit { events: 9, bytes: 1 };
-    assert_eq!(bodies(&store.page_after(&general, Seq(1), one).await.unwrap()), ["two"]);
-    assert_eq!(bodies(&store.page_before(&general, Seq(6), one).await.unwrap()), ["five"]);
+    let one = PageLimit {
+        events: 9,
+        bytes: 1,
+    };
+    assert_eq!(
+        bodies(&store.page_after(&general, Seq(1), one).await.unwrap()),
+        ["two"]
+    );
+    assert_eq!(
+        bodies(&store.page_before(&general, Seq(6), one).await.unwrap()),
+        ["five"]
+    );
 
     for (millis, expected) in [(0, 1), (9, 1), (10, 2), (25, 3), (1000, 5)] {
         let ts = Timestamp(START.0 + millis);
-        assert_eq!(store.last_until(&general, ts).await.unwrap(), Seq(expected), "{millis}");
+        assert_eq!(
+            store.last_until(&general, ts).await.unwrap(),
+            Seq(expected),
+            "{millis}"
+        );
     }
-    assert_eq!(store.last_until(&general, Timestamp(0)).await.unwrap(), Seq::ZERO);
+    assert_eq!(
+        store.last_until(&general, Timestamp(0)).await.unwrap(),
+        Seq::ZERO
+    );
 }
 
 #[tokio::test]
@@ -302,7 +376,10 @@ async fn a_deleted_room_is_gone_its_name_is_not_and_its_rows_are_swept() {
     let general = room(&store, "general").await;
     for _ in 0..2500 {
         let draft = message("x", None);
-        let _queued = store.submit(general.id().clone(), |tx| Ok(tx.append(draft))).await.unwrap();
+        let _queued = store
+            .submit(general.id().clone(), |tx| Ok(tx.append(draft)))
+            .await
+            .unwrap();
     }
     store
         .room_op(general.id().clone(), |tx| {
@@ -333,7 +410,14 @@ async fn a_deleted_room_is_gone_its_name_is_not_and_its_rows_are_swept() {
     }
     // 2500 messages, the room's own event and the owner's membership.
     assert_eq!(rows, 2502);
-    assert!(store.page_after(&general, Seq::ZERO, ALL).await.unwrap().frames().is_empty());
+    assert!(
+        store
+            .page_after(&general, Seq::ZERO, ALL)
+            .await
+            .unwrap()
+            .frames()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -351,10 +435,13 @@ async fn what_was_committed_is_there_after_a_restart() {
     };
     let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| {
         tx.set_member(bob, Some(member));
-        tx.set_room("General!".into(), RoomSettings {
-            public: true,
-            ..RoomSettings::default()
-        });
+        tx.set_room(
+            "General!".into(),
+            RoomSettings {
+                public: true,
+                ..RoomSettings::default()
+            },
+        );
         Ok(())
     };
     store.room_op(general.id().clone(), op).await.unwrap();
@@ -365,7 +452,10 @@ async fn what_was_committed_is_there_after_a_restart() {
 
     let Fixture { store, .. } = open(location);
     let general = store.room(&id("general")).unwrap().unwrap();
-    assert_eq!((general.title().as_str(), general.settings().public), ("General!", true));
+    assert_eq!(
+        (general.title().as_str(), general.settings().public),
+        ("General!", true)
+    );
     assert_eq!(general.member(&bob), Some(member));
     assert_eq!(general.member(&alice()).unwrap().role, RoomRole::Owner);
     assert_eq!(general.head(), Seq(2));
@@ -393,6 +483,8 @@ async fn a_closed_store_refuses_and_says_so() {
     let general = room(&store, "general").await;
     handle.shutdown().await;
     let draft = message("late", None);
-    let late = store.room_op(general.id().clone(), |tx| Ok(tx.append(draft))).await;
+    let late = store
+        .room_op(general.id().clone(), |tx| Ok(tx.append(draft)))
+        .await;
     assert_eq!(late.unwrap_err().code, ErrorCode::Unavailable);
 }

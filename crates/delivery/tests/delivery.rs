@@ -1,0 +1,521 @@
+//! What a reader gets, whatever its sink takes and whatever the bus loses: every event once, in order.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use stack_bus::{Bus, MemBus, Message, Topic};
+use stack_delivery::{Hub, HubHandle, Outlet, Pumped, Sink, Source, Subscription};
+use stack_proto::JsonCodec;
+use stack_storage::{CreateRoom, RoomRef, Store, StoreConfig, StoreHandle};
+use stack_types::{
+    EventBody, EventDraft, RoomId, RoomSettings, Seq, SystemClock, UnsubscribeReason, UserId,
+};
+use tokio::sync::Notify;
+
+/// A sink that takes as many bytes as it is allowed to.
+#[derive(Clone, Default)]
+struct Pipe(Arc<PipeState>);
+
+#[derive(Default)]
+struct PipeState {
+    inner: Mutex<PipeInner>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct PipeInner {
+    allowed: usize,
+    taken: Vec<u8>,
+    broken: bool,
+    waker: Option<Waker>,
+}
+
+impl Pipe {
+    fn open() -> Self {
+        let pipe = Self::default();
+        pipe.allow(usize::MAX);
+        pipe
+    }
+
+    fn allow(&self, bytes: usize) {
+        let mut inner = self.0.inner.lock();
+        inner.allowed = inner.allowed.saturating_add(bytes);
+        if let Some(waker) = inner.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn break_off(&self) {
+        let mut inner = self.0.inner.lock();
+        inner.broken = true;
+        if let Some(waker) = inner.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The JSON texts that have arrived whole.
+    fn frames(&self) -> Vec<serde_json::Value> {
+        let inner = self.0.inner.lock();
+        let mut bytes = inner.taken.as_slice();
+        let mut frames = Vec::new();
+        while let Some((frame, rest)) = split_frame(bytes) {
+            frames.push(serde_json::from_slice(frame).unwrap());
+            bytes = rest;
+        }
+        frames
+    }
+
+    /// The numbers of the events that have arrived.
+    fn seqs(&self) -> Vec<u64> {
+        self.frames()
+            .iter()
+            .filter_map(|frame| frame["payload"]["seq"].as_u64())
+            .collect()
+    }
+
+    /// Waits until the last frame that has arrived satisfies `enough`.
+    async fn until(&self, enough: impl Fn(&serde_json::Value) -> bool) {
+        loop {
+            let arrived = self.0.arrived.notified();
+            if self.frames().last().is_some_and(&enough) {
+                return;
+            }
+            arrived.await;
+        }
+    }
+
+    async fn until_seq(&self, seq: Seq) {
+        self.until(|frame| frame["payload"]["seq"] == seq.0).await;
+    }
+}
+
+fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (header, len) = match *bytes.get(1)? {
+        126 => (
+            4,
+            u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()) as usize,
+        ),
+        127 => (
+            10,
+            u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap()) as usize,
+        ),
+        short => (2, usize::from(short)),
+    };
+    assert_eq!(bytes[0], 0x81, "a frame was cut or mixed with another");
+    let end = header + len;
+    (bytes.len() >= end).then(|| (&bytes[header..end], &bytes[end..]))
+}
+
+impl Sink for Pipe {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut inner = self.0.inner.lock();
+        if inner.broken {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let taken = bytes.len().min(inner.allowed);
+        if taken == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        inner.taken.extend_from_slice(&bytes[..taken]);
+        inner.allowed -= taken;
+        self.0.arrived.notify_waiters();
+        Ok(taken)
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.0.inner.lock();
+        if inner.broken || inner.allowed > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        inner.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+struct World {
+    store: Store,
+    hub: Hub,
+    bus: Arc<MemBus>,
+    room: RoomRef,
+    _handles: (StoreHandle, HubHandle),
+}
+
+impl World {
+    async fn new(source: impl FnOnce(stack_storage::Commits) -> Source) -> Self {
+        let codec = Arc::new(JsonCodec);
+        let (store, store_handle, commits) =
+            Store::open(StoreConfig::default(), codec.clone(), Arc::new(SystemClock)).unwrap();
+        let bus = Arc::new(MemBus::default());
+        let (hub, hub_handle) = Hub::spawn(store.clone(), bus.clone(), codec, source(commits))
+            .await
+            .unwrap();
+        let create = CreateRoom {
+            id: general(),
+            title: "General".into(),
+            settings: RoomSettings::default(),
+            owner: alice(),
+        };
+        let room = store.create_room(create).await.unwrap().unwrap();
+        Self {
+            store,
+            hub,
+            bus,
+            room,
+            _handles: (store_handle, hub_handle),
+        }
+    }
+
+    async fn local() -> Self {
+        Self::new(Source::Commits).await
+    }
+
+    async fn say(&self, count: usize) -> Seq {
+        let mut pending = Vec::new();
+        for _ in 0..count {
+            let op = |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft("hello")));
+            pending.push(self.store.submit(general(), op).await.unwrap());
+        }
+        let mut last = self.room.head();
+        for sent in pending {
+            last = sent.await.unwrap().seq;
+        }
+        last
+    }
+
+    fn read(&self, pipe: &Pipe, after: u64) -> (Arc<Outlet>, Arc<Subscription>) {
+        let outlet = Outlet::new(pipe.clone());
+        let subscription = self.hub.subscribe(&outlet, &self.room, alice(), Seq(after));
+        self.hub.begin(&subscription);
+        (outlet, subscription)
+    }
+
+    /// Runs `work` while the outlets are pumped.
+    async fn pumping<R>(&self, outlets: &[Arc<Outlet>], work: impl Future<Output = R>) -> R {
+        let pumps = async {
+            let mut set = tokio::task::JoinSet::new();
+            for outlet in outlets {
+                let (hub, outlet) = (self.hub.clone(), outlet.clone());
+                set.spawn(
+                    async move { while let Ok(Pumped::Ended(_)) = hub.pump(&outlet).await {} },
+                );
+            }
+            set.join_all().await;
+            std::future::pending::<()>().await;
+        };
+        let mut work = pin!(work);
+        tokio::select! {
+            done = &mut work => done,
+            () = pumps => unreachable!("it waits for ever"),
+        }
+    }
+}
+
+fn general() -> RoomId {
+    "general".parse().unwrap()
+}
+
+fn alice() -> UserId {
+    "alice".parse().unwrap()
+}
+
+fn draft(body: &str) -> EventDraft {
+    EventDraft {
+        sender: alice(),
+        body: EventBody::Message {
+            body: body.to_owned(),
+            data: None,
+            key: None,
+            reply_to: None,
+        },
+    }
+}
+
+#[tokio::test]
+async fn history_joins_the_live_stream_without_a_seam() {
+    let world = World::local().await;
+    world.say(5000).await;
+    let pipes: Vec<_> = [0, 1, 2500, 5000, 5001]
+        .map(|after| (after, Pipe::open()))
+        .into();
+    let outlets: Vec<_> = pipes
+        .iter()
+        .map(|(after, pipe)| world.read(pipe, *after).0)
+        .collect();
+    let last = world
+        .pumping(&outlets, async {
+            let last = world.say(3000).await;
+            for (_, pipe) in &pipes {
+                pipe.until_seq(last).await;
+            }
+            last
+        })
+        .await;
+    for (after, pipe) in &pipes {
+        assert_eq!(pipe.seqs(), (after + 1..=last.0).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_holds_up_nobody_and_reads_on_from_the_log() {
+    let world = World::local().await;
+    let (quick, stalled) = (Pipe::open(), Pipe::default());
+    // Enough for a frame and a half.
+    stalled.allow(150);
+    let outlets = [world.read(&quick, 0).0, world.read(&stalled, 0).0];
+    world
+        .pumping(&outlets, async {
+            let last = world.say(2000).await;
+            quick.until_seq(last).await;
+            assert!(stalled.seqs().len() <= 1);
+            // What waits is the rest of one frame, not what was said since.
+            assert!(
+                outlets[1].pending_bytes() < 400,
+                "{}",
+                outlets[1].pending_bytes()
+            );
+            stalled.allow(usize::MAX);
+            stalled.until_seq(last).await;
+            assert_eq!(stalled.seqs(), (1..=last.0).collect::<Vec<_>>());
+        })
+        .await;
+    assert!(world.hub.stats().fell_behind + world.hub.stats().catch_up_deliveries > 0);
+}
+
+#[tokio::test]
+async fn answers_and_lossy_signals_never_cut_a_frame() {
+    let world = World::local().await;
+    let pipe = Pipe::default();
+    let (outlet, _) = world.read(&pipe, 0);
+    let frame = |text: &str| stack_types::Frames::one(text.as_bytes()).wire().clone();
+    world
+        .pumping(std::slice::from_ref(&outlet), async {
+            world.say(20).await;
+            let last = world.room.head();
+            for step in 0..400 {
+                if step % 10 == 0 {
+                    outlet.send(frame(r#"{"type":"ok"}"#));
+                    outlet.offer_lossy(frame(r#"{"type":"typing"}"#));
+                }
+                pipe.allow(13);
+                tokio::task::yield_now().await;
+            }
+            pipe.allow(usize::MAX);
+            while outlet.pending_bytes() > 0 || pipe.seqs().last() != Some(&last.0) {
+                tokio::task::yield_now().await;
+            }
+            let oks = pipe
+                .frames()
+                .iter()
+                .filter(|frame| frame["type"] == "ok")
+                .count();
+            assert_eq!(oks, 40);
+            assert_eq!(pipe.seqs(), (1..=last.0).collect::<Vec<_>>());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_broken_sink_ends_the_pump() {
+    let world = World::local().await;
+    let pipe = Pipe::default();
+    let (outlet, subscription) = world.read(&pipe, 0);
+    pipe.break_off();
+    assert_eq!(world.hub.pump(&outlet).await.unwrap(), Pumped::Closed);
+    assert!(outlet.is_closed());
+    world.hub.unsubscribe(&subscription, None);
+    world.say(1).await;
+}
+
+#[tokio::test]
+async fn an_ended_subscription_is_told_once_and_gets_nothing_more() {
+    let world = World::local().await;
+    let (mine, other) = (Pipe::open(), Pipe::open());
+    let (outlet, subscription) = world.read(&mine, 0);
+    let bob: UserId = "bob".parse().unwrap();
+    let other_outlet = Outlet::new(other.clone());
+    let others = world.hub.subscribe(&other_outlet, &world.room, bob, Seq(1));
+    world.hub.begin(&others);
+    world
+        .pumping(std::slice::from_ref(&outlet), mine.until_seq(Seq(1)))
+        .await;
+
+    let is_alice = |subscription: &Subscription| subscription.user() == alice();
+    world
+        .hub
+        .end(&general(), UnsubscribeReason::Removed, is_alice);
+    world
+        .hub
+        .end(&general(), UnsubscribeReason::Removed, is_alice);
+    assert!(subscription.is_over() && !others.is_over());
+    assert_eq!(
+        world.hub.pump(&outlet).await.unwrap(),
+        Pumped::Ended(vec![general()])
+    );
+    let last = world.say(3).await;
+    other.until_seq(last).await;
+    let told = mine.frames();
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[1]["type"], "unsubscribed");
+    assert_eq!(told[1]["payload"]["reason"], "removed");
+}
+
+#[tokio::test]
+async fn events_from_elsewhere_reach_readers_over_the_bus_and_what_is_lost_is_healed() {
+    let mut commits = None;
+    let world = World::new(|from_store| {
+        commits = Some(from_store);
+        Source::Bus
+    })
+    .await;
+    let pipe = Pipe::open();
+    let (outlet, _) = world.read(&pipe, 0);
+    let mut commits = commits.unwrap();
+    world
+        .pumping(std::slice::from_ref(&outlet), async {
+            let mut last = Seq::ZERO;
+            for round in 0..30 {
+                last = world.say(1).await;
+                let commit = commits.next().await.unwrap();
+                let frames = commit[0].batch.frames().clone();
+                let message = Message::new(Topic::room(&general()), frames);
+                // Every third is lost, every fifth comes twice.
+                if round % 3 != 0 {
+                    world.bus.publish(message.clone()).unwrap();
+                }
+                if round % 5 == 0 {
+                    world.bus.publish(message).unwrap();
+                }
+            }
+            world
+                .bus
+                .publish(Message::one(Topic::room(&general()), b"nonsense"))
+                .unwrap();
+            world.hub.heal();
+            pipe.until_seq(last).await;
+            assert_eq!(pipe.seqs(), (1..=last.0).collect::<Vec<_>>());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn signals_reach_the_readers_of_their_room() {
+    let world = World::local().await;
+    let pipe = Pipe::open();
+    let (outlet, _) = world.read(&pipe, 1);
+    let typing = br#"{"type":"typing","payload":{}}"#;
+    world
+        .bus
+        .publish(Message::one(Topic::presence(&general()), typing))
+        .unwrap();
+    world
+        .pumping(
+            std::slice::from_ref(&outlet),
+            pipe.until(|frame| frame["type"] == "typing"),
+        )
+        .await;
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Say(usize),
+    Subscribe(usize),
+    Resubscribe { reader: usize, back: u64 },
+    Drop(usize),
+    Allow { reader: usize, bytes: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1usize..40).prop_map(Step::Say),
+        2 => (0usize..50).prop_map(Step::Subscribe),
+        1 => (0usize..8, 0u64..60).prop_map(|(reader, back)| Step::Resubscribe { reader, back }),
+        1 => (0usize..8).prop_map(Step::Drop),
+        5 => (0usize..8, 1usize..4000).prop_map(|(reader, bytes)| Step::Allow { reader, bytes }),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+struct Reader {
+    pipe: Pipe,
+    outlet: Arc<Outlet>,
+    subscription: Arc<Subscription>,
+    after: u64,
+    already: usize,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Random sends, subscriptions, stalls and goodbyes; at the end every reader that is left is let read on and has
+    /// exactly what lies behind its cursor.
+    #[test]
+    fn delivered_is_what_was_promised(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = World::local().await;
+            let mut tasks = tokio::task::JoinSet::new();
+            let mut readers: Vec<Reader> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Say(count) => {
+                        world.say(count).await;
+                    }
+                    Step::Subscribe(back) => {
+                        let pipe = Pipe::default();
+                        let after = world.room.head().0.saturating_sub(back as u64);
+                        let (outlet, subscription) = world.read(&pipe, after);
+                        let (hub, pumped) = (world.hub.clone(), outlet.clone());
+                        tasks.spawn(async move {
+                            while let Ok(Pumped::Ended(_)) = hub.pump(&pumped).await {}
+                        });
+                        readers.push(Reader { pipe, outlet, subscription, after, already: 0 });
+                    }
+                    Step::Resubscribe { reader, back } => {
+                        if let Some(reader) = readers.get_mut(reader) {
+                            let after = world.room.head().0.saturating_sub(back);
+                            world.hub.unsubscribe(&reader.subscription, None);
+                            // Between the two nothing is written, so what has arrived belongs to the first.
+                            reader.pipe.allow(usize::MAX);
+                            while reader.outlet.pending_bytes() > 0 {
+                                tokio::task::yield_now().await;
+                            }
+                            reader.already = reader.pipe.seqs().len();
+                            reader.pipe.0.inner.lock().allowed = 0;
+                            reader.after = after;
+                            reader.subscription =
+                                world.hub.subscribe(&reader.outlet, &world.room, alice(), Seq(after));
+                            world.hub.begin(&reader.subscription);
+                        }
+                    }
+                    Step::Drop(reader) => {
+                        if reader < readers.len() {
+                            let reader = readers.swap_remove(reader);
+                            world.hub.unsubscribe(&reader.subscription, None);
+                            reader.outlet.close();
+                        }
+                    }
+                    Step::Allow { reader, bytes } => {
+                        if let Some(reader) = readers.get(reader) {
+                            reader.pipe.allow(bytes);
+                        }
+                    }
+                }
+            }
+            let last = world.say(1).await;
+            for reader in &readers {
+                reader.pipe.allow(usize::MAX);
+                reader.pipe.until_seq(last).await;
+                let got = reader.pipe.seqs()[reader.already..].to_vec();
+                assert_eq!(got, (reader.after + 1..=last.0).collect::<Vec<_>>());
+                reader.outlet.close();
+            }
+            tasks.join_all().await;
+        });
+    }
+}
