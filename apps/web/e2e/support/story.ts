@@ -65,7 +65,6 @@ export const CONVERSATION: readonly Line[] = [
     text: 'Lovely. @jonas could you ship it before the Hamburg demo at two?',
     reactions: [['🙏', ['elena']]],
   },
-  { who: 'jonas', ago: 62, text: 'Already building.' },
   {
     who: 'jonas',
     ago: 48,
@@ -81,12 +80,11 @@ export const CONVERSATION: readonly Line[] = [
     ago: 20,
     text: 'Just drew the release banner, three variants. The one with the lighthouse in fog is my favourite.',
   },
-  { who: 'elena', ago: 19, text: 'Will bring prints to the Hamburg meeting.' },
   {
     who: 'mara',
     ago: 12,
     text: 'Fog it is. Thank you all, this was a good morning.',
-    replyTo: 11,
+    replyTo: 10,
     reactions: [['💚', ['elena', 'jonas', 'priya']]],
   },
   { who: 'sam', ago: 3, text: 'Demo room is booked, screen works, biscuits are here 🍪' },

@@ -22,6 +22,14 @@ export function App() {
       navigate(paths.home, { replace: true });
   }, [signedIn, route]);
 
+  const unreachable = state.status === 'unreachable';
+  useEffect(() => {
+    if (!unreachable) return;
+    const again = () => void session.restore();
+    window.addEventListener('online', again);
+    return () => window.removeEventListener('online', again);
+  }, [session, unreachable]);
+
   if (state.status === 'loading') {
     return (
       <main className={styles.full}>
@@ -29,7 +37,7 @@ export function App() {
       </main>
     );
   }
-  if (state.status === 'unreachable') {
+  if (unreachable) {
     return (
       <main className={styles.full}>
         <Empty page icon="offline" title="The server cannot be reached">

@@ -12,6 +12,7 @@ import { Toasts } from './toasts';
 const MAX_FOLLOWED = 256;
 /** Opened rooms kept in memory with their messages. */
 const MAX_OPEN = 12;
+const REFRESH_PEOPLE_MS = 200;
 /** Without anybody at the page for this long, its user counts as away. */
 const AWAY_AFTER_MS = 5 * 60_000;
 
@@ -25,6 +26,7 @@ export class Chat {
   readonly typing = new TypingBook();
   readonly toasts = new Toasts();
   readonly #models = new Map<string, RoomModel>();
+  readonly #refreshing = new Set<string>();
   readonly #onSignedOut: () => void;
   #awayTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -137,6 +139,7 @@ export class Chat {
     if (state.status === 'open') {
       this.typing.clear();
       if (this.rooms.state.get().status !== 'loading') void this.loadRooms();
+      for (const model of this.#models.values()) model.retryLoading();
     } else if (state.status === 'closed' && state.reason === 'signed_out') this.#onSignedOut();
   }
 
@@ -151,7 +154,7 @@ export class Chat {
   }
 
   #memberChanged(room: string, user: string): void {
-    if (this.#models.has(room)) this.#refreshPeople(room);
+    if (this.#models.has(room)) this.#refreshPeopleSoon(room);
     if (user === this.me.get().id) void this.rooms.reload(room).catch(() => {});
   }
 
@@ -166,12 +169,24 @@ export class Chat {
     if (this.#models.has(id)) this.#refreshPeople(id);
   }
 
+  /** Many may join at once, for example when a whole team follows a link; they are looked up together. */
+  #refreshPeopleSoon(room: string): void {
+    if (this.#refreshing.has(room)) return;
+    this.#refreshing.add(room);
+    setTimeout(() => {
+      this.#refreshing.delete(room);
+      this.#refreshPeople(room);
+    }, REFRESH_PEOPLE_MS);
+  }
+
   #refreshPeople(room: string): void {
     this.people.loadMembers(room).catch(() => {});
     this.presence.load(room).catch(() => {});
   }
 
   #ended(id: string, reason: EndReason): void {
+    // One room too many to follow; it can be read all the same, only its count stands still.
+    if (reason === 'refused') return;
     const room = this.rooms.get(id);
     this.client.realtime.unsubscribe(id);
     this.#models.delete(id);

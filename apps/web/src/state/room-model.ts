@@ -54,6 +54,11 @@ export class RoomModel {
     }
   }
 
+  /** Loads what could not be loaded before. */
+  retryLoading(): void {
+    if (this.view.get().status === 'failed') void this.load();
+  }
+
   /** Starts over, since what was shown no longer stands in the log. */
   reload(): void {
     this.timeline.clear();

@@ -72,7 +72,8 @@ export class Rooms {
     this.#change(answer.room, (room) => ({
       ...room,
       first,
-      role,
+      // Who merely reads along follows as a guest, which does not make the room one of theirs.
+      role: room.role === null && role === 'guest' ? null : role,
       head: Math.max(room.head, head),
       read_seq: Math.max(room.read_seq, read_seq),
     }));

@@ -7,12 +7,13 @@ import { useAutoGrow } from './useAutoGrow';
 
 interface InlineEditorProps {
   body: string;
-  onSave(body: string): void;
+  onSave(body: string): Promise<void>;
   onCancel(): void;
 }
 
 export function InlineEditor({ body, onSave, onCancel }: InlineEditorProps) {
   const [text, setText] = useState(body);
+  const [saving, setSaving] = useState(false);
   const ref = useRef<HTMLTextAreaElement>(null);
   useAutoGrow(ref, text);
   useEffect(() => {
@@ -23,8 +24,13 @@ export function InlineEditor({ body, onSave, onCancel }: InlineEditorProps) {
   }, []);
   const save = () => {
     const trimmed = text.trim();
-    if (trimmed === '' || trimmed === body) onCancel();
-    else onSave(trimmed);
+    if (saving) return;
+    if (trimmed === '' || trimmed === body) {
+      onCancel();
+      return;
+    }
+    setSaving(true);
+    void onSave(trimmed).finally(() => setSaving(false));
   };
   return (
     <div className={styles.editor}>
@@ -50,7 +56,7 @@ export function InlineEditor({ body, onSave, onCancel }: InlineEditorProps) {
         <Button size="s" variant="ghost" onClick={onCancel}>
           Cancel
         </Button>
-        <Button size="s" variant="primary" onClick={save}>
+        <Button size="s" variant="primary" busy={saving} onClick={save}>
           Save
         </Button>
       </div>

@@ -80,10 +80,12 @@ export function MessageList({ room, model, editing, onEdit, onReply, sent }: Mes
       reply: onReply,
       startEdit: onEdit,
       stopEdit: () => onEdit(null),
-      saveEdit: (seq, body) => {
-        onEdit(null);
-        realtime.edit(room.id, seq, body).catch(chat.toasts.failed);
-      },
+      // The editor stays until the change stands, so that nothing is lost without a connection.
+      saveEdit: (seq, body) =>
+        realtime.edit(room.id, seq, body).then(
+          () => onEdit(null),
+          (error: unknown) => chat.toasts.failed(error),
+        ),
       remove: setRemoving,
     };
   }, [chat, room.id, go, onReply, onEdit]);

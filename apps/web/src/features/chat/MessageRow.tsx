@@ -21,7 +21,7 @@ export interface RowCalls {
   reply(seq: number): void;
   startEdit(seq: number): void;
   stopEdit(): void;
-  saveEdit(seq: number, body: string): void;
+  saveEdit(seq: number, body: string): Promise<void>;
   remove(seq: number): void;
 }
 
