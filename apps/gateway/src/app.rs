@@ -23,6 +23,7 @@ use crate::http::rates::Rates;
 use crate::http::{Peer, client_ip};
 use crate::lifecycle::Lifecycle;
 use crate::readiness::{Checks, Readiness};
+use crate::ws::Sockets;
 
 /// The state of the router. Cloning shares it.
 #[derive(Clone)]
@@ -46,6 +47,7 @@ pub(crate) struct Parts {
     pub(crate) presences: Presences,
     pub(crate) rooms: Rooms,
     pub(crate) auth: Auth,
+    pub(crate) sockets: Sockets,
 }
 
 /// The parts of a gateway.
@@ -99,16 +101,6 @@ impl App {
         &self.parts.clock
     }
 
-    /// Everything durable.
-    pub(crate) fn store(&self) -> &Store {
-        &self.parts.store
-    }
-
-    /// Events between processes.
-    pub(crate) fn bus(&self) -> &Arc<dyn Bus> {
-        &self.parts.bus
-    }
-
     /// The way from the log to readers.
     pub(crate) fn hub(&self) -> &Hub {
         &self.parts.hub
@@ -127,6 +119,11 @@ impl App {
     /// Who somebody is.
     pub(crate) fn auth(&self) -> &Auth {
         &self.parts.auth
+    }
+
+    /// The open sockets.
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.parts.sockets
     }
 
     /// What runs beside the requests. A socket is a task on its `sockets`, and leaves when `draining` says so.

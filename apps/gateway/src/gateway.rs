@@ -23,6 +23,7 @@ use crate::config::{BusUrl, Config, Registration};
 use crate::error::StartError;
 use crate::http::origin::Origins;
 use crate::lifecycle::Lifecycle;
+use crate::ws::Sockets;
 use crate::{revocation, routes, server, sweeper};
 
 /// The file everything durable is in, below the data folder.
@@ -208,6 +209,9 @@ async fn compose(
     );
     let revoked = revocation::publisher(bus.clone())?;
     let auth = Auth::new(auth_config(config), store.clone(), clock.clone(), revoked)?;
+    let sockets = Sockets::default();
+    let stop = lifecycle.background_stopping.clone();
+    sockets.listen(&*bus, &lifecycle.background, stop).await?;
     let parts = Parts {
         clock,
         store,
@@ -216,6 +220,7 @@ async fn compose(
         presences,
         rooms,
         auth,
+        sockets,
     };
     Ok((parts, store_handle, hub_handle))
 }

@@ -7,6 +7,7 @@ pub(crate) mod csrf;
 pub(crate) mod headers;
 pub(crate) mod identity;
 pub(crate) mod layers;
+pub(crate) mod leftover;
 pub(crate) mod origin;
 pub(crate) mod path;
 pub(crate) mod problem;

@@ -17,6 +17,7 @@ mod server;
 pub mod signals;
 mod sweeper;
 pub mod telemetry;
+mod ws;
 
 pub use assets::{ClientFile, ClientFiles};
 pub use error::StartError;

@@ -14,9 +14,12 @@ pub(crate) struct SessionsRevoked {
     pub(crate) sessions: Vec<SessionId>,
 }
 
+/// The kind of control message it is.
+pub(crate) const KIND: &str = "session_revoked";
+
 /// The topic it is said under.
 pub(crate) fn topic() -> Result<Topic, InvalidTopic> {
-    Topic::control("session_revoked")
+    Topic::control(KIND)
 }
 
 /// What identity calls after a revocation is durable. It only publishes, so it never blocks; a bus that is closed

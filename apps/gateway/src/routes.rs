@@ -13,8 +13,8 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 
 use crate::app::AppState;
-use crate::assets;
 use crate::http::{api, around, identity};
+use crate::{assets, ws};
 
 /// Everything the gateway answers.
 pub(crate) fn router(app: &AppState) -> Router {
@@ -24,6 +24,7 @@ pub(crate) fn router(app: &AppState) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/ping", get(health::ping))
         .route("/version", get(health::version))
+        .route("/ws", get(ws::upgrade))
         .nest("/api/v1", api(v1(app), app))
         .fallback(assets::serve);
     around(routes, app)

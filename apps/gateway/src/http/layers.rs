@@ -3,11 +3,12 @@
 //! 1. `/api/…` gets its version, since everything after it goes by the route.
 //! 2. The request id: every later line of the log and every answer has one.
 //! 3. The span of the request, and the one line that says how it ended.
-//! 4. Security headers, on errors too.
-//! 5. CORS, so that a page that may call can also read why it was refused; it answers preflights itself.
-//! 6. Compression, of whatever comes out below, problems included.
-//! 7. Problems get their body: everything below may answer with a bare status or an `ApiError`.
-//! 8. A panic is caught and becomes such an error.
+//! 4. What is left of the body after the answer, whoever gave it.
+//! 5. Security headers, on errors too.
+//! 6. CORS, so that a page that may call can also read why it was refused; it answers preflights itself.
+//! 7. Compression, of whatever comes out below, problems included.
+//! 8. Problems get their body: everything below may answer with a bare status or an `ApiError`.
+//! 9. A panic is caught and becomes such an error.
 //!
 //! Inside, around the API alone: at most so many requests at once (what is too much is shed, not queued), each
 //! within its time. Health checks are not shed, the web client needs no time-out, and a socket outlives both.
@@ -40,7 +41,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::csrf::X_CSRF_TOKEN;
 use super::problem::{self, ApiError};
 use super::request_id::{self, X_REQUEST_ID};
-use super::{headers, rewrite, trace};
+use super::{headers, leftover, rewrite, trace};
 use crate::app::AppState;
 
 /// Below this a body travels in one packet anyway.
@@ -54,6 +55,7 @@ pub(crate) fn around(routes: Router<AppState>, app: &AppState) -> Router {
     let layers = ServiceBuilder::new()
         .layer(from_fn(request_id::assign))
         .layer(from_fn(trace::span))
+        .layer(from_fn(leftover::settle))
         .layer(from_fn_with_state(app.clone(), headers::add))
         .layer(cors(app))
         .layer(compression())

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 use stack_testkit::{PASSWORD, TestGateway};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 
 const REGISTER: &str = "/api/v1/auth/register";
 
@@ -183,4 +185,61 @@ async fn a_body_of_exactly_the_limit_is_read() {
     send(padded(limit + 1))
         .await
         .problem(413, "payload_too_large");
+}
+
+/// Sends a request's head and, in a second step, its body; gives the answer's head after the first.
+async fn refused_before_the_body(
+    gateway: &TestGateway,
+    head: &str,
+    body: &str,
+) -> (String, BufReader<TcpStream>) {
+    let mut stream = BufReader::new(TcpStream::connect(gateway.addr()).await.unwrap());
+    let head = format!("{head}host: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_answer(&mut stream).await;
+    (answer, stream)
+}
+
+async fn read_answer(stream: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(
+            stream.read_line(&mut head).await.unwrap() > 0,
+            "the connection ended: {head}"
+        );
+    }
+    let head = head.to_ascii_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    head
+}
+
+#[tokio::test]
+async fn a_refusal_leaves_the_connection_usable_or_says_that_it_ends() {
+    let gateway = TestGateway::start().await;
+    for head in [
+        "POST /api/v1/rooms HTTP/1.1\r\ncontent-type: text/plain\r\n",
+        "POST /api/v1/rooms HTTP/1.1\r\ncontent-type: application/json\r\n",
+        "POST /nope HTTP/1.1\r\n",
+        "PUT /api/v1/rooms HTTP/1.1\r\n",
+    ] {
+        // The body is held back until the answer is there, so that it cannot be read in front of it.
+        let (answer, mut stream) = refused_before_the_body(&gateway, head, "{}").await;
+        assert!(answer.contains("connection: close"), "{answer}");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty());
+
+        let mut stream = BufReader::new(TcpStream::connect(gateway.addr()).await.unwrap());
+        let whole = format!("{head}host: x\r\ncontent-length: 2\r\n\r\n{{}}");
+        for _ in 0..3 {
+            stream.write_all(whole.as_bytes()).await.unwrap();
+            let answer = read_answer(&mut stream).await;
+            assert!(!answer.contains("connection: close"), "{answer}");
+        }
+    }
 }

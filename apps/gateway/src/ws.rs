@@ -1,0 +1,87 @@
+//! The WebSocket side: `GET /ws`, sub-protocol `stack.v1.json`.
+//!
+//! The upgrade answers only what a browser may learn from a status: a request that is no upgrade, an origin that is
+//! not ours. Whether the credentials are any good is told on the socket itself, since a browser cannot read a
+//! refused upgrade. An upgraded socket is a task of its own, with the raw stream and nothing of HTTP left.
+
+mod connection;
+mod credentials;
+mod heartbeat;
+mod ingress;
+mod requests;
+mod sockets;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, header};
+use hyper::upgrade::OnUpgrade;
+use stack_proto::SUBPROTOCOL;
+use stack_types::{ErrorCode, Problem};
+use tokio_tungstenite::tungstenite::handshake::server::create_response;
+
+use crate::app::AppState;
+use crate::http::problem::ApiError;
+use crate::server;
+
+pub(crate) use sockets::Sockets;
+
+/// Upgrades a request to a WebSocket.
+pub(crate) async fn upgrade(State(app): State<AppState>, request: Request) -> Response {
+    match accept(app, request) {
+        Ok(response) => response,
+        Err(problem) => ApiError::from(problem).into_response(),
+    }
+}
+
+fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
+    let credentials = credentials::of(&app, &request)?;
+    let subprotocol = offered_subprotocol(request.headers())?;
+    let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let (parts, _) = request.into_parts();
+    let mut response = create_response(&http::Request::from_parts(parts, ()))
+        .map_err(|_| Problem::new(ErrorCode::BadRequest, "this is not a WebSocket upgrade"))?;
+    let on_upgrade = on_upgrade
+        .ok_or_else(|| Problem::new(ErrorCode::BadRequest, "this connection cannot be upgraded"))?;
+    if let Some(subprotocol) = subprotocol {
+        response
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+
+    let lifecycle = app.lifecycle().clone();
+    lifecycle.sockets.spawn(async move {
+        // The client went away before the upgrade was through.
+        let Ok(upgraded) = on_upgrade.await else {
+            return;
+        };
+        match server::into_stream(upgraded) {
+            Ok((stream, read_ahead)) => {
+                connection::serve(app, stream, read_ahead, credentials).await;
+            }
+            Err(_) => tracing::error!("an upgraded connection is not one of this server's"),
+        }
+    });
+    Ok(response.map(|()| Body::empty()))
+}
+
+/// Our sub-protocol, if the client asks for one. Who asks for others only would not understand us.
+fn offered_subprotocol(headers: &HeaderMap) -> Result<Option<HeaderValue>, Problem> {
+    let mut offered = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .peekable();
+    if offered.peek().is_none() {
+        return Ok(None);
+    }
+    if offered.any(|name| name == SUBPROTOCOL) {
+        return Ok(Some(HeaderValue::from_static(SUBPROTOCOL)));
+    }
+    Err(Problem::new(
+        ErrorCode::BadRequest,
+        "none of the offered sub-protocols is stack.v1.json",
+    ))
+}

@@ -1,0 +1,464 @@
+//! One socket from its upgrade to its close: an actor that owns everything of it.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{SinkExt as _, StreamExt as _};
+use stack_auth::Caller;
+use stack_delivery::{Outlet, Pumped};
+use stack_proto::{Incoming, Request, error};
+use stack_types::{ConnectionId, ErrorCode, EventCodec as _, Problem, Signal, Timestamp};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+
+use super::credentials::Credentials;
+use super::heartbeat::{Heartbeat, random_fraction};
+use super::ingress::{Egress, Ingress};
+use super::requests::{Answer, Handled, Requests, frame, signed_in};
+use super::sockets::Place;
+use crate::app::AppState;
+
+/// A socket without credentials has so long to send `auth`.
+const AUTH_WITHIN: Duration = Duration::from_secs(5);
+/// A close frame and what waits in front of it have so long to go out and be answered.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// Messages on their way to the disk at most. More are read from the socket when one of them is answered.
+const MAX_WAITING: usize = 256;
+/// While more than this waits to be written, nothing is read: answers are only made as fast as they are taken.
+const MAX_PENDING_BYTES: usize = 256 * 1024;
+/// Refusals for the rate in a row after which the socket closes: this client does not listen.
+const MAX_RATE_REFUSALS: u32 = 100;
+/// The client is warned so long before its session ends.
+const WARN_BEFORE: Duration = Duration::from_secs(60);
+/// Clients are told to come back spread over so long, and not before the first of it has passed.
+const RECONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Reading starts small: most clients send little, and an idle one must not cost a page.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+type Socket = WebSocketStream<Ingress>;
+
+/// Why a socket ends.
+enum End {
+    /// Close it with this code and reason.
+    Close(u16, &'static str),
+    /// The client has closed it, or it is broken; nothing is left to say.
+    Gone,
+}
+
+/// Serves a socket until it ends.
+pub(super) async fn serve(
+    app: AppState,
+    stream: TcpStream,
+    read_ahead: Bytes,
+    credentials: Credentials,
+) {
+    let stream = Arc::new(stream);
+    let outlet = Outlet::new(Egress::new(stream.clone()));
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(app.limits().frame_bytes))
+        .max_frame_size(Some(app.limits().frame_bytes));
+    let ingress = Ingress::new(stream.clone(), outlet.clone(), read_ahead);
+    let mut socket = WebSocketStream::from_raw_socket(ingress, Role::Server, Some(config)).await;
+
+    let stopping = app.lifecycle().stopping.clone();
+    let end = tokio::select! {
+        end = run(&app, &mut socket, &outlet, credentials) => end,
+        () = stopping.cancelled() => End::Close(1001, "the server is going down"),
+    };
+    if let End::Close(code, reason) = end {
+        tracing::debug!(code, reason, "socket closed");
+        // A client that does not take its close frame in time is left behind.
+        let _ = timeout(
+            CLOSE_WITHIN,
+            close(&mut socket, &outlet, &stream, code, reason),
+        )
+        .await;
+    }
+    outlet.close();
+}
+
+async fn run(
+    app: &AppState,
+    socket: &mut Socket,
+    outlet: &Arc<Outlet>,
+    credentials: Credentials,
+) -> End {
+    let (caller, answer) = match authenticate(app, socket, outlet, credentials).await {
+        Ok(signed_in) => signed_in,
+        Err(end) => return end,
+    };
+    let connection = ConnectionId::generate(app.clock().now());
+    let most = app.limits().connections_per_user;
+    let user = caller.user.id;
+    let place = app
+        .sockets()
+        .enter(user, caller.session_id, connection, outlet.clone(), most);
+    let Some(place) = place else {
+        let detail = format!("a user has at most {most} connections");
+        outlet.send(frame(&error(
+            None,
+            &Problem::new(ErrorCode::LimitExceeded, detail),
+        )));
+        return End::Close(4008, "too many connections");
+    };
+    // The session may have been revoked between the check of its token and now; from here on the place hears of it.
+    if let Err(problem) = app.auth().recheck(&caller) {
+        outlet.send(frame(&error(None, &problem)));
+        return End::Close(4001, "the session is over");
+    }
+    if let Some(answer) = answer {
+        outlet.send(answer);
+    }
+    tracing::debug!(%connection, %user, session = %caller.session_id, "socket signed in");
+    let requests = Requests {
+        app: app.clone(),
+        outlet: outlet.clone(),
+        lease: app.presences().connect(user, connection),
+        subscriptions: HashMap::new(),
+        caller,
+    };
+    Connection {
+        requests,
+        place,
+        waiting: FuturesUnordered::new(),
+        in_turn: None,
+        rate_refusals: 0,
+    }
+    .run(socket)
+    .await
+}
+
+/// Finds out who is there: from the upgrade, or else from the first frame.
+async fn authenticate(
+    app: &AppState,
+    socket: &mut Socket,
+    outlet: &Outlet,
+    credentials: Credentials,
+) -> Result<(Caller, Option<Bytes>), End> {
+    let refused = |id: Option<u64>, problem: &Problem| {
+        outlet.send(frame(&error(id, problem)));
+        End::Close(4001, "not signed in")
+    };
+    match credentials {
+        Credentials::Caller(caller) => return Ok((*caller, None)),
+        Credentials::Refused(problem) => return Err(refused(None, &problem)),
+        Credentials::None => {}
+    }
+    let deadline = Instant::now() + AUTH_WITHIN;
+    loop {
+        let message = tokio::select! {
+            biased;
+            () = app.lifecycle().draining.cancelled() => return Err(drain(outlet)),
+            () = sleep_until(deadline) => return Err(End::Close(1008, "no auth in time")),
+            // Pongs and the like go straight to the socket or wait in the outlet, which is not pumped yet.
+            flushed = outlet.flushed(), if outlet.pending_bytes() > 0 => match flushed {
+                Ok(()) => continue,
+                Err(_) => return Err(End::Gone),
+            },
+            message = socket.next(), if outlet.pending_bytes() < MAX_PENDING_BYTES => message,
+        };
+        let Some(text) = text_of(message)? else {
+            continue;
+        };
+        let incoming = parse(&text, outlet)?;
+        let token = match Request::parse(&incoming) {
+            Ok(Request::Auth { token }) => token,
+            Ok(_) => {
+                let problem = Problem::new(ErrorCode::Unauthenticated, "sign in first");
+                outlet.send(frame(&error(incoming.id, &problem)));
+                continue;
+            }
+            Err(problem) => {
+                outlet.send(frame(&error(incoming.id, &problem)));
+                continue;
+            }
+        };
+        return match app.auth().authenticate(&token) {
+            Ok(caller) => {
+                let answer = signed_in(incoming.id, &caller);
+                Ok((caller, answer))
+            }
+            Err(problem) => Err(refused(incoming.id, &problem)),
+        };
+    }
+}
+
+struct Connection {
+    requests: Requests,
+    place: Place,
+    /// Messages on their way to the disk.
+    waiting: FuturesUnordered<BoxFuture<'static, (Option<u64>, Answer)>>,
+    /// The request that holds up the ones behind it.
+    in_turn: Option<BoxFuture<'static, (Option<u64>, Answer)>>,
+    rate_refusals: u32,
+}
+
+impl Connection {
+    /// The loop. Its order: whatever ends the socket comes first, then what is owed to the client, then what the
+    /// client wants, so that a client that floods cannot put off its own end.
+    async fn run(mut self, socket: &mut Socket) -> End {
+        let app = self.requests.app.clone();
+        let outlet = self.requests.outlet.clone();
+        let mut heartbeat = Heartbeat::new(Instant::now());
+        let mut pump = std::pin::pin!(app.hub().pump(&outlet));
+        let mut expiry = Expiry::of(&self.requests.caller, app.clock().now());
+        loop {
+            let reads = self.in_turn.is_none()
+                && self.waiting.len() < MAX_WAITING
+                && outlet.pending_bytes() < MAX_PENDING_BYTES;
+            tokio::select! {
+                biased;
+                () = self.place.revoked() => {
+                    outlet.send(frame(&stack_proto::JsonCodec.signal(&Signal::SessionRevoked)));
+                    return End::Close(4001, "the session was revoked");
+                }
+                () = app.lifecycle().draining.cancelled() => {
+                    return self.finish(&outlet).await;
+                }
+                () = sleep_until(expiry.next()) => {
+                    match expiry.reached() {
+                        Some(expires_at) => {
+                            let signal = Signal::SessionExpiring { expires_at };
+                            outlet.send(frame(&stack_proto::JsonCodec.signal(&signal)));
+                        }
+                        None => return End::Close(4001, "the session has expired"),
+                    }
+                }
+                pumped = pump.as_mut() => match pumped {
+                    Ok(Pumped::Closed) => return End::Gone,
+                    Ok(Pumped::Ended(rooms)) => {
+                        self.requests.forget_ended(rooms);
+                        pump.set(app.hub().pump(&outlet));
+                    }
+                    Err(source) => {
+                        let user = self.requests.caller.user.id;
+                        tracing::error!(error = &source as &dyn std::error::Error, %user, "the log cannot be read");
+                        outlet.send(frame(&error(None, &source.into())));
+                        return End::Close(4500, "internal error");
+                    }
+                },
+                Some((id, answer)) = self.waiting.next() => {
+                    if let Some(end) = self.answer(id, answer) {
+                        return end;
+                    }
+                }
+                (id, answer) = in_turn(&mut self.in_turn) => {
+                    self.in_turn = None;
+                    if let Some(end) = self.answer(id, answer) {
+                        return end;
+                    }
+                }
+                () = sleep_until(heartbeat.due) => {
+                    let now = Instant::now();
+                    if !heartbeat.is_alive(now, outlet.written_bytes()) {
+                        return End::Gone;
+                    }
+                    // A failure shows as a closed outlet at the next turn.
+                    let _ = socket.send(Message::Ping(Bytes::new())).await;
+                    heartbeat.pinged(now, outlet.written_bytes());
+                }
+                message = socket.next(), if reads => {
+                    heartbeat.heard(Instant::now());
+                    self.requests.lease.renew();
+                    let text = match text_of(message) {
+                        Ok(Some(text)) => text,
+                        Ok(None) => continue,
+                        Err(end) => return end,
+                    };
+                    match self.frame(&text, &mut expiry).await {
+                        Ok(()) => {}
+                        Err(end) => return end,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in one frame.
+    async fn frame(&mut self, text: &str, expiry: &mut Expiry) -> Result<(), End> {
+        let incoming = parse(text, &self.requests.outlet)?;
+        let id = incoming.id;
+        let request = match Request::parse(&incoming) {
+            Ok(request) => request,
+            Err(problem) => return self.answer(id, Err(problem)).map_or(Ok(()), Err),
+        };
+        let (answer, begins) = match self.requests.handle(id, request).await {
+            Handled::Done(answer) => (answer, None),
+            Handled::Subscribed(answer, subscription) => (answer, Some(subscription)),
+            Handled::SignedIn(caller, answer) => {
+                self.place.change_session(caller.session_id);
+                *expiry = Expiry::of(&caller, self.requests.app.clock().now());
+                self.requests.caller = *caller;
+                (answer, None)
+            }
+            Handled::Waiting(work) => {
+                self.waiting.push(Box::pin(async move { (id, work.await) }));
+                return Ok(());
+            }
+            Handled::InTurn(work) => {
+                self.in_turn = Some(Box::pin(async move { (id, work.await) }));
+                return Ok(());
+            }
+        };
+        if let Some(end) = self.answer(id, answer) {
+            return Err(end);
+        }
+        if let Some(subscription) = begins {
+            self.requests.app.hub().begin(&subscription);
+        }
+        Ok(())
+    }
+
+    /// Answers a request, and says whether that was the last of this socket.
+    fn answer(&mut self, id: Option<u64>, answer: Answer) -> Option<End> {
+        let outlet = &self.requests.outlet;
+        match answer {
+            Ok(bytes) => {
+                self.rate_refusals = 0;
+                if let Some(bytes) = bytes {
+                    outlet.send(bytes);
+                }
+                None
+            }
+            Err(problem) => {
+                if let Some(cause) = problem.cause() {
+                    let user = self.requests.caller.user.id;
+                    tracing::error!(error = cause as &dyn std::error::Error, code = %problem.code, %user, "request failed");
+                }
+                outlet.send(frame(&error(id, &problem)));
+                if problem.code != ErrorCode::RateLimited {
+                    return None;
+                }
+                self.rate_refusals += 1;
+                (self.rate_refusals >= MAX_RATE_REFUSALS)
+                    .then_some(End::Close(4029, "rate limited repeatedly"))
+            }
+        }
+    }
+
+    /// Says goodbye: tells the client when to come back, and answers what is still on its way to the disk.
+    async fn finish(mut self, outlet: &Outlet) -> End {
+        let end = drain(outlet);
+        if let Some(in_turn) = self.in_turn.take() {
+            self.waiting.push(in_turn);
+        }
+        while let Some((id, answer)) = self.waiting.next().await {
+            if let Some(end) = self.answer(id, answer) {
+                return end;
+            }
+        }
+        end
+    }
+}
+
+/// When the session behind a socket ends, and when its client is warned.
+struct Expiry {
+    expires_at: Timestamp,
+    warns: Option<Instant>,
+    ends: Instant,
+}
+
+impl Expiry {
+    fn of(caller: &Caller, now: Timestamp) -> Self {
+        let left = caller.expires_at.since(now);
+        let start = Instant::now();
+        Self {
+            expires_at: caller.expires_at,
+            warns: Some(start + left.saturating_sub(WARN_BEFORE.min(left / 2))),
+            ends: start + left,
+        }
+    }
+
+    fn next(&self) -> Instant {
+        self.warns.unwrap_or(self.ends)
+    }
+
+    /// What is due now: a warning of this time, or the end.
+    fn reached(&mut self) -> Option<Timestamp> {
+        self.warns.take().map(|_| self.expires_at)
+    }
+}
+
+async fn in_turn(
+    work: &mut Option<BoxFuture<'static, (Option<u64>, Answer)>>,
+) -> (Option<u64>, Answer) {
+    match work {
+        Some(work) => work.await,
+        None => pending().await,
+    }
+}
+
+fn drain(outlet: &Outlet) -> End {
+    let reconnect_in = RECONNECT_WITHIN.mul_f64(0.1 + 0.9 * random_fraction());
+    let signal = Signal::Drain {
+        reconnect_in_ms: u64::try_from(reconnect_in.as_millis()).unwrap_or(0),
+    };
+    outlet.send(frame(&stack_proto::JsonCodec.signal(&signal)));
+    End::Close(1001, "the server is going down")
+}
+
+fn parse<'a>(text: &'a str, outlet: &Outlet) -> Result<Incoming<'a>, End> {
+    Incoming::parse(text).map_err(|malformed| {
+        let problem = Problem::new(ErrorCode::BadRequest, malformed.to_string());
+        outlet.send(frame(&error(None, &problem)));
+        End::Close(4000, "malformed frame")
+    })
+}
+
+/// The text in a message; `None` for a ping or pong, which the library has dealt with.
+fn text_of(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<Utf8Bytes>, End> {
+    match message {
+        Some(Ok(Message::Text(text))) => Ok(Some(text)),
+        Some(Ok(Message::Binary(_))) => Err(End::Close(4000, "malformed frame: binary")),
+        Some(Ok(_)) => Ok(None),
+        Some(Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
+            Err(End::Close(1009, "the frame is over the limit"))
+        }
+        Some(Err(tungstenite::Error::Utf8(_))) => Err(End::Close(1007, "the text is not UTF-8")),
+        Some(Err(tungstenite::Error::Protocol(_))) => {
+            Err(End::Close(1002, "this is not WebSocket"))
+        }
+        Some(Err(_)) | None => Err(End::Gone),
+    }
+}
+
+/// Sends the close frame behind everything that waits, and reads until the client has answered it and gone.
+async fn close(
+    socket: &mut Socket,
+    outlet: &Outlet,
+    stream: &TcpStream,
+    code: u16,
+    reason: &'static str,
+) {
+    let close = CloseFrame {
+        code: CloseCode::from(code),
+        reason: Utf8Bytes::from_static(reason),
+    };
+    if socket.close(Some(close)).await.is_err() || outlet.flushed().await.is_err() {
+        return;
+    }
+    while let Some(Ok(_)) = socket.next().await {}
+    // The library stops at a frame it refuses. What the client still sends is read all the same: closing a socket
+    // with bytes unread resets it, and the client might never see why.
+    let mut rest = [0; 1024];
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut rest) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}

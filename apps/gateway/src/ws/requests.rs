@@ -1,0 +1,294 @@
+//! What a socket asks for, carried out: each request in turn, except that messages on their way to the disk do not
+//! hold up what comes behind them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use stack_auth::Caller;
+use stack_delivery::{Outlet, Subscription};
+use stack_presence::Lease;
+use stack_proto::{Request, ok, pong};
+use stack_rooms::{Page, PageQuery, SendMessage, Sending};
+use stack_types::{
+    ErrorCode, Frames, Problem, RoomId, RoomRole, Seq, SessionId, Timestamp, UnsubscribeReason,
+    UserId,
+};
+
+use crate::app::AppState;
+
+/// The answer to a request, ready to write; `None` for a request that asked for none.
+pub(super) type Answer = Result<Option<Bytes>, Problem>;
+
+/// What became of a request.
+pub(super) enum Handled {
+    /// It is done.
+    Done(Answer),
+    /// It waits for the disk; what comes behind it may overtake its answer.
+    Waiting(BoxFuture<'static, Answer>),
+    /// It is under way, and what comes behind it waits for it.
+    InTurn(BoxFuture<'static, Answer>),
+    /// The caller has signed in again.
+    SignedIn(Box<Caller>, Answer),
+    /// It is done, and after the answer this subscription begins.
+    Subscribed(Answer, Arc<Subscription>),
+}
+
+/// A signed-in connection, as its requests see it.
+pub(super) struct Requests {
+    pub(super) app: AppState,
+    pub(super) outlet: Arc<Outlet>,
+    pub(super) caller: Caller,
+    pub(super) lease: Lease,
+    pub(super) subscriptions: HashMap<RoomId, Arc<Subscription>>,
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
+#[derive(Serialize)]
+struct SignedIn {
+    user_id: UserId,
+    session_id: SessionId,
+    expires_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Joined {
+    room: RoomId,
+    role: RoomRole,
+}
+
+impl Requests {
+    /// Carries out a request of the signed-in caller.
+    pub(super) async fn handle(&mut self, id: Option<u64>, request: Request) -> Handled {
+        match request {
+            Request::Auth { token } => self.sign_in_again(id, &token),
+            Request::Subscribe { room, after } => self.subscribe(id, &room, after),
+            Request::Unsubscribe { room } => Handled::Done(self.unsubscribe(id, &room)),
+            Request::Ping => {
+                Handled::Done(Ok(id.map(|id| frame(&pong(id, self.app.clock().now())))))
+            }
+            Request::Typing { room, on } => {
+                // There is no answer to `typing`, only an error.
+                Handled::Done(
+                    self.app
+                        .rooms()
+                        .typing(self.caller.user.id, &room, on)
+                        .map(|()| None),
+                )
+            }
+            Request::Presence { status, text } => Handled::Done(
+                self.lease
+                    .set_status(status, text)
+                    .map(|()| answer(id, Nothing {})),
+            ),
+            Request::Send(message) => {
+                let room = message.room;
+                let message = SendMessage {
+                    body: message.body,
+                    data: message.data,
+                    key: message.key,
+                    reply_to: message.reply_to,
+                };
+                let sending = self
+                    .app
+                    .rooms()
+                    .send(self.caller.user.id, &room, message)
+                    .await;
+                waiting(id, sending)
+            }
+            Request::Edit { room, seq, body } => waiting(
+                id,
+                self.app
+                    .rooms()
+                    .edit(self.caller.user.id, &room, seq, body)
+                    .await,
+            ),
+            Request::Redact { room, seq, reason } => waiting(
+                id,
+                self.app
+                    .rooms()
+                    .redact(self.caller.user.id, &room, seq, reason)
+                    .await,
+            ),
+            Request::React {
+                room,
+                seq,
+                emoji,
+                remove,
+            } => {
+                let user = self.caller.user.id;
+                waiting(
+                    id,
+                    self.app
+                        .rooms()
+                        .react(user, &room, seq, emoji, remove)
+                        .await,
+                )
+            }
+            Request::Join { .. }
+            | Request::Leave { .. }
+            | Request::History { .. }
+            | Request::Read { .. } => self.in_turn(id, request),
+        }
+    }
+
+    fn in_turn(&self, id: Option<u64>, request: Request) -> Handled {
+        let rooms = self.app.rooms().clone();
+        let user = self.caller.user.id;
+        let work = async move {
+            match request {
+                Request::Join { room } => {
+                    let role = rooms.join(user, &room).await?;
+                    Ok(answer(id, Joined { room, role }))
+                }
+                Request::Leave { room } => {
+                    rooms.leave(user, &room).await?;
+                    Ok(answer(id, Nothing {}))
+                }
+                Request::Read { room, seq } => {
+                    rooms.read(user, &room, seq).await?;
+                    Ok(answer(id, Nothing {}))
+                }
+                Request::History {
+                    room,
+                    after,
+                    before,
+                    after_ts,
+                    limit,
+                } => {
+                    let query = PageQuery {
+                        after,
+                        before,
+                        after_ts,
+                        limit,
+                    };
+                    let page = rooms.history(user, &room, query).await?;
+                    Ok(id.map(|id| page_frame(id, &page)))
+                }
+                _ => Ok(None),
+            }
+        };
+        Handled::InTurn(work.boxed())
+    }
+
+    fn sign_in_again(&self, id: Option<u64>, token: &str) -> Handled {
+        let caller = match self.app.auth().authenticate(token) {
+            Ok(caller) => caller,
+            Err(problem) => return Handled::Done(Err(problem)),
+        };
+        if caller.user.id != self.caller.user.id {
+            let problem = Problem::forbidden("this token is another user's");
+            return Handled::Done(Err(problem));
+        }
+        let answer = Ok(signed_in(id, &caller));
+        Handled::SignedIn(Box::new(caller), answer)
+    }
+
+    fn subscribe(&mut self, id: Option<u64>, room: &RoomId, after: Option<Seq>) -> Handled {
+        let most = self.app.limits().subscriptions_per_connection;
+        let again = self.subscriptions.contains_key(room);
+        if !again && self.subscriptions.len() >= most {
+            let detail = format!("a connection subscribes to at most {most} rooms");
+            return Handled::Done(Err(Problem::new(ErrorCode::LimitExceeded, detail)));
+        }
+        let subscribed = self
+            .app
+            .rooms()
+            .subscribe(self.caller.user.id, room, after, &self.outlet);
+        let subscribed = match subscribed {
+            Ok(subscribed) => subscribed,
+            Err(problem) => return Handled::Done(Err(problem)),
+        };
+        // A subscription repeated moves the cursor: the new one takes the old one's place.
+        let before = self
+            .subscriptions
+            .insert(room.clone(), subscribed.subscription.clone());
+        match before {
+            Some(before) => self.app.hub().unsubscribe(&before, None),
+            None => self.lease.enter(room),
+        }
+        Handled::Subscribed(Ok(answer(id, subscribed.answer)), subscribed.subscription)
+    }
+
+    fn unsubscribe(&mut self, id: Option<u64>, room: &RoomId) -> Answer {
+        if let Some(subscription) = self.subscriptions.remove(room) {
+            self.app.hub().unsubscribe(&subscription, None);
+            self.lease.leave(room);
+        }
+        Ok(answer(id, Nothing {}))
+    }
+
+    /// Forgets the subscriptions that somebody else has ended. One that the client has renewed since is kept.
+    pub(super) fn forget_ended(&mut self, rooms: Vec<RoomId>) {
+        for room in rooms {
+            if self
+                .subscriptions
+                .get(&room)
+                .is_some_and(|subscription| subscription.is_over())
+            {
+                self.subscriptions.remove(&room);
+                self.lease.leave(&room);
+            }
+        }
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        for subscription in self.subscriptions.values() {
+            self.app
+                .hub()
+                .unsubscribe(subscription, None::<UnsubscribeReason>);
+        }
+    }
+}
+
+/// The answer to `auth`.
+pub(super) fn signed_in(id: Option<u64>, caller: &Caller) -> Option<Bytes> {
+    answer(
+        id,
+        SignedIn {
+            user_id: caller.user.id,
+            session_id: caller.session_id,
+            expires_at: caller.expires_at,
+        },
+    )
+}
+
+/// One frame as it goes to the socket.
+pub(super) fn frame(json: &[u8]) -> Bytes {
+    Frames::one(json).wire().clone()
+}
+
+fn answer(id: Option<u64>, payload: impl Serialize) -> Option<Bytes> {
+    id.map(|id| frame(&ok(id, payload)))
+}
+
+fn waiting(id: Option<u64>, sending: Result<Sending, Problem>) -> Handled {
+    match sending {
+        Ok(sending) => Handled::Waiting(async move { Ok(answer(id, sending.await?)) }.boxed()),
+        Err(problem) => Handled::Done(Err(problem)),
+    }
+}
+
+/// A page as the answer to `history`. The events stand in it as they are stored, not encoded again.
+fn page_frame(id: u64, page: &Page) -> Bytes {
+    let frames = page.events.frames();
+    let mut json = Vec::with_capacity(frames.wire().len() + 100);
+    json.extend_from_slice(format!(r#"{{"type":"ok","id":{id},"payload":{{"events":["#).as_bytes());
+    for (index, event) in frames.iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(&event);
+    }
+    json.extend_from_slice(
+        format!(r#"],"head":{},"first":{}}}}}"#, page.head, page.first).as_bytes(),
+    );
+    frame(&json)
+}
