@@ -19,8 +19,9 @@ export default defineConfig({
   testDir: 'e2e',
   fullyParallel: true,
   workers: 2,
-  timeout: 60_000,
-  expect: { timeout: 10_000 },
+  // Generous, since the machine may be building something else meanwhile; nothing waits for it when all is well.
+  timeout: 150_000,
+  expect: { timeout: 15_000 },
   reporter: [['list']],
   use: { launchOptions, locale: 'en-GB', trace: 'retain-on-failure' },
   projects: [

@@ -9,6 +9,7 @@ import type {
   Room,
   RoomRole,
   RoomSettings,
+  ServerInfo,
   User,
 } from './types';
 
@@ -73,6 +74,11 @@ export class Api {
 
   revokeSession(id: string): Promise<void> {
     return this.#http.request('DELETE', `/auth/sessions/${seg(id)}`);
+  }
+
+  /** The gateway's version and limits; needs no session. */
+  serverInfo(): Promise<ServerInfo> {
+    return this.#http.request('GET', '/version', { root: true, refresh: false });
   }
 
   me(): Promise<User> {

@@ -10,6 +10,8 @@ export interface RequestOptions {
   body?: unknown;
   query?: Record<string, string | number | undefined>;
   signal?: AbortSignal;
+  /** The path stands outside `/api/v1`. */
+  root?: boolean;
   /** Off for calls that make or end a session: a 401 there is an answer, not a reason to refresh. */
   refresh?: boolean;
 }
@@ -90,7 +92,7 @@ export class HttpClient {
     options.signal?.addEventListener('abort', cancel);
     const timer = this.#env.setTimeout(cancel, REQUEST_TIMEOUT_MS);
     try {
-      return await this.#env.fetch(this.#url(path, options.query), { ...init, signal: abort.signal });
+      return await this.#env.fetch(this.#url(path, options), { ...init, signal: abort.signal });
     } catch {
       throw new StackError('network', 'The server cannot be reached.');
     } finally {
@@ -99,13 +101,13 @@ export class HttpClient {
     }
   }
 
-  #url(path: string, query: RequestOptions['query']): string {
+  #url(path: string, { query, root = false }: RequestOptions): string {
     const params = new URLSearchParams();
     for (const [name, value] of Object.entries(query ?? {})) {
       if (value !== undefined) params.set(name, String(value));
     }
     const search = params.toString();
-    return `${this.#origin}${BASE}${path}${search === '' ? '' : `?${search}`}`;
+    return `${this.#origin}${root ? '' : BASE}${path}${search === '' ? '' : `?${search}`}`;
   }
 }
 

@@ -7,20 +7,21 @@ export interface User {
   display_name: string;
   role: 'admin' | 'member';
   created_at: number;
-  email?: string;
+  email?: string | null;
   settings?: Record<string, unknown>;
 }
 
 /** What somebody may do in one room, from most to least. */
 export type RoomRole = 'owner' | 'moderator' | 'member' | 'guest';
 
-/** The typed settings of a room. `retention_days: 0` keeps everything. */
+/** The typed settings of a room. A 0 means: keep everything, the gateway's own limit, no pause. */
 export interface RoomSettings {
   public: boolean;
   history: 'members' | 'joined';
   retention_days: number;
   max_message_bytes: number;
   slow_mode_s: number;
+  messages_per_10s: number;
   allow_guests: boolean;
 }
 
@@ -55,6 +56,14 @@ export interface PresenceSnapshot {
   users: PresenceUser[];
   count: number;
   version: number;
+}
+
+/** What a gateway says about itself. */
+export interface ServerInfo {
+  version: string;
+  commit: string;
+  protocols: string[];
+  limits: { body_bytes: number } & Record<string, number>;
 }
 
 /** One signed-in device of the caller. */

@@ -12,6 +12,8 @@ import { Toasts } from './toasts';
 const MAX_FOLLOWED = 256;
 /** Opened rooms kept in memory with their messages. */
 const MAX_OPEN = 12;
+/** The gateway's default, until it has told its own. */
+const DEFAULT_BODY_BYTES = 16 * 1024;
 const REFRESH_PEOPLE_MS = 200;
 /** Without anybody at the page for this long, its user counts as away. */
 const AWAY_AFTER_MS = 5 * 60_000;
@@ -25,6 +27,8 @@ export class Chat {
   readonly presence: PresenceBook;
   readonly typing = new TypingBook();
   readonly toasts = new Toasts();
+  /** The longest text the gateway takes; a room may be stricter. */
+  readonly bodyBytes = new Store(DEFAULT_BODY_BYTES);
   readonly #models = new Map<string, RoomModel>();
   readonly #refreshing = new Set<string>();
   readonly #onSignedOut: () => void;
@@ -60,6 +64,10 @@ export class Chat {
     document.addEventListener('visibilitychange', this.#visibilityChanged);
     realtime.start();
     void this.loadRooms();
+    this.client.api.serverInfo().then(
+      (info) => this.bodyBytes.set(info.limits.body_bytes),
+      () => {},
+    );
   }
 
   stop(): void {

@@ -1,6 +1,7 @@
 // Where messages are written. Enter sends, Shift+Enter starts a line, Up edits the last one, Esc lets go of a reply.
 
 import { useEffect, useRef, useState } from 'react';
+import { useChat } from '../../app/context';
 import { useMedia, useStore } from '../../app/hooks';
 import type { Room } from '../../sdk';
 import type { RoomModel } from '../../state/room-model';
@@ -22,11 +23,13 @@ interface ComposerProps {
 const WARN_BYTES = 500;
 
 export function Composer({ room, model, onSent, onEditLast }: ComposerProps) {
+  const chat = useChat();
   const [text, setText] = useState(model.draft);
   const [picking, setPicking] = useState(false);
   const field = useRef<HTMLTextAreaElement>(null);
   const emojiButton = useRef<HTMLButtonElement>(null);
   const { replyTo } = useStore(model.view);
+  const bodyBytes = useStore(chat.bodyBytes);
   const fine = useMedia('(pointer: fine)');
   useAutoGrow(field, text);
 
@@ -39,7 +42,9 @@ export function Composer({ room, model, onSent, onEditLast }: ComposerProps) {
   }, [replyTo]);
   useEffect(() => () => model.typing(false), [model]);
 
-  const left = room.settings.max_message_bytes - new TextEncoder().encode(text.trim()).length;
+  const most =
+    room.settings.max_message_bytes === 0 ? bodyBytes : Math.min(bodyBytes, room.settings.max_message_bytes);
+  const left = most - new TextEncoder().encode(text.trim()).length;
   const sendable = text.trim() !== '' && left >= 0;
 
   const change = (next: string) => {
