@@ -8,7 +8,7 @@ import { PASSWORD, Person } from './support/people';
 let gateway: Gateway;
 
 test.beforeEach(async () => {
-  gateway = await Gateway.start({ env: { STACK_RATE_ENABLED: 'false' } });
+  gateway = await Gateway.start();
 });
 
 test.afterEach(async () => {

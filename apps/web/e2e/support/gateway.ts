@@ -8,6 +8,8 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
+/** Browsers under test type faster than people may. */
+const UNHURRIED = { STACK_RATE_ENABLED: 'false' };
 const START_TIMEOUT_MS = 20_000;
 
 function binary(): string {
@@ -20,7 +22,7 @@ function binary(): string {
 }
 
 export interface GatewayOptions {
-  /** More environment variables, such as `STACK_RATE_ENABLED`. */
+  /** More environment variables, for example a shorter life of tokens. */
   env?: Record<string, string>;
 }
 
@@ -49,7 +51,7 @@ export class Gateway {
   async run(): Promise<void> {
     const { STACK_PUBLIC_URL: _, ...inherited } = process.env;
     const child = spawn(binary(), ['serve', '--listen', this.#address, '--data-dir', this.#dataDir], {
-      env: { ...inherited, ...this.#env },
+      env: { ...inherited, ...UNHURRIED, ...this.#env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = child;
@@ -59,6 +61,11 @@ export class Gateway {
   /** SIGKILL: no warning, no cleaning up. */
   async kill(): Promise<void> {
     await this.#end('SIGKILL');
+  }
+
+  /** SIGTERM: it tells its clients, finishes what it has, and goes; the data stays for `run`. */
+  async shutDown(): Promise<void> {
+    await this.#end('SIGTERM');
   }
 
   async stop(): Promise<void> {
