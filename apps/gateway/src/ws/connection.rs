@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt as _, StreamExt as _};
+use socket2::SockRef;
 use stack_auth::Caller;
 use stack_delivery::{Outlet, Pumped};
 use stack_proto::{Incoming, Request, error};
@@ -449,9 +451,16 @@ async fn close(
     if socket.close(Some(close)).await.is_err() || outlet.flushed().await.is_err() {
         return;
     }
-    while let Some(Ok(_)) = socket.next().await {}
-    // The library stops at a frame it refuses. What the client still sends is read all the same: closing a socket
-    // with bytes unread resets it, and the client might never see why.
+    if !matches!(code, 1002 | 1007 | 1009) {
+        // The client's answer ends this; then it is the server that closes the connection.
+        while let Some(Ok(_)) = socket.next().await {}
+        return;
+    }
+    // Here the library has stopped in the middle of what the client sends. The rest is read all the same: closing a
+    // socket with bytes unread resets it, and the client might never see why.
+    if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
+        return;
+    }
     let mut rest = [0; 1024];
     while stream.readable().await.is_ok() {
         match stream.try_read(&mut rest) {
