@@ -266,7 +266,7 @@ impl Rooms {
             room => server.min(room as usize),
         };
         too_large("body", body.len(), most)?;
-        if body.trim().is_empty() && !data {
+        if body.is_empty() && !data {
             return Err(Problem::invalid_field(
                 "body",
                 "there is nothing in the message",
