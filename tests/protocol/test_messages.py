@@ -61,10 +61,10 @@ async def test_data_is_any_json_value(connect, alice: Account, room: str, data):
 
 
 @pytest.mark.parametrize(
-    "body", ["é", "🦀" * 100, "\u0000", "\n\t\\\"", "\u2028\u2029", "<script>alert(1)</script>", " ", "\u202e", "a\u0301"], ids=ascii
+    "body", ["é", "🦀" * 100, "\u0000", "a\n\t\\\"", "a\u2028\u2029b", "<script>alert(1)</script>", " ", "\u202e", "a\u0301"], ids=ascii
 )
 async def test_body_comes_back_as_sent(connect, alice: Account, room: str, body: str):
-    """A control character may be refused; what is accepted comes back unchanged."""
+    """A control character or nothing but white space may be refused; what is accepted comes back unchanged."""
     socket: Sock = await connect(alice)
     answer = await socket.request("send", {"room": room, "body": body})
     if answer["type"] == "error":
@@ -85,7 +85,8 @@ async def test_empty_body(connect, alice: Account, room: str):
 @pytest.mark.parametrize("unit", ["a", "é", "🦀", "\n", '"'], ids=ascii)
 async def test_body_limit_counts_bytes_of_utf8(connect, alice: Account, room: str, unit: str):
     socket: Sock = await connect(alice)
-    at_limit = unit * (BODY_LIMIT // len(unit.encode()))
+    at_limit = "abcd" + unit * ((BODY_LIMIT - 4) // len(unit.encode()))  # Whether white space alone is a body is not said.
+    assert len(at_limit.encode()) == BODY_LIMIT
     seq = await socket.send(room, at_limit)
     assert event_at(alice, room, seq)["payload"]["body"] == at_limit
     await socket.fails("send", {"room": room, "body": at_limit + "a"}, "payload_too_large")

@@ -1,6 +1,7 @@
 """What a frame may be: malformed ones close with 4000, oversized ones with 1009, everything else is answered and the socket lives."""
 
 import json
+import time
 
 import pytest
 
@@ -238,6 +239,17 @@ async def test_protocol_ping_is_answered_by_pong(connect, alice: Account):
     socket: Sock = await connect(alice)
     pong = await socket.ws.ping(b"payload")
     await pong
+
+
+async def test_connection_ends_with_the_closing_handshake(connect, alice: Account):
+    """RFC 6455 7.1.1: once both have said Close, the server closes the TCP connection immediately; until it does, no client
+    library, and no browser, tells its user that the socket is closed."""
+    socket: Sock = await connect(alice)
+    await socket.alive()
+    begun = time.monotonic()
+    await socket.text("{")
+    assert await socket.closed() == 4000
+    assert time.monotonic() - begun < 1.0
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
