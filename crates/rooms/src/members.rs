@@ -3,7 +3,7 @@
 use stack_storage::{Ban, Membership, RoomTx};
 use stack_types::{
     ErrorCode, EventBody, EventDraft, MemberAction, Problem, RoomId, RoomRole, Seq, Timestamp,
-    UnsubscribeReason, UserId,
+    UnsubscribeReason, User, UserId,
 };
 
 use crate::Rooms;
@@ -31,20 +31,20 @@ impl Rooms {
         let members = room.members();
         let ids: Vec<_> = members.iter().map(|(user, _)| *user).collect();
         let users = self.0.store.users(&ids)?;
-        let place = |id: &UserId| room.member(id);
-        Ok(users
-            .into_iter()
-            .filter_map(|user| {
-                let Membership {
-                    role, joined_at, ..
-                } = place(&user.id)?;
-                Some(Member {
-                    user,
-                    role,
-                    joined_at,
-                })
+        let seen = self.0.store.last_seen(&ids)?;
+        let member = |user: User| {
+            let Membership {
+                role, joined_at, ..
+            } = room.member(&user.id)?;
+            let last_seen_at = seen.get(&user.id).copied();
+            Some(Member {
+                user,
+                role,
+                joined_at,
+                last_seen_at,
             })
-            .collect())
+        };
+        Ok(users.into_iter().filter_map(member).collect())
     }
 
     /// Joins a public room. Who is in already stays what they are.
@@ -108,6 +108,7 @@ impl Rooms {
             user: who,
             role: place.role,
             joined_at: place.joined_at,
+            last_seen_at: self.0.store.last_seen(&[user])?.get(&user).copied(),
         })
     }
 

@@ -49,6 +49,9 @@ pub struct Member {
     pub role: RoomRole,
     /// Since when they are in.
     pub joined_at: Timestamp,
+    /// When they were last connected, as of the last time it was written down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen_at: Option<Timestamp>,
 }
 
 /// A ban.

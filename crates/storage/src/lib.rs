@@ -14,6 +14,7 @@
 mod accounts;
 mod error;
 mod keys;
+mod last_seen;
 mod log;
 mod record;
 mod room;
@@ -35,5 +36,7 @@ pub use log::PageLimit;
 pub use room::{Ban, Membership, RoomRef};
 pub use room_ops::CreateRoom;
 pub use room_tx::{Appended, RoomTx};
-pub use store::{Commits, Committed, Location, Pending, Store, StoreConfig, StoreHandle};
+pub use store::{
+    CommitReport, Commits, Committed, Location, OnCommit, Pending, Store, StoreConfig, StoreHandle,
+};
 pub use sweep::{SweepCursor, Swept};

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redb::{Database, DatabaseError, ReadTransaction, StorageError, WriteTransaction};
@@ -31,8 +32,22 @@ pub enum Location {
     Memory,
 }
 
+/// What a commit did, for whoever measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitReport {
+    /// Operations in it, of any kind.
+    pub operations: usize,
+    /// Events that it added to logs.
+    pub events: usize,
+    /// How long it took, from its first operation to the end of its fsync.
+    pub took: Duration,
+}
+
+/// Hears of every commit, on the writer thread: it must be quick.
+pub type OnCommit = Arc<dyn Fn(CommitReport) + Send + Sync>;
+
 /// How to open the store.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StoreConfig {
     /// Where the file is.
     pub location: Location,
@@ -40,6 +55,8 @@ pub struct StoreConfig {
     pub cache_bytes: usize,
     /// Two fsyncs per commit instead of one: withstands a disk that lies about the order of writes.
     pub two_phase_commit: bool,
+    /// Hears of every commit.
+    pub on_commit: Option<OnCommit>,
 }
 
 impl Default for StoreConfig {
@@ -48,6 +65,7 @@ impl Default for StoreConfig {
             location: Location::Memory,
             cache_bytes: 256 * 1024 * 1024,
             two_phase_commit: false,
+            on_commit: None,
         }
     }
 }
@@ -159,9 +177,10 @@ impl Store {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (commits_in, commits_out) = mpsc::channel(COMMITS);
         let for_writer = inner.clone();
+        let on_commit = config.on_commit;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || writer::run(&for_writer, jobs, &commits_in))
+            .spawn(move || writer::run(&for_writer, jobs, &commits_in, on_commit.as_ref()))
             .map_err(OpenError::Thread)?;
         let handle = StoreHandle {
             queue: queue.clone(),

@@ -34,6 +34,9 @@ pub(crate) const EDITS: TableDefinition<(u64, u64, u64), ()> = TableDefinition::
 pub(crate) const KEYS: TableDefinition<(u64, &str, &str), (u64, u64)> =
     TableDefinition::new("keys");
 
+/// User → when they were last seen.
+pub(crate) const PRESENCE: TableDefinition<&str, u64> = TableDefinition::new("presence");
+
 /// Opens every table once, so that a reader never meets one that is missing.
 pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(META)?;
@@ -48,6 +51,7 @@ pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(EVENTS)?;
     tx.open_table(EDITS)?;
     tx.open_table(KEYS)?;
+    tx.open_table(PRESENCE)?;
     crate::accounts::create_all(tx)
 }
 

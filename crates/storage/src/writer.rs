@@ -8,13 +8,14 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use redb::{Table, WriteTransaction};
 use stack_types::{Event, EventBatch, FramesBuilder, RoomId, Seq, Timestamp, UserId};
 use tokio::sync::mpsc;
 
 use crate::room::{Ban, Membership, RoomCell, RoomRecord, RoomRef};
-use crate::store::{Committed, Inner};
+use crate::store::{CommitReport, Committed, Inner, OnCommit};
 use crate::{StoreError, log, tables};
 
 /// Jobs in one commit at most: bounds how long the first of them waits and how much an abort undoes.
@@ -39,6 +40,7 @@ pub(crate) fn run(
     inner: &Inner,
     mut queue: mpsc::Receiver<Command>,
     commits: &mpsc::Sender<Vec<Committed>>,
+    on_commit: Option<&OnCommit>,
 ) {
     let mut jobs: Vec<Box<dyn Job>> = Vec::new();
     let mut stopping = false;
@@ -57,9 +59,20 @@ pub(crate) fn run(
                 Err(_) => break,
             }
         }
+        let start = Instant::now();
         let outcome = commit(inner, &mut jobs);
         let (answer, committed) = match outcome {
-            Ok(committed) => (Ok(()), committed),
+            Ok(committed) => {
+                if let Some(on_commit) = on_commit {
+                    let events = |committed: &Committed| committed.batch.frames().len();
+                    on_commit(CommitReport {
+                        operations: jobs.len(),
+                        events: committed.iter().map(events).sum(),
+                        took: start.elapsed(),
+                    });
+                }
+                (Ok(()), committed)
+            }
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,

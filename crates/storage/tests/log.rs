@@ -488,3 +488,42 @@ async fn a_closed_store_refuses_and_says_so() {
         .await;
     assert_eq!(late.unwrap_err().code, ErrorCode::Unavailable);
 }
+
+#[tokio::test]
+async fn last_seen_times_only_move_forward() {
+    let Fixture { store, .. } = open(Location::Memory);
+    let (bob, carol): (UserId, UserId) = ("bob".parse().unwrap(), "carol".parse().unwrap());
+    store
+        .record_last_seen(vec![(bob, Timestamp(20)), (carol, Timestamp(5))])
+        .await
+        .unwrap();
+    store
+        .record_last_seen(vec![(bob, Timestamp(10)), (carol, Timestamp(6))])
+        .await
+        .unwrap();
+    let seen = store.last_seen(&[bob, carol, alice()]).unwrap();
+    assert_eq!(seen, [(bob, Timestamp(20)), (carol, Timestamp(6))].into());
+}
+
+#[tokio::test]
+async fn every_commit_is_reported_with_what_it_did() {
+    let reports = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = reports.clone();
+    let config = StoreConfig {
+        on_commit: Some(Arc::new(move |report| sink.lock().unwrap().push(report))),
+        ..StoreConfig::default()
+    };
+    let clock = Arc::new(ManualClock::new(START));
+    let (store, handle, _commits) = Store::open(config, Arc::new(JsonCodec), clock).unwrap();
+    let general = room(&store, "general").await;
+    say(&store, &general, "x").await;
+    store.set_read(alice(), &general, Seq(2)).await.unwrap();
+    handle.shutdown().await;
+    let told: Vec<_> = reports
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|r| (r.operations, r.events))
+        .collect();
+    assert_eq!(told, [(1, 1), (1, 1), (1, 0)]);
+}
