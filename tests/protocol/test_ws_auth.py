@@ -295,7 +295,7 @@ async def test_failed_reauth_changes_nothing(connect, gateway: Gateway, alice: A
 
 
 async def test_configured_ttl_is_the_tokens_life(start_gateway, connect):
-    gateway: Gateway = start_gateway(STACK_AUTH_ACCESS_TTL_S="3")
+    gateway: Gateway = start_gateway(STACK_AUTH_ACCESS_TOKEN_TTL_S="3")
     api = Api(gateway)
     response = api.post(
         "/auth/register",

@@ -22,6 +22,7 @@ use crate::http::origin::Origins;
 use crate::http::rates::Rates;
 use crate::http::{Peer, client_ip};
 use crate::lifecycle::Lifecycle;
+use crate::metrics::{Metrics, Reading};
 use crate::readiness::{Checks, Readiness};
 use crate::ws::Sockets;
 
@@ -48,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) rooms: Rooms,
     pub(crate) auth: Auth,
     pub(crate) sockets: Sockets,
+    pub(crate) metrics: Metrics,
 }
 
 /// The parts of a gateway.
@@ -182,6 +184,16 @@ impl App {
     /// Whether the gateway is going down.
     pub(crate) fn is_draining(&self) -> bool {
         self.lifecycle.draining.is_cancelled()
+    }
+
+    /// What is measured, as Prometheus text.
+    pub(crate) fn metrics(&self) -> Result<Vec<u8>, prometheus::Error> {
+        self.parts.metrics.text(&Reading {
+            hub: &self.parts.hub,
+            bus: &*self.parts.bus,
+            connections: self.lifecycle.connections.len(),
+            sockets: self.lifecycle.sockets.len(),
+        })
     }
 
     /// What the gateway stands on, looked at now.

@@ -36,6 +36,9 @@ pub enum StartError {
     /// The keys cannot be had, or a setting of accounts makes no sense.
     #[error("accounts cannot be served")]
     Auth(#[from] AuthError),
+    /// A measurement of ours is not well formed.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] prometheus::Error),
     /// A topic of ours is none.
     #[error("a topic of the bus is not well formed")]
     Topic(#[from] InvalidTopic),

@@ -12,9 +12,9 @@ use stack_bus::{Bus, MemBus};
 use stack_delivery::{Hub, HubHandle, Source};
 use stack_presence::{PresenceConfig, Presences};
 use stack_proto::JsonCodec;
-use stack_rate::Quota;
+use stack_rate::{Quota, Quotas};
 use stack_rooms::{Rooms, RoomsConfig};
-use stack_storage::{Location, Store, StoreConfig, StoreHandle};
+use stack_storage::{Location, OnCommit, Store, StoreConfig, StoreHandle};
 use stack_types::{Clock, EventCodec, SystemClock};
 use tokio::net::TcpListener;
 
@@ -22,15 +22,14 @@ use crate::app::{AppState, Parts};
 use crate::config::{BusUrl, Config, Registration};
 use crate::error::StartError;
 use crate::http::origin::Origins;
+use crate::last_seen::Kept;
 use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::ws::Sockets;
 use crate::{revocation, routes, server, sweeper};
 
 /// The file everything durable is in, below the data folder.
 pub(crate) const DATABASE_FILE: &str = "stack.redb";
-
-/// Messages of one user in one room, unless the room sets something else.
-const MESSAGES: Quota = Quota::new(10, Duration::from_secs(10));
 
 /// How long what is left may take to notice that the deadline has passed.
 const LAST_GRACE: Duration = Duration::from_millis(500);
@@ -169,10 +168,16 @@ async fn compose(
         .clone()
         .unwrap_or_else(|| Arc::new(SystemClock));
     let codec: Arc<dyn EventCodec> = Arc::new(JsonCodec);
+    let metrics = Metrics::new()?;
     let bus: Arc<dyn Bus> = match config.bus {
         BusUrl::Mem => Arc::new(MemBus::default()),
     };
-    let (store, store_handle, commits) = open_store(config, codec.clone(), clock.clone())?;
+    let (store, store_handle, commits) = open_store(
+        config,
+        codec.clone(),
+        clock.clone(),
+        Some(metrics.on_commit()),
+    )?;
     let (hub, hub_handle) = Hub::spawn(
         store.clone(),
         bus.clone(),
@@ -188,7 +193,7 @@ async fn compose(
         },
         bus.clone(),
         clock.clone(),
-        None,
+        Some(Arc::new(Kept(store.clone()))),
         &lifecycle.background,
         lifecycle.background_stopping.clone(),
     );
@@ -196,7 +201,7 @@ async fn compose(
         RoomsConfig {
             limits: config.limits,
             messages: if config.rate_enabled {
-                MESSAGES
+                Quotas::DEFAULT.messages
             } else {
                 Quota::UNLIMITED
             },
@@ -221,6 +226,7 @@ async fn compose(
         rooms,
         auth,
         sockets,
+        metrics,
     };
     Ok((parts, store_handle, hub_handle))
 }
@@ -262,6 +268,7 @@ pub(crate) fn open_store(
     config: &Config,
     codec: Arc<dyn EventCodec>,
     clock: Arc<dyn Clock>,
+    on_commit: Option<OnCommit>,
 ) -> Result<(Store, StoreHandle, stack_storage::Commits), StartError> {
     let location = if config.testing.in_memory {
         Location::Memory
@@ -272,6 +279,7 @@ pub(crate) fn open_store(
     let store = StoreConfig {
         location,
         cache_bytes: config.storage_cache_bytes,
+        on_commit,
         ..StoreConfig::default()
     };
     Ok(Store::open(store, codec, clock)?)

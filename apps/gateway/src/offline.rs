@@ -42,13 +42,14 @@ pub async fn promote(config: &Config, name: &str) -> Result<User, OfflineError> 
         return Err(OfflineError::NoDatabase(folder));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (store, handle, _commits) = match open_store(config, Arc::new(JsonCodec), clock.clone()) {
-        Ok(opened) => opened,
-        Err(StartError::Store(OpenError::InUse { .. })) => {
-            return Err(OfflineError::Running(folder));
-        }
-        Err(error) => return Err(OfflineError::Open(error)),
-    };
+    let (store, handle, _commits) =
+        match open_store(config, Arc::new(JsonCodec), clock.clone(), None) {
+            Ok(opened) => opened,
+            Err(StartError::Store(OpenError::InUse { .. })) => {
+                return Err(OfflineError::Running(folder));
+            }
+            Err(error) => return Err(OfflineError::Open(error)),
+        };
     let promoted = async {
         // No socket hangs on this process, so that nobody need be told of revocations.
         let auth = Auth::new(auth_config(config), store, clock, Arc::new(|_| {}))

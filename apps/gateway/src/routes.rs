@@ -24,6 +24,7 @@ pub(crate) fn router(app: &AppState) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/ping", get(health::ping))
         .route("/version", get(health::version))
+        .route("/metrics", get(health::metrics))
         .route("/ws", get(ws::upgrade))
         .nest("/api/v1", api(v1(app), app))
         .fallback(assets::serve);

@@ -6,20 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stack_rate::{CallerKey, DEFAULT_CAPACITY, IpKey, Limiter, Quota, RetryAfter};
+use stack_rate::{CallerKey, DEFAULT_CAPACITY, IpKey, Limiter, Quota, Quotas, RetryAfter};
 use stack_types::{Clock, SessionId, UserId};
 
-/// Any call of the API, per caller.
-const API: (u32, Duration) = (300, Duration::from_secs(10));
-/// Attempts to sign in, per address.
-const LOGIN: (u32, Duration) = (10, Duration::from_secs(180));
-/// The machine itself is where developers and test suites sign in from.
-const LOGIN_FROM_LOOPBACK: (u32, Duration) = (100, Duration::from_secs(180));
-/// Rotations of one session's refresh token.
-const REFRESH: (u32, Duration) = (30, Duration::from_secs(60));
+const QUOTAS: Quotas = Quotas::DEFAULT;
+
 /// Repeats of one refresh token. Fifty tabs that wake at once are one rotation and forty-nine repeats, and none of
 /// them has done anything wrong; hammering one token all the same is.
-const REPEAT: (u32, Duration) = (120, Duration::from_secs(60));
+const REPEAT: Quota = Quota::new(120, Duration::from_secs(60));
 
 /// The limiters.
 pub(crate) struct Rates {
@@ -38,10 +32,10 @@ impl Rates {
         Self {
             enabled,
             hasher: RandomState::new(),
-            api: limiter(API, clock),
-            login: limiter(LOGIN, clock),
-            refresh: limiter(REFRESH, clock),
-            first_use: limiter((1, REPEAT.1), clock),
+            api: limiter(QUOTAS.api, clock),
+            login: limiter(QUOTAS.login, clock),
+            refresh: limiter(QUOTAS.refresh, clock),
+            first_use: limiter(Quota::new(1, REPEAT.per()), clock),
             repeat: limiter(REPEAT, clock),
         }
     }
@@ -60,13 +54,7 @@ impl Rates {
         if !self.enabled {
             return Ok(());
         }
-        let key = IpKey::from(ip);
-        let (burst, per) = if key.is_loopback() {
-            LOGIN_FROM_LOOPBACK
-        } else {
-            LOGIN
-        };
-        self.login.check_with(&key, Quota::new(burst, per))
+        self.login.check(&IpKey::from(ip))
     }
 
     /// An attempt to refresh. `session` is the one that the token was made for, if we made it.
@@ -86,11 +74,8 @@ impl Rates {
     }
 }
 
-fn limiter<K: Hash + Eq + Clone>(
-    (burst, per): (u32, Duration),
-    clock: &Arc<dyn Clock>,
-) -> Limiter<K> {
-    Limiter::new(Quota::new(burst, per), DEFAULT_CAPACITY, clock.clone())
+fn limiter<K: Hash + Eq + Clone>(quota: Quota, clock: &Arc<dyn Clock>) -> Limiter<K> {
+    Limiter::new(quota, DEFAULT_CAPACITY, clock.clone())
 }
 
 #[cfg(test)]
@@ -129,7 +114,7 @@ mod tests {
         assert_eq!(from("192.0.2.1"), 10);
         assert_eq!(from("2001:db8::1"), 10);
         assert_eq!(from("2001:db8::2"), 0);
-        assert_eq!(from("127.0.0.1"), 100);
+        assert_eq!(from("127.0.0.1"), 10);
     }
 
     #[test]

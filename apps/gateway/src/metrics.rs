@@ -1,0 +1,153 @@
+//! What the gateway measures, as Prometheus text.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder,
+    exponential_buckets,
+};
+use stack_bus::Bus;
+use stack_delivery::{Hub, HubStats};
+use stack_storage::{CommitReport, OnCommit};
+
+/// The media type of [`Metrics::text`].
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The measurements. Cloning shares them.
+#[derive(Clone)]
+pub(crate) struct Metrics(Arc<Inner>);
+
+struct Inner {
+    /// One reading at a time, or counters would be moved twice by the same amount.
+    reading: Mutex<()>,
+    registry: Registry,
+    commit_events: Histogram,
+    commit_seconds: Histogram,
+    live: IntCounter,
+    catch_up: IntCounter,
+    behind: IntCounter,
+    malformed: IntCounter,
+    bus_dropped: IntCounter,
+    connections: IntGauge,
+    sockets: IntGauge,
+}
+
+/// What is read off the parts of the gateway when somebody asks.
+pub(crate) struct Reading<'a> {
+    pub(crate) hub: &'a Hub,
+    pub(crate) bus: &'a dyn Bus,
+    pub(crate) connections: usize,
+    pub(crate) sockets: usize,
+}
+
+impl Metrics {
+    /// All at zero.
+    ///
+    /// # Errors
+    /// A name is not valid or stands twice.
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name, help| register(&registry, IntCounter::new(name, help)?);
+        let gauge = |name, help| register(&registry, IntGauge::new(name, help)?);
+        let histogram = |name, help, buckets| {
+            let options = HistogramOpts::new(name, help).buckets(buckets);
+            register(&registry, Histogram::with_opts(options)?)
+        };
+        let inner = Inner {
+            reading: Mutex::new(()),
+            commit_events: histogram(
+                "stack_commit_events",
+                "Events that one commit added to rooms.",
+                exponential_buckets(1.0, 2.0, 12)?,
+            )?,
+            commit_seconds: histogram(
+                "stack_commit_seconds",
+                "Time from the first operation of a commit to the end of its fsync.",
+                exponential_buckets(0.000_1, 2.0, 15)?,
+            )?,
+            live: counter(
+                "stack_live_deliveries_total",
+                "Events written to readers straight from their commit.",
+            )?,
+            catch_up: counter(
+                "stack_catch_up_deliveries_total",
+                "Events written to readers from the log.",
+            )?,
+            behind: counter(
+                "stack_fell_behind_total",
+                "How often a reader could not take a batch and went on from the log.",
+            )?,
+            malformed: counter(
+                "stack_bus_malformed_total",
+                "Messages of the bus that were no events.",
+            )?,
+            bus_dropped: counter(
+                "stack_bus_dropped_total",
+                "Messages of the bus dropped because a subscription was full.",
+            )?,
+            connections: gauge("stack_http_connections", "Open HTTP connections.")?,
+            sockets: gauge("stack_sockets", "Open WebSockets.")?,
+            registry,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Hears of every commit.
+    pub(crate) fn on_commit(&self) -> OnCommit {
+        let metrics = self.clone();
+        Arc::new(move |commit: CommitReport| {
+            metrics.0.commit_seconds.observe(commit.took.as_secs_f64());
+            if commit.events > 0 {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "a commit has some thousand events at most"
+                )]
+                metrics.0.commit_events.observe(commit.events as f64);
+            }
+        })
+    }
+
+    /// Everything, after a look at the parts.
+    ///
+    /// # Errors
+    /// The text cannot be made.
+    pub(crate) fn text(&self, reading: &Reading<'_>) -> Result<Vec<u8>, prometheus::Error> {
+        let HubStats {
+            live_deliveries,
+            catch_up_deliveries,
+            fell_behind,
+            malformed,
+        } = reading.hub.stats();
+        let inner = &self.0;
+        let _one_at_a_time = inner.reading.lock();
+        let counted = [
+            (&inner.live, live_deliveries),
+            (&inner.catch_up, catch_up_deliveries),
+            (&inner.behind, fell_behind),
+            (&inner.malformed, malformed),
+            (&inner.bus_dropped, reading.bus.dropped()),
+        ];
+        for (counter, now) in counted {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
+        inner
+            .connections
+            .set(i64::try_from(reading.connections).unwrap_or(i64::MAX));
+        inner
+            .sockets
+            .set(i64::try_from(reading.sockets).unwrap_or(i64::MAX));
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&inner.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
