@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,11 @@ import pytest
 from stackclient import Account, Api, Gateway, Sock, make_room, register
 
 Connect = Callable[..., Awaitable[Sock]]
+
+
+def pytest_configure() -> None:
+    """A suite that is told to end (a time-out in CI) still ends its gateways."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

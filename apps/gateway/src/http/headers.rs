@@ -51,11 +51,12 @@ impl SecurityHeaders {
 }
 
 /// Everything from here and nothing inline; pictures may also be data, which the client makes itself. The socket is
-/// named, since some browsers do not count `ws:` of the same host as `'self'`.
+/// named, since some browsers do not count `ws:` of the same host as `'self'`; an IPv6 address cannot be named there.
 fn content_security_policy(origins: &Origins) -> String {
     let sockets: Vec<String> = origins
         .own()
         .iter()
+        .filter(|origin| !origin.as_str().contains('['))
         .map(|origin| origin.as_str().replacen("http", "ws", 1))
         .collect();
     format!(
