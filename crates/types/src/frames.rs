@@ -33,6 +33,29 @@ impl Frames {
         builder.finish()
     }
 
+    /// Frames that were laid out before: `wire` as [`Frames::wire`] gave it, `ends` where each frame ends in it.
+    /// `None` when the two do not fit together.
+    #[must_use]
+    pub fn from_wire(wire: Bytes, ends: impl IntoIterator<Item = u32>) -> Option<Self> {
+        let mut marks = Vec::new();
+        let mut header = 0;
+        for end in ends {
+            let frame = wire.get(header as usize..end as usize)?;
+            let body = header + header_len(frame)?;
+            marks.push(Mark { header, body, end });
+            header = end;
+        }
+        (header as usize == wire.len()).then(|| Self {
+            bytes: wire,
+            marks: marks.into(),
+        })
+    }
+
+    /// Where each frame ends in [`Frames::wire`].
+    pub fn ends(&self) -> impl Iterator<Item = u32> + '_ {
+        self.marks.iter().map(|mark| mark.end)
+    }
+
     /// How many frames these are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -94,6 +117,9 @@ impl Frames {
     }
 }
 
+/// It is out of reach: pages, batches and frames are bounded far below it.
+const BELOW_4_GIB: &str = "a buffer of frames stays below 4 GiB";
+
 /// Lays frames out one behind the other.
 #[derive(Debug, Default)]
 pub struct FramesBuilder {
@@ -117,13 +143,36 @@ impl FramesBuilder {
         push_text_header(json.len(), &mut self.bytes);
         let body = self.bytes.len();
         self.bytes.extend_from_slice(json);
-        // A buffer of 4 GiB is out of reach: pages, batches and frames are bounded far below it.
-        let offset = |at: usize| u32::try_from(at).expect("a buffer of frames stays below 4 GiB");
+        let offset = |at: usize| u32::try_from(at).expect(BELOW_4_GIB);
         self.marks.push(Mark {
             header: offset(header),
             body: offset(body),
             end: offset(self.bytes.len()),
         });
+    }
+
+    /// Appends frames that are laid out already.
+    pub fn extend(&mut self, frames: &Frames, range: Range<usize>) {
+        let wire = frames.wire_range(range.clone());
+        let Some(first) = frames.marks.get(range.start) else {
+            return;
+        };
+        let (from, to) = (first.header as usize, self.bytes.len());
+        let offset = |at: u32| u32::try_from(at as usize - from + to).expect(BELOW_4_GIB);
+        self.marks
+            .extend(frames.marks[range].iter().map(|mark| Mark {
+                header: offset(mark.header),
+                body: offset(mark.body),
+                end: offset(mark.end),
+            }));
+        self.bytes.extend_from_slice(&wire);
+    }
+
+    /// The JSON text of frame `index`.
+    #[must_use]
+    pub fn json(&self, index: usize) -> Option<&[u8]> {
+        let mark = self.marks.get(index)?;
+        self.bytes.get(mark.body as usize..mark.end as usize)
     }
 
     /// How many bytes there are so far.
@@ -169,6 +218,22 @@ fn push_text_header(len: usize, out: &mut Vec<u8>) {
         out.push(127);
         out.extend_from_slice(&(len as u64).to_be_bytes());
     }
+}
+
+/// How long the header in front of a frame is; `None` when the bytes are none of ours.
+fn header_len(frame: &[u8]) -> Option<u32> {
+    let (len, told) = match *frame.get(1)? {
+        126 => (
+            4,
+            usize::from(u16::from_be_bytes(frame.get(2..4)?.try_into().ok()?)),
+        ),
+        127 => (
+            10,
+            usize::try_from(u64::from_be_bytes(frame.get(2..10)?.try_into().ok()?)).ok()?,
+        ),
+        short => (2, usize::from(short)),
+    };
+    (told.checked_add(len as usize)? == frame.len()).then_some(len)
 }
 
 /// Consecutive events of one room, as frames.
@@ -247,6 +312,28 @@ mod tests {
         assert_eq!(frames.split_at(1, 304), (1, None));
         assert_eq!(frames.split_at(1, 305), (1, Some(304 + 70_010)));
         assert_eq!(frames.split_at(3, 0), (0, None));
+    }
+
+    #[test]
+    fn frames_come_back_from_their_bytes_and_join() {
+        let frames = three();
+        let ends: Vec<u32> = frames.ends().collect();
+        let again = Frames::from_wire(frames.wire().clone(), ends.clone()).unwrap();
+        assert_eq!(again, frames);
+        assert!(Frames::from_wire(frames.wire().slice(1..), ends.clone()).is_none());
+        assert!(Frames::from_wire(frames.wire().clone(), ends[..2].to_vec()).is_none());
+
+        let mut builder = FramesBuilder::default();
+        builder.push(b"[]");
+        builder.extend(&frames, 1..3);
+        builder.extend(&frames, 3..3);
+        assert_eq!(builder.json(1).unwrap().len(), 300);
+        let joined = builder.finish();
+        assert_eq!(
+            joined.iter().map(|json| json.len()).collect::<Vec<_>>(),
+            [2, 300, 70_000]
+        );
+        assert_eq!(joined.json(2), frames.json(2));
     }
 
     #[test]
