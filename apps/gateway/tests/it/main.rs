@@ -16,3 +16,4 @@ mod rates;
 mod rooms;
 mod sessions;
 mod shutdown;
+mod sockets;

@@ -73,7 +73,7 @@ async fn an_address_is_not_believed_from_a_stranger() {
     })
     .await;
     let mut statuses = Vec::new();
-    for number in 0..101 {
+    for number in 0..11 {
         let body = json!({ "login": format!("nobody{number}"), "password": PASSWORD });
         let call = gateway.program().post("/api/v1/auth/login").json(&body);
         let answer = call
@@ -85,7 +85,7 @@ async fn an_address_is_not_believed_from_a_stranger() {
     assert_eq!(
         statuses.pop(),
         Some(429),
-        "the machine itself has ten times as many, and no more"
+        "all of them came from the same machine"
     );
     assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
 }
