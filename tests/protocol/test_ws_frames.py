@@ -105,6 +105,7 @@ async def test_request_without_id_is_carried_out_silently(connect, alice: Accoun
     seq = await socket.send(room, "after it")
     bodies = [e["payload"].get("body") for e in alice.messages(room, after=seq - 2)["events"]]
     assert bodies == ["without an id", "after it"]
+    await socket.until(lambda: seq in socket.raw_log(room), "the subscriber's event")
     socket.breaches.clear()  # The watch knows subscriptions only by the `ok` that this one does not get.
 
 
