@@ -12,11 +12,16 @@
 //! Nothing of the engine below shows in this interface, since another may take its place.
 
 mod accounts;
+mod block;
+mod commit_row;
 mod error;
+mod fold;
 mod keys;
 mod last_seen;
 mod log;
+mod migrate_rows;
 mod record;
+mod recover;
 mod room;
 mod room_ops;
 mod room_tx;
@@ -24,6 +29,7 @@ mod schema;
 mod store;
 mod sweep;
 mod tables;
+mod tail;
 mod writer;
 
 pub use accounts::{
@@ -32,6 +38,7 @@ pub use accounts::{
     Rotate, Rotation, Session, SignIn, Stale, SweptAccounts,
 };
 pub use error::{OpenError, StoreError};
+pub use fold::KeptLog;
 pub use log::PageLimit;
 pub use room::{Ban, Membership, RoomRef};
 pub use room_ops::CreateRoom;

@@ -1,14 +1,14 @@
-//! The log of a room as rows: how one is laid out, and how pages are read.
-//!
-//! A row is the event's time, 8 bytes little endian, and its frame. The time stands in front so that a search by
-//! time reads no JSON.
+//! Reading a room's log: its blocks, and behind them the tail in memory, as one line of events.
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
-use stack_types::{Event, EventBatch, EventCodec, FramesBuilder, Seq, Timestamp};
+use std::ops::RangeInclusive;
 
-use crate::{RoomRef, Store, StoreError, tables};
+use bytes::Bytes;
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use stack_types::{EventBatch, Frames, FramesBuilder, Seq, Timestamp};
 
-const TS_BYTES: usize = 8;
+use crate::block::{self, RunRef};
+use crate::tail::{frame_in, replaced};
+use crate::{RoomRef, Store, StoreError, commit_row, tables};
 
 /// How much a page holds at most. A page holds at least one event, however large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,32 +18,6 @@ pub struct PageLimit {
     /// Bytes of frames.
     pub bytes: usize,
 }
-
-/// Lays out an event's row in `row`, whatever was in it before.
-pub(crate) fn encode_row(codec: &dyn EventCodec, event: &Event, row: &mut Vec<u8>) {
-    row.clear();
-    row.extend_from_slice(&event.ts.0.to_le_bytes());
-    codec.encode(event, row);
-}
-
-/// The frame in a row.
-pub(crate) fn frame_of(row: &[u8]) -> Result<&[u8], StoreError> {
-    split(row).map(|(_, frame)| frame)
-}
-
-/// The time in a row.
-pub(crate) fn ts_of(row: &[u8]) -> Result<Timestamp, StoreError> {
-    split(row).map(|(ts, _)| ts)
-}
-
-fn split(row: &[u8]) -> Result<(Timestamp, &[u8]), StoreError> {
-    let (ts, frame) = row
-        .split_first_chunk::<TS_BYTES>()
-        .ok_or_else(|| StoreError::damaged("row of the log is too short"))?;
-    Ok((Timestamp(u64::from_le_bytes(*ts)), frame))
-}
-
-type Events = ReadOnlyTable<(u64, u64), &'static [u8]>;
 
 impl Store {
     /// The events behind `after`, oldest first, as much as `limit` allows. Empty when there are none.
@@ -56,16 +30,19 @@ impl Store {
         after: Seq,
         limit: PageLimit,
     ) -> Result<EventBatch, StoreError> {
-        let room = room.clone();
+        let start = after.next().max(room.first());
+        let mut page = Page::new(start, limit);
+        // The tail comes first: what leaves it while the blocks are read stands in them already.
+        let (in_tail, tail) = tail_from(room, start, limit.events);
+        if in_tail {
+            page.take_all(&tail);
+            return Ok(page.finish());
+        }
+        let number = room.0.number;
         self.read_blocking(move |tx| {
-            let start = after.next().max(room.first());
-            read_forward(
-                &tx.open_table(tables::EVENTS)?,
-                room.0.number,
-                start,
-                u64::MAX,
-                limit,
-            )
+            page.take_blocks(tx, number)?;
+            page.take_all(&tail);
+            Ok(page.finish())
         })
         .await
     }
@@ -80,25 +57,18 @@ impl Store {
         before: Seq,
         limit: PageLimit,
     ) -> Result<EventBatch, StoreError> {
-        let room = room.clone();
-        self.read_blocking(move |tx| {
-            let events = tx.open_table(tables::EVENTS)?;
-            let start = start_before(&events, room.0.number, before, limit)?;
-            match start {
-                Some(start) => read_forward(
-                    &events,
-                    room.0.number,
-                    start,
-                    before.prev().0,
-                    PageLimit {
-                        events: limit.events,
-                        bytes: usize::MAX,
-                    },
-                ),
-                None => Ok(EventBatch::new(before, FramesBuilder::default().finish())),
-            }
-        })
-        .await
+        let last = before.prev().min(room.head());
+        let count = u64::try_from(limit.events).unwrap_or(u64::MAX);
+        let start = Seq((last.0 + 1).saturating_sub(count)).max(room.first());
+        if start > last {
+            return Ok(EventBatch::new(before, FramesBuilder::default().finish()));
+        }
+        let all = PageLimit {
+            events: usize::try_from(last.0 + 1 - start.0).unwrap_or(usize::MAX),
+            bytes: usize::MAX,
+        };
+        let page = self.page_after(room, start.prev(), all).await?;
+        Ok(newest(&page, limit.bytes))
     }
 
     /// The last event whose time is not after `ts`; zero when there is none.
@@ -107,86 +77,258 @@ impl Store {
     /// The file cannot be read.
     pub async fn last_until(&self, room: &RoomRef, ts: Timestamp) -> Result<Seq, StoreError> {
         let room = room.clone();
-        self.read_blocking(move |tx| search_by_time(tx, &room, ts))
-            .await
+        // Times never fall as numbers grow, so the place of a time is found by halving.
+        self.read_blocking(move |tx| {
+            let (mut low, mut high) = (room.first().prev(), room.head());
+            while low < high {
+                let middle = Seq(low.0 + (high.0 - low.0).div_ceil(2));
+                if time_at(tx, &room, middle)? <= ts {
+                    low = middle;
+                } else {
+                    high = middle.prev();
+                }
+            }
+            Ok(low)
+        })
+        .await
     }
 }
 
-fn read_forward(
-    events: &Events,
-    room: u64,
-    start: Seq,
-    end: u64,
+/// Whether an event stands in the tail, and the tail from it on.
+fn tail_from(room: &RoomRef, start: Seq, events: usize) -> (bool, Vec<(Seq, Frames)>) {
+    let state = room.0.state.read();
+    let in_tail = state.tail.first().is_some_and(|first| first <= start) || start > state.head;
+    (in_tail, state.tail.from(start, events))
+}
+
+/// A page that is being put together, strictly in order.
+struct Page {
+    first: Seq,
+    next: Seq,
     limit: PageLimit,
-) -> Result<EventBatch, StoreError> {
-    let mut frames = FramesBuilder::default();
-    if start.0 <= end {
-        for entry in events.range((room, start.0)..=(room, end))? {
-            let (_, row) = entry?;
-            let frame = frame_of(row.value())?;
-            let full = frames.len() >= limit.events
-                || (!frames.is_empty() && frames.bytes() + frame.len() > limit.bytes);
-            if full {
-                break;
-            }
-            frames.push(frame);
+    frames: FramesBuilder,
+    full: bool,
+}
+
+impl Page {
+    fn new(first: Seq, limit: PageLimit) -> Self {
+        Self {
+            first,
+            next: first,
+            limit,
+            frames: FramesBuilder::default(),
+            full: false,
         }
     }
-    Ok(EventBatch::new(start, frames.finish()))
-}
 
-/// Where a page that ends in front of `before` starts.
-fn start_before(
-    events: &Events,
-    room: u64,
-    before: Seq,
-    limit: PageLimit,
-) -> Result<Option<Seq>, StoreError> {
-    let mut start = None;
-    let mut bytes = 0;
-    if before > Seq::FIRST {
-        for entry in events
-            .range((room, 0)..(room, before.0))?
-            .rev()
-            .take(limit.events)
-        {
+    fn events_left(&self) -> usize {
+        self.limit.events - self.frames.len()
+    }
+
+    fn take_blocks(&mut self, tx: &ReadTransaction, room: u64) -> Result<(), StoreError> {
+        let blocks = tx.open_table(tables::ROOM_BLOCKS)?;
+        let Some(start) = block_of(&blocks, room, self.next)? else {
+            return Ok(());
+        };
+        for entry in blocks.range(start..=(room, u64::MAX))? {
             let (key, row) = entry?;
-            bytes += row.value().len();
-            if start.is_some() && bytes > limit.bytes {
+            let (run, first) = (RunRef::of(row.value())?, Seq(key.value().1));
+            let from = usize::try_from(self.next.0.saturating_sub(first.0)).unwrap_or(usize::MAX);
+            if first > self.next || from >= run.len() {
                 break;
             }
-            start = Some(Seq(key.value().1));
+            let bytes = self.limit.bytes.saturating_sub(self.frames.bytes());
+            let wanted = self.events_left().min(run.len() - from);
+            let frames = run.frames(from, wanted, bytes)?;
+            if !self.frames.is_empty() && frames.wire().len() > bytes {
+                self.full = true;
+                break;
+            }
+            self.take(&frames, 0, frames.len());
+            self.full |= frames.len() < wanted;
+            if self.full {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_all(&mut self, tail: &[(Seq, Frames)]) {
+        for (first, frames) in tail {
+            let from = usize::try_from(self.next.0.saturating_sub(first.0)).unwrap_or(usize::MAX);
+            if self.full || *first > self.next {
+                return;
+            }
+            let most = frames.len().min(from.saturating_add(self.events_left()));
+            let bytes = self.limit.bytes.saturating_sub(self.frames.bytes());
+            let fits = match frames.split_at(from, bytes) {
+                (0, _) if self.frames.is_empty() => from + 1,
+                (whole, _) => from + whole,
+            };
+            self.full = fits < most || self.events_left() == 0;
+            self.take(frames, from, most.min(fits));
         }
     }
-    Ok(start)
-}
 
-/// Times never fall as numbers grow, so the place of a time is found by halving.
-fn search_by_time(tx: &ReadTransaction, room: &RoomRef, ts: Timestamp) -> Result<Seq, StoreError> {
-    let events = tx.open_table(tables::EVENTS)?;
-    let (mut low, mut high) = (room.first().prev(), room.head());
-    while low < high {
-        let middle = Seq(low.0 + (high.0 - low.0).div_ceil(2));
-        let row = events.get((room.0.number, middle.0))?;
-        let row = row.ok_or_else(|| StoreError::damaged("an event is missing from the log"))?;
-        if ts_of(row.value())? <= ts {
-            low = middle;
-        } else {
-            high = middle.prev();
+    fn take(&mut self, frames: &Frames, from: usize, to: usize) {
+        if from < to {
+            self.frames.extend(frames, from..to);
+            self.next = Seq(self.first.0 + self.frames.len() as u64);
+            self.full |= self.events_left() == 0;
         }
     }
-    Ok(low)
+
+    fn finish(self) -> EventBatch {
+        EventBatch::new(self.first, self.frames.finish())
+    }
 }
 
-/// The number and time of a room's last event.
-pub(crate) fn tail(
-    events: &impl ReadableTable<(u64, u64), &'static [u8]>,
+/// The newest events of a page that fit into so many bytes, and at least one.
+fn newest(page: &EventBatch, bytes: usize) -> EventBatch {
+    let frames = page.frames();
+    let total = frames.wire().len();
+    // A frame starts where the one in front of it ends.
+    let too_many = |start: &u32| total - *start as usize > bytes;
+    let starts: Vec<u32> = std::iter::once(0)
+        .chain(frames.ends())
+        .take(frames.len())
+        .collect();
+    let skip = starts
+        .partition_point(too_many)
+        .min(frames.len().saturating_sub(1));
+    let mut builder = FramesBuilder::with_capacity(total);
+    builder.extend(frames, skip..frames.len());
+    EventBatch::new(Seq(page.first().0 + skip as u64), builder.finish())
+}
+
+type Blocks<'a> = &'a dyn BlockTable;
+
+/// Where a block starts, and its row.
+type Block<'a> = (u64, redb::AccessGuard<'a, &'static [u8]>);
+
+/// The table of blocks, in a snapshot or in the writer's transaction.
+pub(crate) trait BlockTable {
+    /// The last block that starts in the range.
+    fn last_in(&self, range: RangeInclusive<(u64, u64)>) -> Result<Option<Block<'_>>, StoreError>;
+}
+
+impl<T: ReadableTable<(u64, u64), &'static [u8]>> BlockTable for T {
+    fn last_in(&self, range: RangeInclusive<(u64, u64)>) -> Result<Option<Block<'_>>, StoreError> {
+        let last = self.range(range)?.next_back().transpose()?;
+        Ok(last.map(|(key, row)| (key.value().1, row)))
+    }
+}
+
+/// The key of the block that holds an event, or would if it were there.
+fn block_of(blocks: Blocks<'_>, room: u64, seq: Seq) -> Result<Option<(u64, u64)>, StoreError> {
+    let found = blocks.last_in((room, 0)..=(room, seq.0))?;
+    Ok(found.map(|(first, _)| (room, first)))
+}
+
+/// The frame of an event that stands in a block.
+pub(crate) fn frame_in_blocks(
+    blocks: Blocks<'_>,
     room: u64,
-) -> Result<Option<(Seq, Timestamp)>, StoreError> {
-    let last = events
-        .range((room, 0)..=(room, u64::MAX))?
-        .next_back()
-        .transpose()?;
-    last.map(|(key, row)| Ok((Seq(key.value().1), ts_of(row.value())?)))
-        .transpose()
+    seq: Seq,
+) -> Result<Option<Bytes>, StoreError> {
+    let Some((first, row)) = blocks.last_in((room, 0)..=(room, seq.0))? else {
+        return Ok(None);
+    };
+    let run = RunRef::of(row.value())?;
+    let index = usize::try_from(seq.0 - first).unwrap_or(usize::MAX);
+    if index >= run.len() {
+        return Ok(None);
+    }
+    let frames = run.frames(index, 1, usize::MAX)?;
+    frame_in(&frames, seq, seq).map(Some)
+}
+
+fn time_at(tx: &ReadTransaction, room: &RoomRef, seq: Seq) -> Result<Timestamp, StoreError> {
+    if let Some(ts) = room.0.state.read().tail.time(seq) {
+        return Ok(ts);
+    }
+    let blocks = tx.open_table(tables::ROOM_BLOCKS)?;
+    let found = (&blocks as Blocks<'_>).last_in((room.0.number, 0)..=(room.0.number, seq.0))?;
+    let time = match found {
+        Some((first, row)) => {
+            let index = usize::try_from(seq.0 - first).unwrap_or(usize::MAX);
+            RunRef::of(row.value())?.time(index)
+        }
+        None => None,
+    };
+    time.ok_or_else(|| StoreError::damaged("an event is missing from the log"))
+}
+
+/// Where a room's blocks end.
+pub(crate) struct End {
+    pub(crate) last: Seq,
+    pub(crate) last_ts: Timestamp,
+    /// The first event of the last block. The next fold goes on with it if it is not full.
+    pub(crate) open_block: Option<Seq>,
+}
+
+/// The end of a room's blocks; `None` when it has none.
+pub(crate) fn end_of_blocks(blocks: Blocks<'_>, room: u64) -> Result<Option<End>, StoreError> {
+    let Some((first, row)) = blocks.last_in((room, 0)..=(room, u64::MAX))? else {
+        return Ok(None);
+    };
+    let run = RunRef::of(row.value())?;
+    let last = run.len().checked_sub(1);
+    let last = last.ok_or_else(|| StoreError::damaged("a block of events is empty"))?;
+    Ok(Some(End {
+        last: Seq(first + last as u64),
+        last_ts: run.time(last).unwrap_or_default(),
+        open_block: Some(Seq(first)),
+    }))
+}
+
+/// Replaces an event's frame in its block.
+pub(crate) fn rewrite_block(
+    tx: &WriteTransaction,
+    room: u64,
+    seq: Seq,
+    json: &[u8],
+) -> Result<(), StoreError> {
+    let mut blocks = tx.open_table(tables::ROOM_BLOCKS)?;
+    let (first, run) = {
+        let found = (&blocks as Blocks<'_>).last_in((room, 0)..=(room, seq.0))?;
+        let (first, row) = found.ok_or_else(|| StoreError::damaged("an event is missing"))?;
+        (Seq(first), RunRef::of(row.value())?.to_run()?)
+    };
+    let mut row = Vec::new();
+    block::encode(
+        &replaced(&run.frames, first, seq, json),
+        &run.times,
+        &mut row,
+    );
+    blocks.insert((room, first.0), row.as_slice())?;
+    Ok(())
+}
+
+/// Replaces an event's frame in the row of its commit.
+pub(crate) fn rewrite_commit(
+    tx: &WriteTransaction,
+    commit: u64,
+    room: u64,
+    seq: Seq,
+    json: &[u8],
+) -> Result<(), StoreError> {
+    let mut log = tx.open_table(tables::LOG)?;
+    let mut row = Vec::new();
+    {
+        let old = log.get(commit)?;
+        let old = old.ok_or_else(|| StoreError::damaged("a commit is missing from the log"))?;
+        for section in commit_row::sections(old.value()) {
+            let section = section?;
+            let run = section.run.to_run()?;
+            let frames = if section.room == room {
+                replaced(&run.frames, section.first, seq, json)
+            } else {
+                run.frames
+            };
+            commit_row::push(section.room, section.first, &frames, &run.times, &mut row);
+        }
+    }
+    log.insert(commit, row.as_slice())?;
+    Ok(())
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::tail::Tail;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use stack_types::{RoomId, RoomRole, RoomSettings, Seq, Timestamp, UserId};
@@ -62,6 +63,10 @@ pub(crate) struct RoomState {
     pub(crate) record: RoomRecord,
     pub(crate) head: Seq,
     pub(crate) last_ts: Timestamp,
+    /// The events that stand in no block yet.
+    pub(crate) tail: Tail,
+    /// The first event of the last block, when the next fold may go on with it.
+    pub(crate) open_block: Option<Seq>,
     pub(crate) members: HashMap<UserId, Membership>,
     pub(crate) bans: HashMap<UserId, Ban>,
 }

@@ -9,6 +9,7 @@ use stack_types::{
 };
 
 use crate::room::{Ban, Membership, RoomCell, RoomRecord, RoomRef, RoomState};
+use crate::tail::Tail;
 use crate::writer::{Batch, Staged};
 use crate::{Store, StoreError, log, record, tables};
 
@@ -174,6 +175,8 @@ fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
             record,
             head: Seq::ZERO,
             last_ts: Timestamp(0),
+            tail: Tail::default(),
+            open_block: None,
             members: HashMap::from([(room.owner, membership)]),
             bans: HashMap::new(),
         }),
@@ -190,7 +193,7 @@ fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
             settings: room.settings,
         },
     };
-    batch.append(&mut staged, &created)?;
+    batch.append(&mut staged, &created);
     batch.stage(staged);
     Ok(true)
 }
@@ -287,8 +290,11 @@ pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>
             bans.insert(user_id(key.value().1)?, record::decode(row.value())?);
         }
     }
-    let tail = log::tail(&tx.open_table(tables::EVENTS)?, number)?;
-    let (head, last_ts) = tail.unwrap_or((record.first.prev(), Timestamp(0)));
+    let end = log::end_of_blocks(&tx.open_table(tables::ROOM_BLOCKS)?, number)?;
+    let (head, last_ts) = match &end {
+        Some(end) => (end.last, end.last_ts),
+        None => (record.first.prev(), Timestamp(0)),
+    };
     Ok(Some(RoomCell {
         number,
         id: id.clone(),
@@ -296,6 +302,8 @@ pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>
             record,
             head,
             last_ts,
+            tail: Tail::default(),
+            open_block: end.and_then(|end| end.open_block),
             members,
             bans,
         }),
@@ -307,7 +315,7 @@ fn user_id(text: &str) -> Result<UserId, StoreError> {
 }
 
 /// The slug of a room; `None` when the room is deleted and swept.
-fn room_id(
+pub(crate) fn room_id(
     rooms: &impl ReadableTable<u64, &'static [u8]>,
     number: u64,
 ) -> Result<Option<RoomId>, StoreError> {

@@ -7,7 +7,7 @@ use stack_types::{
 
 use crate::room::{Ban, Membership, RoomRecord};
 use crate::writer::{Batch, Staged};
-use crate::{StoreError, keys, log, room_ops, tables};
+use crate::{StoreError, keys, room_ops, tables};
 
 /// Where an event got its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,11 +143,7 @@ impl<'a, 't> RoomTx<'a, 't> {
     /// # Errors
     /// The file cannot be read.
     pub fn event(&mut self, seq: Seq) -> Result<Option<Event>, StoreError> {
-        let key = (self.room.cell.number, seq.0);
-        let codec = self.batch.inner.codec.clone();
-        let row = self.batch.events()?.get(key)?;
-        row.map(|row| Ok(codec.decode(log::frame_of(row.value())?)?))
-            .transpose()
+        self.batch.event(self.room, seq)
     }
 
     /// The place of the event that this sender has sent with this key.
@@ -254,7 +250,7 @@ fn apply(batch: &mut Batch<'_>, room: &mut Staged, effect: Effect) -> Result<(),
     let number = room.cell.number;
     match effect {
         Effect::Append { event, key } => {
-            batch.append(room, &event)?;
+            batch.append(room, &event);
             if let Some(key) = key {
                 keys::remember(batch.tx, number, &event, &key)?;
             }

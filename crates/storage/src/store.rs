@@ -13,6 +13,8 @@ use redb::{Database, DatabaseError, ReadTransaction, StorageError, WriteTransact
 use stack_types::{Clock, ErrorCode, EventBatch, EventCodec, Problem, RoomId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::fold::KeptLog;
+use crate::recover::recover;
 use crate::room::{RoomCell, RoomRef};
 use crate::writer::{self, Batch, Command, Job};
 use crate::{OpenError, RoomTx, StoreError, schema, tables};
@@ -57,6 +59,8 @@ pub struct StoreConfig {
     pub two_phase_commit: bool,
     /// Hears of every commit.
     pub on_commit: Option<OnCommit>,
+    /// How much stays in the log before it is folded into the blocks of its rooms.
+    pub kept_log: KeptLog,
 }
 
 impl Default for StoreConfig {
@@ -66,6 +70,7 @@ impl Default for StoreConfig {
             cache_bytes: 256 * 1024 * 1024,
             two_phase_commit: false,
             on_commit: None,
+            kept_log: KeptLog::default(),
         }
     }
 }
@@ -176,11 +181,12 @@ impl Store {
         });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (commits_in, commits_out) = mpsc::channel(COMMITS);
+        let log = recover(&inner, config.kept_log)?;
         let for_writer = inner.clone();
         let on_commit = config.on_commit;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || writer::run(&for_writer, jobs, &commits_in, on_commit.as_ref()))
+            .spawn(move || writer::run(&for_writer, jobs, &commits_in, on_commit.as_ref(), log))
             .map_err(OpenError::Thread)?;
         let handle = StoreHandle {
             queue: queue.clone(),

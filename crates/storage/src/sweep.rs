@@ -87,7 +87,7 @@ fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<usize, StoreError> {
     };
     let mut removed = 0;
     removed += remove_some(
-        &mut tx.open_table(tables::EVENTS)?,
+        &mut tx.open_table(tables::ROOM_BLOCKS)?,
         |table, limit| {
             let range = table.range((number, 0)..=(number, u64::MAX))?;
             range

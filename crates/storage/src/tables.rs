@@ -26,8 +26,11 @@ pub(crate) const BANS: TableDefinition<(u64, &str), &[u8]> = TableDefinition::ne
 /// (user, room) → the last `seq` the user has read.
 pub(crate) const READ_CURSORS: TableDefinition<(&str, u64), u64> =
     TableDefinition::new("read_cursors");
-/// (room, seq) → time (8 bytes, little endian) and the event's frame.
-pub(crate) const EVENTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("events");
+/// Commit number → what the commit added, as [`crate::commit_row`] lays it out.
+pub(crate) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+/// (room, first seq) → a block of consecutive events, as [`crate::block`] lays it out.
+pub(crate) const ROOM_BLOCKS: TableDefinition<(u64, u64), &[u8]> =
+    TableDefinition::new("room_blocks");
 /// (room, edited seq, seq of the edit): which edits a redaction has to strip.
 pub(crate) const EDITS: TableDefinition<(u64, u64, u64), ()> = TableDefinition::new("edits");
 /// (room, sender, idempotency key) → (seq, time).
@@ -48,7 +51,8 @@ pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(USER_ROOMS)?;
     tx.open_table(BANS)?;
     tx.open_table(READ_CURSORS)?;
-    tx.open_table(EVENTS)?;
+    tx.open_table(LOG)?;
+    tx.open_table(ROOM_BLOCKS)?;
     tx.open_table(EDITS)?;
     tx.open_table(KEYS)?;
     tx.open_table(PRESENCE)?;

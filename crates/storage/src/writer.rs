@@ -10,13 +10,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use redb::{Table, WriteTransaction};
+use redb::WriteTransaction;
 use stack_types::{Event, EventBatch, FramesBuilder, RoomId, Seq, Timestamp, UserId};
 use tokio::sync::mpsc;
 
+use crate::block::Run;
+use crate::fold::{self, Unfolded};
 use crate::room::{Ban, Membership, RoomCell, RoomRecord, RoomRef};
 use crate::store::{CommitReport, Committed, Inner, OnCommit};
-use crate::{StoreError, log, tables};
+use crate::tail::{self, Tail, TailRun};
+use crate::{StoreError, commit_row, log, tables};
 
 /// Jobs in one commit at most: bounds how long the first of them waits and how much an abort undoes.
 const MAX_JOBS_PER_COMMIT: usize = 2048;
@@ -41,6 +44,7 @@ pub(crate) fn run(
     mut queue: mpsc::Receiver<Command>,
     commits: &mpsc::Sender<Vec<Committed>>,
     on_commit: Option<&OnCommit>,
+    mut log: Log,
 ) {
     let mut jobs: Vec<Box<dyn Job>> = Vec::new();
     let mut stopping = false;
@@ -60,7 +64,7 @@ pub(crate) fn run(
             }
         }
         let start = Instant::now();
-        let outcome = commit(inner, &mut jobs);
+        let outcome = commit(inner, &mut jobs, &mut log);
         let (answer, committed) = match outcome {
             Ok(committed) => {
                 if let Some(on_commit) = on_commit {
@@ -99,27 +103,80 @@ pub(crate) fn run(
     }
 }
 
+/// The log as the writer keeps it.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) queue: fold::Queue,
+    pub(crate) next_commit: u64,
+}
+
 /// Runs the jobs in one transaction and makes their effect visible in memory.
-fn commit(inner: &Inner, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Committed>, StoreError> {
+fn commit(
+    inner: &Inner,
+    jobs: &mut [Box<dyn Job>],
+    log: &mut Log,
+) -> Result<Vec<Committed>, StoreError> {
     let mut tx = inner.db.begin_write()?;
     tx.set_two_phase_commit(inner.two_phase_commit);
-    let staged = {
-        let mut batch = Batch::new(inner, &tx);
+    let (staged, folded, unfolded) = {
+        let mut batch = Batch::new(inner, &tx, &log.queue);
+        batch.folded = log.queue.step(&batch)?;
         for job in jobs.iter_mut() {
             catch_unwind(AssertUnwindSafe(|| job.run(&mut batch)))
                 .unwrap_or_else(|_| Err(StoreError::damaged("an operation panicked")))?;
         }
         batch.write_records()?;
-        batch.rooms
+        let staged: Vec<Done> = batch.rooms.drain().map(|(_, room)| room.finish()).collect();
+        let unfolded = write_log(&batch, log.next_commit, &staged)?;
+        (staged, batch.folded, unfolded)
     };
     tx.commit()?;
-    let mut committed = Vec::new();
-    for (id, room) in staged {
-        if let Some(batch) = room.publish(inner) {
-            committed.push(Committed { room: id, batch });
-        }
+
+    log.queue.done(&folded);
+    for (cell, folded) in folded.rooms.into_values() {
+        let mut state = cell.state.write();
+        state.tail.drop_through(folded.through);
+        state.open_block = folded.open_block;
     }
-    Ok(committed)
+    if let Some(unfolded) = unfolded {
+        log.next_commit = unfolded.commit + 1;
+        let events = staged.iter().map(|room| room.run.times.len()).sum();
+        log.queue.push(unfolded, events);
+    }
+    Ok(staged
+        .into_iter()
+        .filter_map(|room| room.publish(inner))
+        .collect())
+}
+
+/// Writes what the commit added to rooms, if it added anything.
+fn write_log(
+    batch: &Batch<'_>,
+    commit: u64,
+    rooms: &[Done],
+) -> Result<Option<Unfolded>, StoreError> {
+    let mut row = Vec::new();
+    let mut added = Vec::new();
+    let mut bytes = 0;
+    for room in rooms.iter().filter(|room| !room.run.times.is_empty()) {
+        let Run { frames, times } = &room.run;
+        commit_row::push(room.staged.cell.number, room.first, frames, times, &mut row);
+        let last = EventBatch::new(room.first, frames.clone()).last();
+        added.push((room.staged.cell.clone(), room.first, last));
+        bytes += frames.wire().len();
+    }
+    if added.is_empty() {
+        return Ok(None);
+    }
+    batch
+        .tx
+        .open_table(tables::LOG)?
+        .insert(commit, row.as_slice())?;
+    Ok(Some(Unfolded {
+        commit,
+        bytes,
+        rooms: added,
+    }))
 }
 
 /// One transaction under way, with what it will change in memory.
@@ -128,30 +185,23 @@ pub(crate) struct Batch<'t> {
     pub(crate) now: Timestamp,
     pub(crate) inner: &'t Inner,
     pub(crate) rooms: HashMap<RoomId, Staged>,
-    events: Option<Table<'t, (u64, u64), &'static [u8]>>,
+    /// What this transaction has folded.
+    pub(crate) folded: fold::Step,
+    queue: &'t fold::Queue,
     scratch: Vec<u8>,
 }
 
 impl<'t> Batch<'t> {
-    fn new(inner: &'t Inner, tx: &'t WriteTransaction) -> Self {
+    fn new(inner: &'t Inner, tx: &'t WriteTransaction, queue: &'t fold::Queue) -> Self {
         Self {
             tx,
             now: inner.clock.now(),
             inner,
             rooms: HashMap::new(),
-            events: None,
+            folded: fold::Step::default(),
+            queue,
             scratch: Vec::new(),
         }
-    }
-
-    /// The log's table, opened once per batch.
-    pub(crate) fn events(
-        &mut self,
-    ) -> Result<&mut Table<'t, (u64, u64), &'static [u8]>, StoreError> {
-        if self.events.is_none() {
-            self.events = Some(self.tx.open_table(tables::EVENTS)?);
-        }
-        self.events.as_mut().ok_or_else(StoreError::closed)
     }
 
     /// Takes the room's staged state out of the batch; `None` when there is no such room. Put it back with
@@ -169,29 +219,79 @@ impl<'t> Batch<'t> {
         self.rooms.insert(room.cell.id.clone(), room);
     }
 
-    /// Writes an event's row and gives its frame to the room's batch.
-    pub(crate) fn append(&mut self, room: &mut Staged, event: &Event) -> Result<(), StoreError> {
-        let mut row = std::mem::take(&mut self.scratch);
-        log::encode_row(self.inner.codec.as_ref(), event, &mut row);
-        self.events()?
-            .insert((room.cell.number, event.seq.0), row.as_slice())?;
+    /// Adds an event to what the commit writes.
+    pub(crate) fn append(&mut self, room: &mut Staged, event: &Event) {
+        self.scratch.clear();
+        self.inner.codec.encode(event, &mut self.scratch);
         if room.frames.is_empty() {
             room.frames_first = event.seq;
         }
-        room.frames.push(log::frame_of(&row)?);
+        room.frames.push(&self.scratch);
+        room.times.push(event.ts);
         room.head = event.seq;
         room.last_ts = event.ts;
-        self.scratch = row;
-        Ok(())
     }
 
-    /// Replaces the row of an event that is already in the log.
-    pub(crate) fn rewrite(&mut self, room: &Staged, event: &Event) -> Result<(), StoreError> {
-        let mut row = std::mem::take(&mut self.scratch);
-        log::encode_row(self.inner.codec.as_ref(), event, &mut row);
-        self.events()?
-            .insert((room.cell.number, event.seq.0), row.as_slice())?;
-        self.scratch = row;
+    /// The event of this number, as this batch leaves it.
+    pub(crate) fn event(&self, room: &Staged, seq: Seq) -> Result<Option<Event>, StoreError> {
+        let decode = |frame: &[u8]| Ok(Some(self.inner.codec.decode(frame)?));
+        if let Some((_, json)) = room
+            .replaced
+            .iter()
+            .rev()
+            .find(|(replaced, _)| *replaced == seq)
+        {
+            return decode(json);
+        }
+        if let Some(frame) = room
+            .staged_index(seq)
+            .and_then(|index| room.frames.json(index))
+        {
+            return decode(frame);
+        }
+        let in_tail = {
+            let state = room.cell.state.read();
+            let run = state.tail.find(seq);
+            run.map(|run| tail::frame_in(&run.run.frames, run.first, seq))
+                .transpose()?
+        };
+        if let Some(frame) = in_tail {
+            return decode(&frame);
+        }
+        let blocks = self.tx.open_table(tables::ROOM_BLOCKS)?;
+        match log::frame_in_blocks(&blocks, room.cell.number, seq)? {
+            Some(frame) => decode(&frame),
+            None => Ok(None),
+        }
+    }
+
+    /// Replaces an event that is already in the log, wherever it stands: nothing of the old one is left.
+    pub(crate) fn rewrite(&mut self, room: &mut Staged, event: &Event) -> Result<(), StoreError> {
+        let mut json = Vec::new();
+        self.inner.codec.encode(event, &mut json);
+        let (number, seq) = (room.cell.number, event.seq);
+        if let Some(index) = room.staged_index(seq) {
+            let frames = std::mem::take(&mut room.frames).finish();
+            let frames = tail::replaced(&frames, room.frames_first, seq, &json);
+            debug_assert!(index < frames.len());
+            room.frames.extend(&frames, 0..frames.len());
+            return Ok(());
+        }
+        if let Some(commit) = self.queue.commit_of(number, seq, &self.folded) {
+            log::rewrite_commit(self.tx, commit, number, seq, &json)?;
+        }
+        let folded = self
+            .folded
+            .rooms
+            .get(&number)
+            .map(|(_, folded)| folded.through);
+        let first_unfolded = room.cell.state.read().tail.first();
+        let in_block = folded.is_some_and(|through| seq <= through)
+            || first_unfolded.is_none_or(|first| seq < first);
+        if in_block {
+            log::rewrite_block(self.tx, number, seq, &json)?;
+        }
+        room.replaced.push((seq, json));
         Ok(())
     }
 
@@ -217,8 +317,19 @@ pub(crate) struct Staged {
     pub(crate) members: HashMap<UserId, Option<Membership>>,
     /// Changed bans; `None` for one that is lifted.
     pub(crate) bans: HashMap<UserId, Option<Ban>>,
+    /// Events that this batch adds.
     frames: FramesBuilder,
+    times: Vec<Timestamp>,
     frames_first: Seq,
+    /// Events of before that this batch replaces.
+    replaced: Vec<(Seq, Vec<u8>)>,
+}
+
+/// A room whose part of the batch is complete.
+struct Done {
+    staged: Staged,
+    first: Seq,
+    run: Run,
 }
 
 impl Staged {
@@ -236,34 +347,65 @@ impl Staged {
             members: HashMap::new(),
             bans: HashMap::new(),
             frames: FramesBuilder::default(),
+            times: Vec::new(),
             frames_first: Seq::FIRST,
+            replaced: Vec::new(),
         }
     }
 
+    /// Where an event stands among those that this batch adds.
+    fn staged_index(&self, seq: Seq) -> Option<usize> {
+        let index = usize::try_from(seq.0.checked_sub(self.frames_first.0)?).ok()?;
+        (index < self.frames.len()).then_some(index)
+    }
+
+    fn finish(mut self) -> Done {
+        Done {
+            first: self.frames_first,
+            run: Run {
+                frames: std::mem::take(&mut self.frames).finish(),
+                times: std::mem::take(&mut self.times).into(),
+            },
+            staged: self,
+        }
+    }
+}
+
+impl Done {
     /// Makes the committed change visible, and gives the events it added.
-    fn publish(self, inner: &Inner) -> Option<EventBatch> {
+    fn publish(self, inner: &Inner) -> Option<Committed> {
+        let Self { staged, first, run } = self;
+        let batch = EventBatch::new(first, run.frames.clone());
         {
-            let mut state = self.cell.state.write();
-            if let Some(record) = self.record {
+            let mut state = staged.cell.state.write();
+            if let Some(record) = staged.record {
                 state.record = record;
             }
-            state.head = self.head;
-            state.last_ts = self.last_ts;
-            for (user, membership) in self.members {
+            for (seq, json) in &staged.replaced {
+                state.tail.replace(*seq, json);
+            }
+            if state.record.deleted {
+                state.tail = Tail::default();
+            } else if !batch.frames().is_empty() {
+                state.tail.push(TailRun { first, run });
+            }
+            state.head = staged.head;
+            state.last_ts = staged.last_ts;
+            for (user, membership) in staged.members {
                 match membership {
                     Some(membership) => state.members.insert(user, membership),
                     None => state.members.remove(&user),
                 };
             }
-            for (user, ban) in self.bans {
+            for (user, ban) in staged.bans {
                 match ban {
                     Some(ban) => state.bans.insert(user, ban),
                     None => state.bans.remove(&user),
                 };
             }
         }
-        inner.remember(self.cell);
-        let frames = self.frames;
-        (!frames.is_empty()).then(|| EventBatch::new(self.frames_first, frames.finish()))
+        let room = staged.cell.id.clone();
+        inner.remember(staged.cell);
+        (!batch.frames().is_empty()).then_some(Committed { room, batch })
     }
 }

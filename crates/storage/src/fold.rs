@@ -1,0 +1,296 @@
+//! Folding the log into blocks.
+//!
+//! A commit writes all its events as one row at the end of the log, since what a commit costs is the pages it
+//! touches. Reading back wants each room's events together. So, when the log has grown past what it may hold, every
+//! commit also folds a part of its oldest end into the blocks of the rooms concerned: about as much as it adds, so
+//! that no commit is much slower than another. A room that is folded is folded with all it has, so that its last
+//! block is rewritten seldom.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use redb::{ReadableTable, Table};
+use stack_types::{FramesBuilder, Seq, Timestamp};
+
+use crate::block::{self, RunRef};
+use crate::room::RoomCell;
+use crate::tail::Tail;
+use crate::writer::Batch;
+use crate::{StoreError, tables};
+
+/// Events that one commit folds at least, when there is something to fold.
+const FOLD_EVENTS: usize = 256;
+/// Events of one room that one commit folds at most.
+const FOLD_EVENTS_PER_ROOM: usize = 4096;
+
+/// A block is full with so many events …
+pub(crate) const BLOCK_EVENTS: usize = 64;
+/// … or so many bytes.
+pub(crate) const BLOCK_BYTES: usize = 64 * 1024;
+
+/// A commit whose row is in the log.
+#[derive(Debug)]
+pub(crate) struct Unfolded {
+    pub(crate) commit: u64,
+    pub(crate) bytes: usize,
+    pub(crate) rooms: Vec<(Arc<RoomCell>, Seq, Seq)>,
+}
+
+/// How much stays in the log before it is folded. It is in memory too, and read again when the file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptLog {
+    /// Commits.
+    pub commits: usize,
+    /// Bytes of frames.
+    pub bytes: usize,
+}
+
+impl Default for KeptLog {
+    /// Enough that even rooms with little to say fill blocks before they are folded; read again in a moment.
+    fn default() -> Self {
+        Self {
+            commits: 1024,
+            bytes: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// The commits whose rows are in the log, oldest first.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    kept: KeptLog,
+    commits: VecDeque<Unfolded>,
+    bytes: usize,
+    /// What the last commit added, as a measure for what this one folds.
+    last_events: usize,
+}
+
+/// A room as a fold leaves it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Folded {
+    /// The last event that stands in a block.
+    pub(crate) through: Seq,
+    /// The first event of the last block, when the next fold may go on with it.
+    pub(crate) open_block: Option<Seq>,
+}
+
+/// What a fold has done, to be made visible after its commit.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    pub(crate) rooms: HashMap<u64, (Arc<RoomCell>, Folded)>,
+    commits: usize,
+    bytes: usize,
+}
+
+impl Queue {
+    /// An empty log.
+    pub(crate) fn new(kept: KeptLog) -> Self {
+        Self {
+            kept,
+            commits: VecDeque::new(),
+            bytes: 0,
+            last_events: 0,
+        }
+    }
+
+    /// A commit is in the log now.
+    pub(crate) fn push(&mut self, commit: Unfolded, events: usize) {
+        self.bytes += commit.bytes;
+        self.last_events = events;
+        self.commits.push_back(commit);
+    }
+
+    /// The commit whose row holds an event, if `step` has left it in the log.
+    pub(crate) fn commit_of(&self, room: u64, seq: Seq, step: &Step) -> Option<u64> {
+        let holds = |commit: &&Unfolded| {
+            let mut rooms = commit.rooms.iter();
+            rooms.any(|(cell, first, last)| cell.number == room && (*first..=*last).contains(&seq))
+        };
+        self.commits
+            .iter()
+            .skip(step.commits)
+            .find(holds)
+            .map(|commit| commit.commit)
+    }
+
+    /// The step is committed.
+    pub(crate) fn done(&mut self, step: &Step) {
+        self.commits.drain(..step.commits);
+        self.bytes -= step.bytes;
+    }
+
+    /// Folds as much of the oldest end as one commit should.
+    pub(crate) fn step(&self, batch: &Batch<'_>) -> Result<Step, StoreError> {
+        let mut step = Step::default();
+        let mut left = FOLD_EVENTS.max(self.last_events + self.last_events / 2);
+        let mut log = None;
+        let mut blocks = None;
+        for commit in &self.commits {
+            let within = self.commits.len() - step.commits <= self.kept.commits
+                && self.bytes - step.bytes <= self.kept.bytes;
+            if within || left == 0 {
+                break;
+            }
+            for (cell, _, last) in &commit.rooms {
+                if left > 0 && !step.is_through(cell, *last) {
+                    if blocks.is_none() {
+                        blocks = Some(batch.tx.open_table(tables::ROOM_BLOCKS)?);
+                    }
+                    if let Some(blocks) = blocks.as_mut() {
+                        let most = FOLD_EVENTS_PER_ROOM.min(left.max(FOLD_EVENTS));
+                        left = left.saturating_sub(step.fold_room(blocks, cell, most)?);
+                    }
+                }
+            }
+            if !commit
+                .rooms
+                .iter()
+                .all(|(cell, _, last)| step.is_through(cell, *last))
+            {
+                break;
+            }
+            if log.is_none() {
+                log = Some(batch.tx.open_table(tables::LOG)?);
+            }
+            if let Some(log) = log.as_mut() {
+                log.remove(commit.commit)?;
+            }
+            step.commits += 1;
+            step.bytes += commit.bytes;
+        }
+        Ok(step)
+    }
+}
+
+impl Step {
+    /// Whether a room's events up to `last` stand in blocks, or need not any more.
+    fn is_through(&self, cell: &RoomCell, last: Seq) -> bool {
+        if let Some((_, folded)) = self.rooms.get(&cell.number) {
+            return folded.through >= last;
+        }
+        let state = cell.state.read();
+        state.record.deleted || state.tail.first().is_none_or(|first| last < first)
+    }
+
+    /// Moves up to `most` events of a room's tail into its blocks, and says how many.
+    fn fold_room(
+        &mut self,
+        blocks: &mut Table<'_, (u64, u64), &'static [u8]>,
+        cell: &Arc<RoomCell>,
+        most: usize,
+    ) -> Result<usize, StoreError> {
+        let (tail, open_block) = {
+            let state = cell.state.read();
+            (state.tail.clone(), state.open_block)
+        };
+        let before = self.rooms.get(&cell.number).map(|(_, folded)| *folded);
+        let (start, open_block) = match before {
+            Some(folded) => (folded.through.next(), folded.open_block),
+            None => (tail.first().unwrap_or(Seq::FIRST), open_block),
+        };
+        let mut writer = BlockWriter::open(blocks, cell.number, open_block, start)?;
+        let folded = writer.take(&tail, start, most)?;
+        let open_block = writer.finish()?;
+        let through = Seq(start.0 + folded as u64).prev();
+        self.rooms.insert(
+            cell.number,
+            (
+                cell.clone(),
+                Folded {
+                    through,
+                    open_block,
+                },
+            ),
+        );
+        Ok(folded)
+    }
+}
+
+/// Writes a room's blocks, one behind the other.
+struct BlockWriter<'a, 't> {
+    blocks: &'a mut Table<'t, (u64, u64), &'static [u8]>,
+    room: u64,
+    first: Seq,
+    frames: FramesBuilder,
+    times: Vec<Timestamp>,
+    row: Vec<u8>,
+}
+
+impl<'a, 't> BlockWriter<'a, 't> {
+    /// Goes on with the last block unless it is full, and else with a new one at `start`.
+    fn open(
+        blocks: &'a mut Table<'t, (u64, u64), &'static [u8]>,
+        room: u64,
+        open_block: Option<Seq>,
+        start: Seq,
+    ) -> Result<Self, StoreError> {
+        let mut frames = FramesBuilder::default();
+        let mut times = Vec::new();
+        if let Some(first) = open_block {
+            let row = blocks.get((room, first.0))?;
+            let row = row.ok_or_else(|| StoreError::damaged("a block of events is missing"))?;
+            let run = RunRef::of(row.value())?.to_run()?;
+            frames.extend(&run.frames, 0..run.frames.len());
+            times = run.times.to_vec();
+        }
+        let mut writer = Self {
+            blocks,
+            room,
+            first: open_block.unwrap_or(start),
+            frames,
+            times,
+            row: Vec::new(),
+        };
+        if writer.is_full() {
+            writer.first = start;
+            writer.frames = FramesBuilder::default();
+            writer.times.clear();
+        }
+        Ok(writer)
+    }
+
+    fn take(&mut self, tail: &Tail, start: Seq, most: usize) -> Result<usize, StoreError> {
+        let mut taken = 0;
+        for run in tail.runs().filter(|run| run.last() >= start) {
+            let mut index = usize::try_from(start.0.saturating_sub(run.first.0)).unwrap_or(0);
+            let len = run.run.frames.len();
+            while index < len && taken < most {
+                let room_left = BLOCK_EVENTS.saturating_sub(self.times.len()).max(1);
+                let end = len.min(index + room_left.min(most - taken));
+                self.frames.extend(&run.run.frames, index..end);
+                self.times.extend_from_slice(&run.run.times[index..end]);
+                taken += end - index;
+                index = end;
+                if self.is_full() {
+                    self.flush()?;
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    fn is_full(&self) -> bool {
+        self.times.len() >= BLOCK_EVENTS || self.frames.bytes() >= BLOCK_BYTES
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        let frames = std::mem::take(&mut self.frames).finish();
+        self.row.clear();
+        block::encode(&frames, &self.times, &mut self.row);
+        self.blocks
+            .insert((self.room, self.first.0), self.row.as_slice())?;
+        self.first = Seq(self.first.0 + self.times.len() as u64);
+        self.times.clear();
+        Ok(())
+    }
+
+    /// Writes the last block and says where it starts, if it is not full.
+    fn finish(mut self) -> Result<Option<Seq>, StoreError> {
+        if self.times.is_empty() {
+            return Ok(None);
+        }
+        let first = self.first;
+        self.flush()?;
+        Ok(Some(first))
+    }
+}

@@ -1,0 +1,109 @@
+//! The end of a room's log that stands in commits only, not yet in the room's blocks: in memory, and rebuilt when
+//! the file is opened.
+
+use std::collections::VecDeque;
+
+use stack_types::{EventBatch, Frames, FramesBuilder, Seq, Timestamp};
+
+use crate::StoreError;
+use crate::block::Run;
+
+/// What one commit added to a room.
+#[derive(Debug, Clone)]
+pub(crate) struct TailRun {
+    pub(crate) first: Seq,
+    pub(crate) run: Run,
+}
+
+impl TailRun {
+    pub(crate) fn last(&self) -> Seq {
+        EventBatch::new(self.first, self.run.frames.clone()).last()
+    }
+}
+
+/// What commits have added to a room since its last block, oldest first, without a hole.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tail(VecDeque<TailRun>);
+
+impl Tail {
+    pub(crate) fn push(&mut self, run: TailRun) {
+        self.0.push_back(run);
+    }
+
+    /// The first event in it.
+    pub(crate) fn first(&self) -> Option<Seq> {
+        self.0.front().map(|run| run.first)
+    }
+
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &TailRun> {
+        self.0.iter()
+    }
+
+    /// The run that holds an event.
+    pub(crate) fn find(&self, seq: Seq) -> Option<&TailRun> {
+        let index = self
+            .0
+            .partition_point(|run| run.first <= seq)
+            .checked_sub(1)?;
+        self.0.get(index).filter(|run| seq <= run.last())
+    }
+
+    /// Replaces an event's frame.
+    pub(crate) fn replace(&mut self, seq: Seq, json: &[u8]) {
+        let index = self.0.partition_point(|run| run.first <= seq);
+        if let Some(run) = index.checked_sub(1).and_then(|index| self.0.get_mut(index)) {
+            run.run.frames = replaced(&run.run.frames, run.first, seq, json);
+        }
+    }
+
+    /// Drops what stands in blocks now.
+    pub(crate) fn drop_through(&mut self, seq: Seq) {
+        while self.0.front().is_some_and(|run| run.last() <= seq) {
+            self.0.pop_front();
+        }
+        if self.0.is_empty() {
+            self.0 = VecDeque::new();
+        }
+    }
+
+    /// The runs from the one that holds `seq` on, as many as hold `events` events, sharing their frames.
+    pub(crate) fn from(&self, seq: Seq, events: usize) -> Vec<(Seq, Frames)> {
+        let start = self.0.partition_point(|run| run.last() < seq);
+        let enough = Seq(seq
+            .0
+            .saturating_add(u64::try_from(events).unwrap_or(u64::MAX)));
+        let wanted = self.0.range(start..).take_while(|run| run.first < enough);
+        wanted
+            .map(|run| (run.first, run.run.frames.clone()))
+            .collect()
+    }
+
+    /// The time of an event.
+    pub(crate) fn time(&self, seq: Seq) -> Option<Timestamp> {
+        let run = self.find(seq)?;
+        let index = usize::try_from(seq.0 - run.first.0).ok()?;
+        run.run.times.get(index).copied()
+    }
+}
+
+/// `frames`, which start at `first`, with the frame of `seq` replaced.
+pub(crate) fn replaced(frames: &Frames, first: Seq, seq: Seq, json: &[u8]) -> Frames {
+    let mut builder = FramesBuilder::with_capacity(frames.wire().len() + json.len());
+    let index = usize::try_from(seq.0 - first.0).unwrap_or(usize::MAX);
+    builder.extend(frames, 0..index.min(frames.len()));
+    if index < frames.len() {
+        builder.push(json);
+        builder.extend(frames, index + 1..frames.len());
+    }
+    builder.finish()
+}
+
+/// The frame of an event in a run that starts at `first`.
+pub(crate) fn frame_in(frames: &Frames, first: Seq, seq: Seq) -> Result<bytes::Bytes, StoreError> {
+    let index = usize::try_from(seq.0.wrapping_sub(first.0)).unwrap_or(usize::MAX);
+    if index < frames.len() {
+        Ok(frames.json(index))
+    } else {
+        Err(StoreError::damaged("an event is not where the log says"))
+    }
+}
