@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Browser, type BrowserContextOptions, expect, type Page, test } from '@playwright/test';
+import { corners, newcomersPages, restarts, type Shot } from './support/corners';
 import { Gateway } from './support/gateway';
 import { Guest } from './support/guest';
 import { CONVERSATION, ROOMS, TEAM } from './support/story';
@@ -50,6 +51,9 @@ function who(name: string): Guest {
   return guest;
 }
 
+/** Where every page is looked at, also those that are never published. */
+const ALL = process.env.STACK_SHOTS !== undefined;
+
 async function tell(browser: Browser): Promise<void> {
   for (const [username, name] of Object.entries(TEAM)) {
     team.set(username, await Guest.register(browser, gateway.url, username, name));
@@ -91,7 +95,7 @@ async function talk(): Promise<Map<number, number>> {
 }
 
 test('pictures', async ({ browser }) => {
-  test.setTimeout(180_000);
+  test.setTimeout(ALL ? 420_000 : 180_000);
   gateway = await Gateway.start();
   try {
     await tell(browser);
@@ -102,7 +106,7 @@ test('pictures', async ({ browser }) => {
         const look = { ...options, colorScheme, baseURL: gateway.url };
         const shot: Shot = async (page, name) => {
           const file = `${name}-${device}-${colorScheme}`;
-          if (process.env.STACK_SHOTS === undefined && !PUBLISHED.has(file)) return;
+          if (!ALL && !PUBLISHED.has(file)) return;
           const path = join(out, `${file}.png`);
           await page.screenshot({ path, animations: 'disabled' });
         };
@@ -111,6 +115,10 @@ test('pictures', async ({ browser }) => {
         await spreadOverTheMorning(page, minutes);
         if (device === 'desktop' && colorScheme === 'light') await leaveSomethingUnread(page);
         await membersPages(page, device, shot);
+        if (!ALL) continue;
+        await corners(await browser.newPage({ ...look, storageState }), shot);
+        await newcomersPages(await browser.newPage(look), `new-${device}-${colorScheme}`, shot);
+        await restarts(browser, look, shot);
       }
     }
   } finally {
@@ -118,8 +126,6 @@ test('pictures', async ({ browser }) => {
     await gateway.stop();
   }
 });
-
-type Shot = (page: Page, name: string) => Promise<void>;
 
 async function strangersPages(page: Page, shot: Shot): Promise<void> {
   await page.goto('/');

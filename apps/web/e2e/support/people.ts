@@ -51,10 +51,16 @@ export class Person {
     return this.page.getByTestId(`member-${other.username}`);
   }
 
-  async createRoom(title: string): Promise<void> {
+  /** The account, as the gateway has it. */
+  me(): Promise<{ id: string }> {
+    return this.page.evaluate(async () => (await fetch('/api/v1/me')).json());
+  }
+
+  async createRoom(title: string, { open = true } = {}): Promise<void> {
     await this.page.getByRole('button', { name: 'New room' }).first().click();
     const dialog = this.page.getByRole('dialog');
     await dialog.getByLabel('Title').fill(title);
+    if (!open) await dialog.getByLabel('Public').uncheck();
     await dialog.getByRole('button', { name: 'Create room' }).click();
     await expect(this.page.getByRole('heading', { level: 1, name: title })).toBeVisible();
   }

@@ -38,6 +38,8 @@ export function dayName(ts: number, now = Date.now()): string {
 export function ago(ts: number, now = Date.now()): string {
   const seconds = Math.round((ts - now) / 1000);
   const steps: [Intl.RelativeTimeFormatUnit, number][] = [
+    ['year', 31_536_000],
+    ['month', 2_592_000],
     ['day', 86_400],
     ['hour', 3_600],
     ['minute', 60],

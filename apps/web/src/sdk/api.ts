@@ -2,6 +2,7 @@
 
 import type { HttpClient } from './http';
 import type {
+  Ban,
   DeviceSession,
   HistoryPage,
   Member,
@@ -93,6 +94,13 @@ export class Api {
     return this.#http.request('GET', `/users/${seg(id)}`);
   }
 
+  /** The user of exactly this name, or null; there is no list to search in. */
+  async userByName(username: string): Promise<User | null> {
+    const query = { username };
+    const { users } = await this.#http.request<{ users: User[] }>('GET', '/users', { query });
+    return users[0] ?? null;
+  }
+
   /** Every room the caller sees: their own and public ones (`role: null`). */
   async rooms(): Promise<Room[]> {
     return (await this.#http.request<{ rooms: Room[] }>('GET', '/rooms')).rooms;
@@ -126,6 +134,22 @@ export class Api {
   /** Removes somebody; as oneself it leaves. */
   deleteMember(room: string, user: string): Promise<void> {
     return this.#http.request('DELETE', `/rooms/${seg(room)}/members/${seg(user)}`);
+  }
+
+  /** The bans that hold, oldest first; for moderators and owners. */
+  async bans(room: string): Promise<Ban[]> {
+    return (await this.#http.request<{ bans: Ban[] }>('GET', `/rooms/${seg(room)}/bans`)).bans;
+  }
+
+  /** Removes somebody and keeps them out. */
+  ban(room: string, user: string, reason?: string): Promise<Ban> {
+    const body = reason === undefined ? {} : { reason };
+    return this.#http.request('PUT', `/rooms/${seg(room)}/bans/${seg(user)}`, { body });
+  }
+
+  /** Lifts a ban; they may come back, and are not brought back. */
+  unban(room: string, user: string): Promise<void> {
+    return this.#http.request('DELETE', `/rooms/${seg(room)}/bans/${seg(user)}`);
   }
 
   /** A page of the log; without a cursor the newest. */

@@ -130,6 +130,11 @@ export class RealtimeClient extends Emitter<RealtimeEvents> {
     return this.#subscriptions.has(room);
   }
 
+  /** The last `seq` of a room that was handed on, or null before the first answer. */
+  cursor(room: string): number | null {
+    return this.#subscriptions.cursor(room);
+  }
+
   /** Takes over a message and sends it, now or as soon as there is a connection, exactly once. */
   send(room: string, body: string, options?: SendOptions): Sending {
     return this.#outbox.send(room, body, options);

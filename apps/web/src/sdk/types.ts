@@ -41,6 +41,17 @@ export interface Member {
   user: User;
   role: RoomRole;
   joined_at: number;
+  /** When they were last connected; left out when nobody knows. */
+  last_seen_at?: number;
+}
+
+/** Somebody who may not be in a room, until then or until it is lifted. */
+export interface Ban {
+  user_id: string;
+  by: string;
+  reason?: string;
+  created_at: number;
+  expires_at?: number;
 }
 
 export type PresenceStatus = 'online' | 'away' | 'busy' | 'offline';
@@ -114,7 +125,7 @@ export interface RoomPayload extends Logged {
 }
 
 export interface MemberPayload extends Logged {
-  action: 'joined' | 'left' | 'removed' | 'banned' | 'role';
+  action: 'joined' | 'left' | 'removed' | 'banned' | 'unbanned' | 'role';
   user_id: string;
   role?: RoomRole;
 }

@@ -1,8 +1,18 @@
 // Everything one signed-in person sees, fed by the SDK. Views read its stores and call its methods.
 
-import type { ConnectionState, EndReason, LogEvent, Room, RoomSettings, StackClient, User } from '../sdk';
+import type {
+  ConnectionState,
+  EndReason,
+  LogEvent,
+  Room,
+  RoomSettings,
+  StackClient,
+  SubscribedPayload,
+  User,
+} from '../sdk';
 import { People } from './people';
 import { PresenceBook, TypingBook } from './presence';
+import { Recurring } from './recurring';
 import { RoomModel } from './room-model';
 import { joinedRooms, Rooms } from './rooms';
 import { Store } from './store';
@@ -17,6 +27,8 @@ const DEFAULT_BODY_BYTES = 16 * 1024;
 const REFRESH_PEOPLE_MS = 200;
 /** Without anybody at the page for this long, its user counts as away. */
 const AWAY_AFTER_MS = 5 * 60_000;
+/** No frame tells of a private room one was put into; the list is asked for again at this pace. */
+const RELIST_MS = 60_000;
 
 export class Chat {
   readonly client: StackClient;
@@ -32,12 +44,13 @@ export class Chat {
   readonly #models = new Map<string, RoomModel>();
   readonly #refreshing = new Set<string>();
   readonly #onSignedOut: () => void;
+  readonly #relisting = new Recurring(RELIST_MS, () => void this.loadRooms());
   #awayTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(client: StackClient, me: User, onSignedOut: () => void) {
     this.client = client;
     this.me = new Store(me);
-    this.rooms = new Rooms(client.api);
+    this.rooms = new Rooms(client.api, me.id);
     this.people = new People(client.api, me);
     this.presence = new PresenceBook(client.api);
     this.#onSignedOut = onSignedOut;
@@ -47,7 +60,7 @@ export class Chat {
     const { realtime } = this.client;
     realtime.on('state', (state) => this.#connectionChanged(state));
     realtime.on('event', (event) => this.#event(event));
-    realtime.on('subscribed', (answer) => this.#subscribed(answer.room, () => this.rooms.subscribed(answer)));
+    realtime.on('subscribed', (answer) => this.#subscribed(answer));
     realtime.on('reset', ({ room }) => this.#models.get(room)?.reload());
     realtime.on('ended', ({ room, reason }) => this.#ended(room, reason));
     realtime.on('gap', (gap) => {
@@ -63,7 +76,7 @@ export class Chat {
     });
     document.addEventListener('visibilitychange', this.#visibilityChanged);
     realtime.start();
-    void this.loadRooms();
+    this.#relisting.start();
     this.client.api.serverInfo().then(
       (info) => this.bodyBytes.set(info.limits.body_bytes),
       () => {},
@@ -73,17 +86,20 @@ export class Chat {
   stop(): void {
     document.removeEventListener('visibilitychange', this.#visibilityChanged);
     clearTimeout(this.#awayTimer);
+    this.#relisting.stop();
     this.typing.clear();
     this.client.realtime.stop();
   }
 
   /** Loads the list and follows every room in it, so that the counts are live. */
   async loadRooms(): Promise<void> {
+    let added: Room[];
     try {
-      await this.rooms.load();
+      added = await this.rooms.load();
     } catch {
       return;
     }
+    for (const room of added) this.toasts.show(`${room.title} is now among your rooms.`);
     for (const room of joinedRooms(this.rooms.state.get()).slice(0, MAX_FOLLOWED)) {
       if (!this.client.realtime.isSubscribed(room.id))
         this.client.realtime.subscribe(room.id, { resume: false });
@@ -144,6 +160,7 @@ export class Chat {
 
   #connectionChanged(state: ConnectionState): void {
     this.connection.set(state);
+    if (state.status !== 'open') this.rooms.disconnected();
     if (state.status === 'open') {
       this.typing.clear();
       if (this.rooms.state.get().status !== 'loading') void this.loadRooms();
@@ -152,8 +169,8 @@ export class Chat {
   }
 
   #event(event: LogEvent): void {
-    const { room, seq, sender } = event.payload;
-    this.rooms.advance(room, seq);
+    const { room, sender } = event.payload;
+    this.rooms.event(event);
     this.people.need(sender);
     if (event.type === 'message') this.typing.stopped(room, sender);
     if (event.type === 'room') void this.rooms.reload(room).catch(() => {});
@@ -167,9 +184,10 @@ export class Chat {
   }
 
   /** The gateway's read cursor may be behind ours, when it was moved while there was no connection. */
-  #subscribed(id: string, apply: () => void): void {
+  #subscribed(answer: SubscribedPayload): void {
+    const id = answer.room;
     const before = this.rooms.get(id);
-    apply();
+    this.rooms.subscribed(answer, this.client.realtime.cursor(id) ?? answer.head);
     const after = this.rooms.get(id);
     if (before !== null && after !== null && before.read_seq > 0 && this.#models.has(id)) {
       this.client.realtime.markRead(id, after.read_seq);
@@ -189,6 +207,7 @@ export class Chat {
 
   #refreshPeople(room: string): void {
     this.people.loadMembers(room).catch(() => {});
+    if (this.people.bans.get().has(room)) this.people.loadBans(room).catch(() => {});
     this.presence.load(room).catch(() => {});
   }
 
@@ -199,7 +218,7 @@ export class Chat {
     this.client.realtime.unsubscribe(id);
     this.#models.delete(id);
     if (room === null) return;
-    if (reason === 'left' && room.settings.public) this.rooms.put({ ...room, role: null });
+    if (reason === 'left' && room.settings.public) this.rooms.left(id);
     else this.rooms.remove(id);
     const told: Partial<Record<EndReason, string>> = {
       removed: `You were removed from ${room.title}.`,
@@ -215,8 +234,6 @@ export class Chat {
     clearTimeout(this.#awayTimer);
     if (document.visibilityState === 'visible') {
       this.client.realtime.setPresence('online');
-      // Nobody tells us of private rooms we were put into meanwhile.
-      void this.loadRooms();
     } else this.#awayTimer = setTimeout(() => this.client.realtime.setPresence('away'), AWAY_AFTER_MS);
   };
 }

@@ -1,6 +1,6 @@
 // Names behind user ids, and who is a member where.
 
-import type { Api, Member, RoomRole, User } from '../sdk';
+import { type Api, type Ban, type Member, type RoomRole, StackError, type User } from '../sdk';
 import { Store, withEntry } from './store';
 
 const RANK: Record<RoomRole, number> = { owner: 0, moderator: 1, member: 2, guest: 3 };
@@ -13,6 +13,8 @@ export function byRank(a: Member, b: Member): number {
 export class People {
   readonly users = new Store<ReadonlyMap<string, User>>(new Map());
   readonly members = new Store<ReadonlyMap<string, readonly Member[]>>(new Map());
+  /** Only of rooms where the caller may see them, and once somebody asked. */
+  readonly bans = new Store<ReadonlyMap<string, readonly Ban[]>>(new Map());
   readonly #api: Api;
   readonly #asked = new Set<string>();
 
@@ -34,6 +36,31 @@ export class People {
     const members = await this.#api.members(room);
     this.put(members.map((member) => member.user));
     this.members.update((map) => withEntry(map, room, members.sort(byRank)));
+  }
+
+  /** Loads the bans of a room; who may no longer see them forgets them. */
+  async loadBans(room: string): Promise<void> {
+    try {
+      const bans = await this.#api.bans(room);
+      this.bans.update((map) => withEntry(map, room, bans));
+    } catch (error) {
+      if (error instanceof StackError && !error.retryable)
+        this.bans.update((map) => withEntry(map, room, undefined));
+      throw error;
+    }
+  }
+
+  /** The person of this username, however it was typed, or null. */
+  async find(typed: string): Promise<User | null> {
+    try {
+      const user = await this.#api.userByName(typed.trim().replace(/^@/, '').toLowerCase());
+      if (user !== null) this.put([user]);
+      return user;
+    } catch (error) {
+      // What cannot be a username is nobody's.
+      if (error instanceof StackError && error.code === 'invalid_field') return null;
+      throw error;
+    }
   }
 
   /** Loads a user nobody has told us of, such as an author who left. Asked once; a failure leaves them nameless. */

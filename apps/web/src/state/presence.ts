@@ -6,6 +6,8 @@ import { Store, withEntry } from './store';
 export interface Presence {
   status: PresenceStatus;
   text: string | null;
+  /** When they were seen to go; only of those who went while we looked on. */
+  goneAt?: number;
 }
 
 interface RoomPresence {
@@ -37,6 +39,7 @@ export class PresenceBook {
     const users = withEntry(known?.users ?? new Map(), frame.user_id, {
       status: frame.status,
       text: frame.text ?? null,
+      ...(frame.status === 'offline' ? { goneAt: Date.now() } : {}),
     });
     this.rooms.update((rooms) => withEntry(rooms, frame.room, { version: frame.version, users }));
   }

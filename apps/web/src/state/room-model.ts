@@ -89,7 +89,7 @@ export class RoomModel {
   /** Somebody came to look at this room: "new" is what they have not read yet. */
   enter(): void {
     const room = this.#chat.rooms.get(this.id);
-    const unread = room !== null && room.read_seq > 0 && room.head > room.read_seq;
+    const unread = room !== null && room.read_seq > 0 && room.unread.length > 0;
     this.#patch({ dividerAfter: unread ? room.read_seq : null });
   }
 

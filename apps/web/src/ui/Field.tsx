@@ -47,7 +47,7 @@ export function TextField({ label, hint, error, prefix, type = 'text', ...rest }
         )}
       </div>
       {error ? (
-        <p id={`${id}-error`} className={styles.error}>
+        <p id={`${id}-error`} role="alert" className={styles.error}>
           {error}
         </p>
       ) : (

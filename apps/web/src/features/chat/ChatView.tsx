@@ -19,6 +19,7 @@ export function ChatView({ room }: { room: Room }) {
   const wide = useMedia('(min-width: 1100px)');
   const [membersChosen, setMembersChosen] = useState<boolean | null>(null);
   const membersShown = membersChosen ?? wide;
+  const [adding, setAdding] = useState(0);
   const [editing, setEditing] = useState<number | null>(null);
   const [sent, setSent] = useState(0);
 
@@ -42,6 +43,10 @@ export function ChatView({ room }: { room: Room }) {
           room={room}
           membersShown={membersShown}
           onToggleMembers={() => setMembersChosen(!membersShown)}
+          onAddPeople={() => {
+            setMembersChosen(true);
+            setAdding(adding + 1);
+          }}
         />
         <div className={styles.stage}>
           <ConnectionPill />
@@ -63,7 +68,17 @@ export function ChatView({ room }: { room: Room }) {
           <GuestBar room={room} />
         )}
       </main>
-      {membersShown && <MembersPanel room={room} onClose={() => setMembersChosen(false)} />}
+      {membersShown && (
+        <MembersPanel
+          room={room}
+          adding={adding}
+          onAdding={(open) => setAdding(open ? adding + 1 : 0)}
+          onClose={() => {
+            setMembersChosen(false);
+            setAdding(0);
+          }}
+        />
+      )}
     </div>
   );
 }

@@ -14,13 +14,16 @@ function what(note: TimelineNote, person: string, actor: string, self: boolean):
   const { action, role } = note.event.payload;
   switch (action) {
     case 'joined':
-      return self ? `${person} joined` : `${actor} added ${person}`;
+      if (self) return `${person} joined`;
+      return `${actor} added ${person}${role === 'guest' ? ' as a guest' : ''}`;
     case 'left':
       return `${person} left`;
     case 'removed':
       return self ? `${person} left` : `${actor} removed ${person}`;
     case 'banned':
       return `${actor} banned ${person}`;
+    case 'unbanned':
+      return `${actor} lifted the ban on ${person}`;
     default:
       return `${actor} made ${person} ${role === 'owner' ? 'an owner' : `a ${role ?? 'member'}`}`;
   }

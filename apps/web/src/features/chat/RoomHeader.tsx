@@ -10,6 +10,7 @@ import { Confirm } from '../../ui/Dialog';
 import { Icon } from '../../ui/Icon';
 import { Popover } from '../../ui/Popover';
 import popover from '../../ui/popover.module.css';
+import { managesMembers } from '../members/rights';
 import { BackLink } from '../rooms/PageHeader';
 import { RoomSettingsDialog } from '../rooms/RoomSettingsDialog';
 import styles from './chat.module.css';
@@ -18,9 +19,10 @@ interface RoomHeaderProps {
   room: Room;
   membersShown: boolean;
   onToggleMembers(): void;
+  onAddPeople(): void;
 }
 
-export function RoomHeader({ room, membersShown, onToggleMembers }: RoomHeaderProps) {
+export function RoomHeader({ room, membersShown, onToggleMembers, onAddPeople }: RoomHeaderProps) {
   const chat = useChat();
   const members = useSelect(chat.people.members, (map) => map.get(room.id));
   const presence = useSelect(chat.presence.rooms, (rooms) => rooms.get(room.id)?.users);
@@ -53,12 +55,12 @@ export function RoomHeader({ room, membersShown, onToggleMembers }: RoomHeaderPr
         aria-pressed={membersShown}
         onClick={onToggleMembers}
       />
-      {room.role !== null && <RoomMenu room={room} />}
+      {room.role !== null && <RoomMenu room={room} onAddPeople={onAddPeople} />}
     </header>
   );
 }
 
-function RoomMenu({ room }: { room: Room }) {
+function RoomMenu({ room, onAddPeople }: { room: Room; onAddPeople(): void }) {
   const chat = useChat();
   const [open, setOpen] = useState(false);
   const [dialog, setDialog] = useState<'settings' | 'leave' | null>(null);
@@ -83,6 +85,20 @@ function RoomMenu({ room }: { room: Room }) {
       />
       {open && (
         <Popover anchor={anchor} role="menu" label="Room menu" onClose={close}>
+          {managesMembers(room.role) && (
+            <button
+              type="button"
+              role="menuitem"
+              className={popover.item}
+              onClick={() => {
+                setOpen(false);
+                onAddPeople();
+              }}
+            >
+              <Icon name="userPlus" size={18} />
+              Add people
+            </button>
+          )}
           {room.role === 'owner' && (
             <button type="button" role="menuitem" className={popover.item} onClick={() => choose('settings')}>
               <Icon name="sliders" size={18} />

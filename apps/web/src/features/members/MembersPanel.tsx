@@ -1,36 +1,52 @@
-// Who is in the room, whether they are here, and, for those who may, their roles.
+// Who is in the room and whether they are here; for those who manage it, bringing people in and keeping them out.
 
-import { useCallback, useRef, useState } from 'react';
+import { useEffect, useRef } from 'react';
 import { useChat } from '../../app/context';
-import { useMedia, useSelect, useStore } from '../../app/hooks';
-import type { Member, PresenceStatus, Room, RoomRole } from '../../sdk';
-import { Avatar } from '../../ui/Avatar';
-import { IconButton } from '../../ui/Button';
-import { Confirm } from '../../ui/Dialog';
+import { useMedia, useNow, useSelect } from '../../app/hooks';
+import type { Member, Room } from '../../sdk';
+import type { Presence } from '../../state/presence';
+import { Button, IconButton } from '../../ui/Button';
 import { Icon } from '../../ui/Icon';
-import { Popover } from '../../ui/Popover';
-import popover from '../../ui/popover.module.css';
+import { AddPeople } from './AddPeople';
+import { BanList } from './BanList';
+import { MemberRow } from './MemberRow';
 import styles from './members.module.css';
+import { managesMembers } from './rights';
+import { useKeptFocus } from './useKeptFocus';
 
-const ROLE_WORD: Record<RoomRole, string | null> = {
-  owner: 'Owner',
-  moderator: 'Moderator',
-  member: null,
-  guest: 'Guest',
-};
+interface MembersPanelProps {
+  room: Room;
+  /** How often the form for adding people was opened, or 0 while it is closed. */
+  adding: number;
+  onAdding(open: boolean): void;
+  onClose(): void;
+}
 
-export function MembersPanel({ room, onClose }: { room: Room; onClose(): void }) {
+export function MembersPanel({ room, adding, onAdding, onClose }: MembersPanelProps) {
   const chat = useChat();
-  const members = useSelect(chat.people.members, (map) => map.get(room.id)) ?? [];
+  const members = useSelect(chat.people.members, (map) => map.get(room.id));
   const presence = useSelect(chat.presence.rooms, (rooms) => rooms.get(room.id)?.users);
+  const bans = useSelect(chat.people.bans, (map) => map.get(room.id));
   const overlay = useMedia('(max-width: 1099px)');
-  const statusOf = (id: string): PresenceStatus => presence?.get(id)?.status ?? 'offline';
-  const here = members.filter((member) => statusOf(member.user.id) !== 'offline');
-  const away = members.filter((member) => statusOf(member.user.id) === 'offline');
+  const now = useNow(60_000, true);
+  const panel = useRef<HTMLElement>(null);
+  const opener = useRef<HTMLButtonElement>(null);
+  const manages = managesMembers(room.role);
+  useKeptFocus(panel, members, bans);
+  useEffect(() => {
+    if (manages) chat.people.loadBans(room.id).catch(() => {});
+  }, [chat, room.id, manages]);
+
+  const presenceOf = (id: string) => presence?.get(id);
+  const isHere = ({ user }: Member) => (presenceOf(user.id)?.status ?? 'offline') !== 'offline';
+  const all = members ?? [];
+  const group = { room, presenceOf, now };
   return (
     <aside
+      ref={panel}
       className={styles.panel}
       aria-label="Members"
+      tabIndex={-1}
       onKeyDown={(event) => {
         if (event.key === 'Escape' && overlay) onClose();
       }}
@@ -39,9 +55,27 @@ export function MembersPanel({ room, onClose }: { room: Room; onClose(): void })
         <h2 className={styles.title}>Members</h2>
         <IconButton icon="close" label="Close members" size="s" onClick={onClose} />
       </header>
+      {manages && adding > 0 && (
+        <AddPeople
+          key={adding}
+          room={room}
+          onClose={() => {
+            onAdding(false);
+            // The button comes back with the next drawing.
+            requestAnimationFrame(() => opener.current?.focus());
+          }}
+        />
+      )}
       <div className={styles.lists}>
-        <Group title="Here" members={here} room={room} statusOf={statusOf} />
-        <Group title="Away from the room" members={away} room={room} statusOf={statusOf} />
+        {manages && adding === 0 && (
+          <Button ref={opener} size="s" className={styles.add} onClick={() => onAdding(true)}>
+            <Icon name="userPlus" size={18} />
+            Add people
+          </Button>
+        )}
+        <Group title="Here" members={all.filter(isHere)} {...group} />
+        <Group title="Away from the room" members={all.filter((member) => !isHere(member))} {...group} />
+        {manages && bans !== undefined && <BanList room={room} bans={bans} />}
       </div>
     </aside>
   );
@@ -51,10 +85,11 @@ interface GroupProps {
   title: string;
   members: readonly Member[];
   room: Room;
-  statusOf(id: string): PresenceStatus;
+  presenceOf(id: string): Presence | undefined;
+  now: number;
 }
 
-function Group({ title, members, room, statusOf }: GroupProps) {
+function Group({ title, members, room, presenceOf, now }: GroupProps) {
   if (members.length === 0) return null;
   return (
     <section>
@@ -63,109 +98,15 @@ function Group({ title, members, room, statusOf }: GroupProps) {
       </h3>
       <ul>
         {members.map((member) => (
-          <MemberRow key={member.user.id} member={member} room={room} status={statusOf(member.user.id)} />
+          <MemberRow
+            key={member.user.id}
+            member={member}
+            room={room}
+            presence={presenceOf(member.user.id)}
+            now={now}
+          />
         ))}
       </ul>
     </section>
-  );
-}
-
-function MemberRow({ member, room, status }: { member: Member; room: Room; status: PresenceStatus }) {
-  const chat = useChat();
-  const me = useStore(chat.me);
-  const { user, role } = member;
-  const self = user.id === me.id;
-  const word = ROLE_WORD[role];
-  return (
-    <li className={styles.member} data-status={status} data-testid={`member-${user.username}`}>
-      <Avatar id={user.id} name={user.display_name} size="s" status={status} />
-      <span className={styles.text}>
-        <span className={styles.name}>
-          {user.display_name}
-          {self && <span className={styles.self}> (you)</span>}
-        </span>
-        <span className={styles.meta}>
-          @{user.username}
-          {word && <span className={styles.role}>{word}</span>}
-        </span>
-      </span>
-      {!self && room.role === 'owner' && <MemberMenu member={member} room={room} />}
-    </li>
-  );
-}
-
-function MemberMenu({ member, room }: { member: Member; room: Room }) {
-  const chat = useChat();
-  const [open, setOpen] = useState(false);
-  const [removing, setRemoving] = useState(false);
-  const anchor = useRef<HTMLButtonElement>(null);
-  const close = useCallback(() => setOpen(false), []);
-  const { user } = member;
-  const refresh = () => chat.people.loadMembers(room.id);
-  const become = (role: RoomRole) => {
-    setOpen(false);
-    chat.client.api.putMember(room.id, user.id, role).then(refresh).catch(chat.toasts.failed);
-  };
-  const roles: [RoomRole, string][] = [
-    ['owner', 'Make owner'],
-    ['moderator', 'Make moderator'],
-    ['member', 'Make member'],
-  ];
-  return (
-    <>
-      <IconButton
-        ref={anchor}
-        icon="more"
-        size="s"
-        label={`Manage ${user.display_name}`}
-        aria-haspopup="menu"
-        aria-expanded={open}
-        className={styles.manage}
-        onClick={() => setOpen(!open)}
-      />
-      {open && (
-        <Popover anchor={anchor} role="menu" label={`Manage ${user.display_name}`} onClose={close}>
-          {roles
-            .filter(([role]) => role !== member.role)
-            .map(([role, label]) => (
-              <button
-                key={role}
-                type="button"
-                role="menuitem"
-                className={popover.item}
-                onClick={() => become(role)}
-              >
-                <Icon name="user" size={18} />
-                {label}
-              </button>
-            ))}
-          <div className={popover.divider} />
-          <button
-            type="button"
-            role="menuitem"
-            className={popover.item}
-            data-danger
-            onClick={() => {
-              setOpen(false);
-              setRemoving(true);
-            }}
-          >
-            <Icon name="close" size={18} />
-            Remove from room
-          </button>
-        </Popover>
-      )}
-      {removing && (
-        <Confirm
-          title={`Remove ${user.display_name}?`}
-          text="They will no longer see this room's messages as a member."
-          action="Remove"
-          onConfirm={() =>
-            void chat.client.api.deleteMember(room.id, user.id).then(refresh).catch(chat.toasts.failed)
-          }
-          onClose={() => setRemoving(false)}
-        />
-      )}
-    </>
   );
 }

@@ -4,8 +4,7 @@ import { useRef, useState } from 'react';
 import { useChat } from '../../app/context';
 import { useMedia, useStore } from '../../app/hooks';
 import { Link, navigate, paths, useRoute } from '../../app/router';
-import type { Room } from '../../sdk';
-import { joinedRooms, unreadOf } from '../../state/rooms';
+import { joinedRooms, type ListedRoom, unreadOf } from '../../state/rooms';
 import { Button, IconButton } from '../../ui/Button';
 import { Icon, Logo } from '../../ui/Icon';
 import { Empty, Spinner } from '../../ui/Misc';
@@ -105,7 +104,7 @@ export function Sidebar() {
   );
 }
 
-function RoomLink({ room, active }: { room: Room; active: boolean }) {
+function RoomLink({ room, active }: { room: ListedRoom; active: boolean }) {
   const unread = unreadOf(room);
   return (
     <li>
