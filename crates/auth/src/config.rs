@@ -101,7 +101,7 @@ impl Default for Lifetimes {
 pub struct Throttle {
     /// Off is for load tests only.
     pub enabled: bool,
-    /// How many wrong passwords per login are free within the window; each one more doubles the wait, from 1 s.
+    /// How many wrong passwords per account are free within the window; each one more doubles the wait, from 1 s.
     pub free_failures: u64,
     /// How long wrong passwords are remembered, from the first on.
     pub failure_window: Duration,

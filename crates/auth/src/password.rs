@@ -6,9 +6,9 @@ use stack_types::Problem;
 const MIN_CHARS: usize = 15;
 /// The most bytes that are hashed, so that nobody can make the hash wait for a megabyte.
 const MAX_BYTES: usize = 1024;
-/// Fewer guesses than this and the password is a common one, a repetition or a run of keys: zxcvbn gives more than
-/// this to anything that takes two of them.
-const MIN_GUESSES: u64 = 10_000;
+/// Fewer guesses than this and the password is a common one, a repetition, a run of keys, or one of these with a few
+/// digits behind it: those end below 150 000, and phrases of three ordinary words begin at a hundred million.
+const MIN_GUESSES: u64 = 1_000_000;
 
 /// Checks the length of a new password. Cheap; done before a place in the hashing queue is taken.
 pub(crate) fn check_length(field: &'static str, password: &str) -> Result<(), Problem> {
@@ -33,8 +33,8 @@ pub(crate) fn is_hashable(password: &str) -> bool {
     password.len() <= MAX_BYTES
 }
 
-/// Refuses the most common passwords, and ones made of the person's own names. Takes milliseconds; runs with the
-/// hashing, off the async threads.
+/// Refuses the most common passwords, and ones made of the person's own names. Takes milliseconds, however long the
+/// password is, since zxcvbn looks at its first hundred characters only; runs with the hashing, off the async threads.
 pub(crate) fn is_common(password: &str, own_names: &[&str]) -> bool {
     zxcvbn::zxcvbn(password, own_names).guesses() < MIN_GUESSES
 }
@@ -76,6 +76,40 @@ mod tests {
         ] {
             assert!(!is_common(fine, &["ann"]), "{fine}");
         }
+    }
+
+    #[test]
+    fn keyboard_runs_and_greetings_with_a_digit_are_common() {
+        for common in [
+            "123456789012345",
+            "letmeinletmein1",
+            "qwertyuiopasdfg",
+            "qwertyuiop12345",
+            "qwerty123456789",
+            "password1234567",
+            "welcomewelcome1",
+            "testpassword123",
+        ] {
+            assert!(is_common(common, &["ann"]), "{common}");
+        }
+        for fine in [
+            "a long enough password",
+            "correct-horse-battery",
+            "alice-password-0123",
+            "password-for-alice-1",
+            "hunter2-hunter2-hunter2",
+            "SuperSecretPassw0rd!",
+            "integration-test-password",
+        ] {
+            assert!(!is_common(fine, &["alice"]), "{fine}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_hundred_characters_are_judged() {
+        let beginning = "ä".repeat(100);
+        let judged = |end: &str| zxcvbn::zxcvbn(&format!("{beginning}{end}"), &[]).guesses();
+        assert_eq!(judged("three trains left late"), judged(""));
     }
 
     proptest! {

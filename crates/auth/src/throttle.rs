@@ -1,9 +1,9 @@
-//! The long-term limits: wrong passwords per login, new accounts per network. They are kept in the file, so that a
+//! The long-term limits: wrong passwords per account, new accounts per network. They are kept in the file, so that a
 //! restart does not reset them.
 
 use std::time::Duration;
 
-use stack_storage::{Counter, Store};
+use stack_storage::{Account, Counter, Store};
 use stack_types::{Problem, Timestamp};
 
 use crate::client::Client;
@@ -13,15 +13,15 @@ use crate::secret;
 /// What the first wait is; each one more doubles it.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 
-/// The counter of wrong passwords for a login that was typed. That of an account is named so that an admin can find
-/// it; that of anything else only by a fingerprint, since people type passwords into the wrong field.
-pub(crate) fn login_key(login: &str, known: bool) -> String {
-    if known {
-        format!("login:{login}")
-    } else {
-        let fingerprint = secret::fingerprint(login.as_bytes());
-        format!("login:#{}", secret::to_text(&fingerprint[..12]))
+/// The counter of wrong passwords of an account, however it was named: by its username, which never changes, so that
+/// an admin can find it. What is no account is counted as it was typed, and named by a fingerprint only, since people
+/// type passwords into the wrong field.
+pub(crate) fn login_key(account: Option<&Account>, typed: &str) -> String {
+    if let Some(account) = account {
+        return format!("login:{}", account.user.username);
     }
+    let fingerprint = secret::fingerprint(typed.as_bytes());
+    format!("login:#{}", secret::to_text(&fingerprint[..12]))
 }
 
 /// The counter of wrong current passwords of a signed-in user.
@@ -147,8 +147,7 @@ mod tests {
 
     #[test]
     fn what_is_no_account_is_not_named() {
-        assert_eq!(login_key("ann", true), "login:ann");
-        let key = login_key("correct horse battery", false);
+        let key = login_key(None, "correct horse battery");
         assert!(!key.contains("correct"), "{key}");
     }
 }

@@ -115,9 +115,8 @@ impl Auth {
             ));
         }
         let login = normalise(&asked.login);
-        let known = self.account_for(login.as_deref())?.is_some();
         let typed = login.as_deref().unwrap_or(&asked.login);
-        let key = throttle::login_key(typed, known);
+        let key = throttle::login_key(self.account_for(login.as_deref())?.as_ref(), typed);
         throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
         let turn = inner.hasher.turn().await?;
         // Many may have waited in line for their turn; those before may have used up what was free.

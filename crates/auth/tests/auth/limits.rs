@@ -41,6 +41,41 @@ async fn wrong_passwords_slow_down_and_a_right_one_forgives() {
 }
 
 #[tokio::test]
+async fn an_account_counts_once_however_it_is_named() {
+    let fixture = Fixture::new();
+    let with_email = stack_auth::Register {
+        email: Some("ann@example.org".to_owned()),
+        ..registration("ann", PASSWORD)
+    };
+    fixture
+        .auth
+        .register(with_email, &fixture.client)
+        .await
+        .unwrap();
+    let names = ["ann", "ann@example.org", "ANN", "Ann@Example.org", "ann"];
+    for name in names {
+        assert_eq!(
+            code(fixture.login(name, WRONG).await),
+            ErrorCode::InvalidCredentials
+        );
+    }
+    for name in names {
+        assert_eq!(
+            code(fixture.login(name, WRONG).await),
+            ErrorCode::RateLimited,
+            "{name}"
+        );
+    }
+    // A right one forgives under every name.
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.login("ann@example.org", PASSWORD).await.unwrap();
+    assert_eq!(
+        code(fixture.login("ann", WRONG).await),
+        ErrorCode::InvalidCredentials
+    );
+}
+
+#[tokio::test]
 async fn an_unknown_login_slows_down_in_the_same_way() {
     let fixture = Fixture::new();
     for login in ["nobody", "nobody@example.org", "not a login"] {
