@@ -4,8 +4,10 @@
 //! not ours. Whether the credentials are any good is told on the socket itself, since a browser cannot read a
 //! refused upgrade. An upgraded socket is a task of its own, with the raw stream and nothing of HTTP left.
 
+mod closing;
 mod connection;
 mod credentials;
+mod expiry;
 mod heartbeat;
 mod ingress;
 mod requests;

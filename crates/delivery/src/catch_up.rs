@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stack_storage::{PageLimit, StoreError};
-use stack_types::{Frames, RoomId, Seq, Signal};
+use stack_types::{Frames, GapReason, RoomId, Seq, Signal};
 
 use crate::hub::Shared;
 use crate::outlet::{Flushed, Outlet, Taken};
@@ -91,6 +91,7 @@ fn tell_gap(subscription: &Subscription, shared: &Shared, cursor: Seq, first: Se
         room: subscription.room().clone(),
         from: cursor.next(),
         to: first.prev(),
+        reason: GapReason::Retention,
     };
     let frame: Bytes = Frames::one(&shared.codec.signal(&gap)).wire().clone();
     let over = subscription

@@ -233,6 +233,20 @@ impl Outlet {
         act()
     }
 
+    /// Takes a subscription that has ended out of the queue: it must not wait there for a reader that stalls.
+    pub(crate) fn forget(&self, subscription: &Subscription) {
+        let mut state = self.state.lock();
+        state
+            .behind
+            .retain(|behind| !std::ptr::eq(&**behind, subscription));
+    }
+
+    /// How many subscriptions read from the log now.
+    #[must_use]
+    pub fn behind(&self) -> usize {
+        self.state.lock().behind.len()
+    }
+
     /// Waits for something to do.
     pub(crate) async fn news(&self) {
         self.news.notified().await;

@@ -238,6 +238,7 @@ impl State {
         if !ended {
             return false;
         }
+        subscription.outlet.forget(subscription);
         if let Some(last) = last {
             subscription.outlet.send(last);
         }

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use stack_types::{
-    Event, EventBody, EventCodec, JsonValue, MalformedEvent, MemberAction, RoomAction, RoomId,
-    RoomRole, RoomSettings, Seq, Signal, Timestamp, UnsubscribeReason, UserId,
+    Event, EventBody, EventCodec, GapReason, JsonValue, MalformedEvent, MemberAction, RoomAction,
+    RoomId, RoomRole, RoomSettings, Seq, Signal, Timestamp, UnsubscribeReason, UserId,
 };
 
 use crate::outgoing::encode;
@@ -281,7 +281,7 @@ enum SignalFrame<'a> {
         room: &'a RoomId,
         from: Seq,
         to: Seq,
-        reason: &'static str,
+        reason: GapReason,
     },
     Session {
         state: &'static str,
@@ -314,11 +314,16 @@ impl<'a> SignalFrame<'a> {
                 room,
                 reason: *reason,
             },
-            Signal::Gap { room, from, to } => Self::Gap {
+            Signal::Gap {
+                room,
+                from,
+                to,
+                reason,
+            } => Self::Gap {
                 room,
                 from: *from,
                 to: *to,
-                reason: "retention",
+                reason: *reason,
             },
             Signal::SessionExpiring { expires_at } => Self::Session {
                 state: "expiring",
@@ -399,6 +404,7 @@ mod tests {
             room: "general".parse().unwrap(),
             from: Seq(1),
             to: Seq(9),
+            reason: GapReason::Retention,
         };
         assert_eq!(
             String::from_utf8(JsonCodec.signal(&gap)).unwrap(),

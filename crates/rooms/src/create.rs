@@ -1,6 +1,6 @@
 //! Making, changing and deleting rooms.
 
-use stack_storage::CreateRoom;
+use stack_storage::{CreateRoom, RoomTx};
 use stack_types::{
     ErrorCode, EventBody, EventDraft, Problem, RoomAction, RoomId, RoomSettings, RoomSettingsPatch,
     UnsubscribeReason, UserId,
@@ -12,6 +12,8 @@ use crate::view::Room;
 
 /// A title in bytes at most.
 const MAX_TITLE_BYTES: usize = 200;
+/// Rooms that one user is in at most when they make another: every one of them stands in every list.
+const MAX_ROOMS: usize = 1000;
 /// Random characters behind a slug that is made from a title.
 const SUFFIX_CHARS: usize = 6;
 
@@ -39,12 +41,16 @@ impl Rooms {
     /// Makes a room. The caller owns it.
     ///
     /// # Errors
-    /// `invalid_field`; `conflict` when the slug is taken, also by a room that was deleted, since a cursor of the
+    /// `invalid_field`; `limit_exceeded`; `conflict` when the slug is taken, also by a room that was deleted, since a cursor of the
     /// old room must not be taken for one of the new.
     pub async fn create(&self, user: UserId, new: NewRoom) -> Result<Room, Problem> {
         let title = clean_title(&new.title)?;
         let settings = RoomSettings::default().with(&new.settings);
         self.check_settings(&settings)?;
+        if self.0.store.rooms_of(user).await?.len() >= MAX_ROOMS {
+            let detail = format!("a user who is in {MAX_ROOMS} rooms makes no more");
+            return Err(Problem::new(ErrorCode::LimitExceeded, detail));
+        }
         let id = match new.id {
             Some(id) => id,
             None => self.slug(&title, user)?,
@@ -75,33 +81,32 @@ impl Rooms {
         let (found, _) = self.check(&user, room, Action::Own)?;
         let title = patch.title.as_deref().map(clean_title).transpose()?;
         self.check_settings(&found.settings().with(&patch.settings))?;
-        self.0
-            .store
-            .room_op(room.clone(), move |tx| {
-                rights::check(tx, &user, Action::Own)?;
-                let title = title.unwrap_or_else(|| tx.title());
-                let settings = tx.settings().with(&patch.settings);
-                if title == tx.title() && settings == tx.settings() {
-                    return Ok(());
-                }
-                tx.set_room(title.clone(), settings);
-                tx.append(EventDraft {
-                    sender: user,
-                    body: EventBody::Room {
-                        action: RoomAction::Changed,
-                        title,
-                        settings,
-                    },
-                });
-                Ok(())
-            })
-            .await?;
-        let now = self.0.clock.now();
-        self.0
-            .hub
-            .end(room, UnsubscribeReason::Private, |subscription| {
-                rights::standing(&At(&found, now), &subscription.user()) < Action::Read.asks_for()
+        let (hub, clock, changed) = (self.0.hub.clone(), self.0.clock.clone(), found.clone());
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            rights::check(tx, &user, Action::Own)?;
+            let title = title.unwrap_or_else(|| tx.title());
+            let settings = tx.settings().with(&patch.settings);
+            if title == tx.title() && settings == tx.settings() {
+                return Ok(());
+            }
+            tx.set_room(title.clone(), settings);
+            tx.append(EventDraft {
+                sender: user,
+                body: EventBody::Room {
+                    action: RoomAction::Changed,
+                    title,
+                    settings,
+                },
             });
+            tx.after_commit(move || {
+                let now = At(&changed, clock.now());
+                hub.end(changed.id(), UnsubscribeReason::Private, |subscription| {
+                    rights::standing(&now, &subscription.user()) < Action::Read.asks_for()
+                });
+            });
+            Ok(())
+        };
+        self.0.store.room_op(room.clone(), op).await?;
         self.view(&user, &found)
     }
 
@@ -111,15 +116,15 @@ impl Rooms {
     /// `not_found`, `forbidden`.
     pub async fn delete(&self, user: UserId, room: &RoomId) -> Result<(), Problem> {
         self.check(&user, room, Action::Own)?;
-        self.0
-            .store
-            .room_op(room.clone(), move |tx| {
-                rights::check(tx, &user, Action::Own)?;
-                tx.delete();
-                Ok(())
-            })
-            .await?;
-        self.0.hub.end(room, UnsubscribeReason::Deleted, |_| true);
+        let hub = self.0.hub.clone();
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            rights::check(tx, &user, Action::Own)?;
+            tx.delete();
+            let room = tx.id().clone();
+            tx.after_commit(move || hub.end(&room, UnsubscribeReason::Deleted, |_| true));
+            Ok(())
+        };
+        self.0.store.room_op(room.clone(), op).await?;
         tracing::info!(%room, %user, "room deleted");
         Ok(())
     }

@@ -10,8 +10,8 @@ use crate::rooms::check_cursor;
 const DEFAULT_LIMIT: usize = 50;
 
 /// Bytes of a page at most, except that it holds at least one event. A page that ends early for it is read on with
-/// a cursor like any other.
-const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// a cursor like any other. Common WebSocket clients refuse frames of more than 1 MiB.
+const MAX_PAGE_BYTES: usize = 900 * 1024;
 
 /// Which page. The cursors are exclusive and at most one of them is given; without one it is the newest page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Page {
     pub events: EventBatch,
     /// The room's last event.
     pub head: Seq,
-    /// The first event that is still there.
+    /// The first event that is there for the caller.
     pub first: Seq,
 }
 
@@ -51,8 +51,7 @@ impl Rooms {
     ) -> Result<Page, Problem> {
         let (room, _) = self.check(&user, room, Action::Read)?;
         let limit = self.page_limit(query.limit)?;
-        let (head, first) = (room.head(), room.first());
-        let from = self.reads_from(&room, &user);
+        let (head, from) = (room.head(), self.first_for(&room, &user));
         let events = match (query.after, query.before, query.after_ts) {
             (None, None, None) => self.newest(&room, head.next(), from, limit).await?,
             (Some(after), None, None) => {
@@ -88,7 +87,7 @@ impl Rooms {
         Ok(Page {
             events,
             head,
-            first,
+            first: from,
         })
     }
 

@@ -52,7 +52,11 @@ impl Rooms {
     /// # Errors
     /// `not_found`, `forbidden`.
     pub async fn join(&self, user: UserId, room: &RoomId) -> Result<RoomRole, Problem> {
-        self.check(&user, room, Action::Join)?;
+        let (found, _) = self.check(&user, room, Action::Join)?;
+        if let Some(member) = found.member(&user) {
+            return Ok(member.role);
+        }
+        self.take_turn(user, &found)?;
         self.0
             .store
             .room_op(room.clone(), move |tx| join(tx, user))
@@ -64,13 +68,15 @@ impl Rooms {
     /// # Errors
     /// `not_found`, also for who is not in it; `conflict` for the last owner.
     pub async fn leave(&self, user: UserId, room: &RoomId) -> Result<(), Problem> {
-        self.check(&user, room, Action::See)?;
-        self.0
-            .store
-            .room_op(room.clone(), move |tx| leave(tx, user))
-            .await?;
-        self.end_readers(room, user, UnsubscribeReason::Left);
-        Ok(())
+        let (found, _) = self.check(&user, room, Action::See)?;
+        self.take_turn(user, &found)?;
+        let rooms = self.clone();
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            leave(tx, user)?;
+            rooms.end_readers_after(tx, user, UnsubscribeReason::Left);
+            Ok(())
+        };
+        self.0.store.room_op(room.clone(), op).await
     }
 
     /// Brings somebody into a room or gives them another role; oneself as `member` joins.
@@ -127,16 +133,16 @@ impl Rooms {
             return self.leave(user, room).await;
         }
         self.check(&actor, room, Action::ManageMembers)?;
+        let rooms = self.clone();
         let op = move |tx: &mut RoomTx<'_, '_>| {
             let place = member_below(tx, actor, user)?;
             place.ok_or_else(not_a_member)?;
             tx.set_member(user, None);
             tx.append(told(actor, user, MemberAction::Removed, None, None));
+            rooms.end_readers_after(tx, user, UnsubscribeReason::Removed);
             Ok(())
         };
-        self.0.store.room_op(room.clone(), op).await?;
-        self.end_readers(room, user, UnsubscribeReason::Removed);
-        Ok(())
+        self.0.store.room_op(room.clone(), op).await
     }
 
     /// Bans somebody: they are removed and cannot come back while the ban holds.
@@ -174,8 +180,10 @@ impl Rooms {
         if self.0.store.user(user)?.is_none() {
             return Err(Problem::not_found("there is no such user"));
         }
+        let rooms = self.clone();
         let op = move |tx: &mut RoomTx<'_, '_>| {
             let place = member_below(tx, actor, user)?;
+            check_ban_below(tx, actor, user)?;
             let record = Ban {
                 user_id: user,
                 by: actor,
@@ -188,10 +196,10 @@ impl Rooms {
                 tx.set_member(user, None);
             }
             tx.append(told(actor, user, MemberAction::Banned, None, ban.reason));
+            rooms.end_readers_after(tx, user, UnsubscribeReason::Banned);
             Ok(record)
         };
         let record = self.0.store.room_op(room.clone(), op).await?;
-        self.end_readers(room, user, UnsubscribeReason::Banned);
         Ok(record.into())
     }
 
@@ -206,6 +214,7 @@ impl Rooms {
             if tx.ban(&user).is_none() {
                 return Err(Problem::not_found("this user is not banned"));
             }
+            check_ban_below(tx, actor, user)?;
             tx.set_ban(user, None);
             tx.append(told(actor, user, MemberAction::Unbanned, None, None));
             Ok(())
@@ -226,10 +235,12 @@ impl Rooms {
             .collect())
     }
 
-    fn end_readers(&self, room: &RoomId, user: UserId, reason: UnsubscribeReason) {
-        self.0
-            .hub
-            .end(room, reason, |subscription| subscription.user() == user);
+    /// Ends somebody's subscriptions with the commit: not when the answer arrives, which nobody may be there for.
+    fn end_readers_after(&self, tx: &mut RoomTx<'_, '_>, user: UserId, reason: UnsubscribeReason) {
+        let (hub, room) = (self.0.hub.clone(), tx.id().clone());
+        tx.after_commit(move || {
+            hub.end(&room, reason, |subscription| subscription.user() == user);
+        });
     }
 }
 
@@ -310,6 +321,17 @@ fn member_below(
         Ok(place)
     } else {
         Err(Problem::forbidden("this member does not stand below you"))
+    }
+}
+
+/// Checks that a ban that holds already was not put by somebody who stands above the actor.
+fn check_ban_below(tx: &RoomTx<'_, '_>, actor: UserId, user: UserId) -> Result<(), Problem> {
+    let standing_of = |who: &UserId| rights::standing(tx, who);
+    match tx.ban(&user) {
+        Some(ban) if standing_of(&ban.by) > standing_of(&actor) => {
+            Err(Problem::forbidden("this ban was put by somebody above you"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Saying something, and changing what was said.
 
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::Serialize;
 use stack_rate::Quota;
-use stack_storage::{Appended, Pending, RoomTx};
+use stack_storage::{Appended, Pending, RoomRef, RoomTx};
 use stack_types::{
     ErrorCode, Event, EventBody, EventDraft, JsonValue, Problem, RoomId, RoomSettings, Seq,
     Timestamp, UserId,
@@ -14,6 +15,7 @@ use stack_types::{
 
 use crate::Rooms;
 use crate::rights::{self, Action, Standing};
+use crate::rooms::reads_from;
 
 /// How long a reaction is at most: the longest emoji sequences take about 35 bytes.
 const MAX_EMOJI_BYTES: usize = 64;
@@ -52,14 +54,24 @@ pub struct Sent {
 #[derive(Debug)]
 pub struct Sending {
     room: RoomId,
-    pending: Pending<Appended>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Said before, with the same key.
+    Known(Appended),
+    Waiting(Pending<Appended>),
 }
 
 impl Future for Sending {
     type Output = Result<Sent, Problem>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let place = std::task::ready!(Pin::new(&mut self.pending).poll(cx))?;
+        let place = match &mut self.place {
+            Place::Known(place) => *place,
+            Place::Waiting(pending) => std::task::ready!(Pin::new(pending).poll(cx))?,
+        };
         Poll::Ready(Ok(Sent {
             room: self.room.clone(),
             seq: place.seq,
@@ -82,36 +94,60 @@ impl Rooms {
         message: SendMessage,
     ) -> Result<Sending, Problem> {
         let (found, standing) = self.check(&user, room, Action::Speak)?;
-        let settings = found.settings();
-        self.check_body(&settings, &message.body, message.data.is_some())?;
-        self.check_data(message.data.as_ref())?;
         self.check_key(message.key.as_deref())?;
-        self.take_turn(user, room, standing, &settings)?;
+        if let Err(refused) = self.admit(user, &found, standing, &message) {
+            // Whatever is wrong with a repeat, the first one was said: that is the answer.
+            let key = message.key.as_deref();
+            let known = key
+                .map(|key| self.0.store.find_key(&found, &user, key))
+                .transpose()?;
+            return match known.flatten() {
+                Some(place) => Ok(Sending {
+                    room: room.clone(),
+                    place: Place::Known(place),
+                }),
+                None => Err(refused),
+            };
+        }
+        let rooms = self.clone();
         self.submit(user, room, move |tx| {
-            if let Some(key) = &message.key
-                && let Some(place) = tx.find_key(&user, key)?
-            {
-                return Ok(place);
+            let known = match &message.key {
+                Some(key) => tx.find_key(&user, key)?,
+                None => None,
+            };
+            let said = match known {
+                Some(place) => Ok(place),
+                None => say(tx, user, message),
+            };
+            if known.is_some() || said.is_err() {
+                // Nothing was said now, so the turn was not taken.
+                rooms.0.slow_mode.reset(&(user, tx.id().clone()));
             }
-            if let Some(target) = message.reply_to
-                && !(tx.first()..=tx.head()).contains(&target)
-            {
-                return Err(Problem::invalid_field(
-                    "reply_to",
-                    "there is no such message",
-                ));
-            }
-            Ok(tx.append(EventDraft {
-                sender: user,
-                body: EventBody::Message {
-                    body: message.body,
-                    data: message.data,
-                    key: message.key,
-                    reply_to: message.reply_to,
-                },
-            }))
+            said
         })
         .await
+    }
+
+    /// Checks sizes and rate of a message.
+    fn admit(
+        &self,
+        user: UserId,
+        room: &RoomRef,
+        standing: Standing,
+        message: &SendMessage,
+    ) -> Result<(), Problem> {
+        let settings = room.settings();
+        self.check_body(&settings, &message.body, message.data.is_some())?;
+        self.check_data(message.data.as_ref())?;
+        self.take_turn(user, room)?;
+        // Moderators are exempt from slow mode, and so is whatever is no new message: a slip can be taken back.
+        if settings.slow_mode_s > 0 && standing < Standing::Moderator {
+            let gap = Duration::from_secs(u64::from(settings.slow_mode_s));
+            let key = (user, room.id().clone());
+            let turn = self.0.slow_mode.check_with(&key, Quota::new(1, gap));
+            turn.map_err(|after| Problem::rate_limited(after.0))?;
+        }
+        Ok(())
     }
 
     /// Gives one's own message a new text.
@@ -126,12 +162,11 @@ impl Rooms {
         target: Seq,
         body: String,
     ) -> Result<Sending, Problem> {
-        let (found, standing) = self.check(&user, room, Action::Speak)?;
-        let settings = found.settings();
-        self.check_body(&settings, &body, false)?;
-        self.take_turn(user, room, standing, &settings)?;
+        let (found, _) = self.check(&user, room, Action::Speak)?;
+        self.check_body(&found.settings(), &body, false)?;
+        self.take_turn(user, &found)?;
         self.submit(user, room, move |tx| {
-            if message_at(tx, target)?.sender != user {
+            if message_at(tx, user, target)?.sender != user {
                 return Err(Problem::forbidden("only the author edits a message"));
             }
             Ok(tx.append(EventDraft {
@@ -157,7 +192,7 @@ impl Rooms {
         target: Seq,
         reason: Option<String>,
     ) -> Result<Sending, Problem> {
-        let (found, standing) = self.check(&user, room, Action::Speak)?;
+        let (found, _) = self.check(&user, room, Action::Speak)?;
         if reason
             .as_ref()
             .is_some_and(|reason| reason.len() > MAX_REASON_BYTES)
@@ -165,9 +200,9 @@ impl Rooms {
             let detail = format!("a reason is at most {MAX_REASON_BYTES} bytes");
             return Err(Problem::invalid_field("reason", detail));
         }
-        self.take_turn(user, room, standing, &found.settings())?;
+        self.take_turn(user, &found)?;
         self.submit(user, room, move |tx| {
-            if message_at(tx, target)?.sender != user {
+            if message_at(tx, user, target)?.sender != user {
                 rights::check(tx, &user, Action::Moderate)?;
             }
             tx.redact(target)?;
@@ -194,7 +229,7 @@ impl Rooms {
         emoji: String,
         remove: bool,
     ) -> Result<Sending, Problem> {
-        let (found, standing) = self.check(&user, room, Action::Speak)?;
+        let (found, _) = self.check(&user, room, Action::Speak)?;
         let sane = (1..=MAX_EMOJI_BYTES).contains(&emoji.len())
             && !emoji
                 .chars()
@@ -203,9 +238,9 @@ impl Rooms {
             let detail = format!("an emoji is 1 to {MAX_EMOJI_BYTES} bytes without blanks");
             return Err(Problem::invalid_field("emoji", detail));
         }
-        self.take_turn(user, room, standing, &found.settings())?;
+        self.take_turn(user, &found)?;
         self.submit(user, room, move |tx| {
-            message_at(tx, target)?;
+            message_at(tx, user, target)?;
             Ok(tx.append(EventDraft {
                 sender: user,
                 body: EventBody::Reacted {
@@ -232,30 +267,21 @@ impl Rooms {
             .await?;
         Ok(Sending {
             room: room.clone(),
-            pending,
+            place: Place::Waiting(pending),
         })
     }
 
-    /// Keeps the rate: messages per user and room, and a room's slow mode, from which moderators are exempt.
-    fn take_turn(
-        &self,
-        user: UserId,
-        room: &RoomId,
-        standing: Standing,
-        settings: &RoomSettings,
-    ) -> Result<(), Problem> {
-        let key = (user, room.clone());
-        if settings.slow_mode_s > 0 && standing < Standing::Moderator {
-            let gap = Duration::from_secs(u64::from(settings.slow_mode_s));
-            let turn = self.0.slow_mode.check_with(&key, Quota::new(1, gap));
-            turn.map_err(|after| Problem::rate_limited(after.0))?;
-        }
+    /// Keeps the rate of what one user adds to one room.
+    pub(crate) fn take_turn(&self, user: UserId, room: &RoomRef) -> Result<(), Problem> {
         let quota = self.0.config.messages;
-        let quota = match settings.messages_per_10s {
+        let quota = match room.settings().messages_per_10s {
             own if own > 0 && quota != Quota::UNLIMITED => Quota::new(own, WINDOW),
             _ => quota,
         };
-        let turn = self.0.messages.check_with(&key, quota);
+        let turn = self
+            .0
+            .messages
+            .check_with(&(user, room.id().clone()), quota);
         turn.map_err(|after| Problem::rate_limited(after.0))
     }
 
@@ -304,9 +330,39 @@ fn too_large(field: &'static str, size: usize, most: usize) -> Result<(), Proble
     Err(Problem::new(ErrorCode::PayloadTooLarge, detail).with_field(field))
 }
 
+/// Appends a message.
+fn say(tx: &mut RoomTx<'_, '_>, user: UserId, message: SendMessage) -> Result<Appended, Problem> {
+    if let Some(target) = message.reply_to
+        && !readable(tx, user).contains(&target)
+    {
+        return Err(Problem::invalid_field(
+            "reply_to",
+            "there is no such message",
+        ));
+    }
+    Ok(tx.append(EventDraft {
+        sender: user,
+        body: EventBody::Message {
+            body: message.body,
+            data: message.data,
+            key: message.key,
+            reply_to: message.reply_to,
+        },
+    }))
+}
+
+/// The events that somebody may know of.
+fn readable(tx: &RoomTx<'_, '_>, user: UserId) -> RangeInclusive<Seq> {
+    let from = reads_from(&tx.settings(), tx.member(&user), tx.head());
+    from.max(tx.first())..=tx.head()
+}
+
 /// The message at `target`, which is still one.
-fn message_at(tx: &mut RoomTx<'_, '_>, target: Seq) -> Result<Event, Problem> {
+fn message_at(tx: &mut RoomTx<'_, '_>, user: UserId, target: Seq) -> Result<Event, Problem> {
     let no_such = || Problem::not_found("there is no such message");
+    if !readable(tx, user).contains(&target) {
+        return Err(no_such());
+    }
     let event = tx.event(target)?.ok_or_else(no_such)?;
     match event.body {
         EventBody::Message { .. } => Ok(event),

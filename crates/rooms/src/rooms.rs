@@ -1,18 +1,23 @@
 //! The rooms of this gateway: what they are made of, and looking at them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use stack_bus::Bus;
 use stack_delivery::{Hub, Outlet, Subscription};
 use stack_rate::{DEFAULT_CAPACITY, Limiter, Quota};
-use stack_storage::{RoomRef, Store};
+use stack_storage::{Membership, RoomRef, Store};
 use stack_types::{
-    Clock, EventCodec, HistoryVisibility, Limits, Problem, RoomId, RoomRole, Seq, UserId,
+    Clock, EventCodec, GapReason, HistoryVisibility, Limits, Problem, RoomId, RoomRole,
+    RoomSettings, Seq, Signal, UserId,
 };
 
 use crate::rights::{self, Action, At, Standing};
 use crate::view::Room;
+
+/// Typing signals of one user in one room: a client that says so with every key pressed is quick enough.
+const TYPING: Quota = Quota::new(30, Duration::from_secs(10));
 
 /// What the rooms are told at the start.
 #[derive(Debug, Clone)]
@@ -37,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) config: RoomsConfig,
     pub(crate) messages: Limiter<(UserId, RoomId)>,
     pub(crate) slow_mode: Limiter<(UserId, RoomId)>,
+    pub(crate) typing: Limiter<(UserId, RoomId)>,
 }
 
 /// A subscription that has begun to be.
@@ -46,6 +52,8 @@ pub struct Subscribed {
     pub subscription: Arc<Subscription>,
     /// What to answer.
     pub answer: SubscribedAnswer,
+    /// To be told after the answer: what lies behind the cursor and is not for this reader.
+    pub gap: Option<Signal>,
 }
 
 /// The answer to `subscribe`.
@@ -76,6 +84,7 @@ impl Rooms {
     ) -> Self {
         let messages = Limiter::new(config.messages, DEFAULT_CAPACITY, clock.clone());
         let slow_mode = Limiter::new(Quota::UNLIMITED, DEFAULT_CAPACITY, clock.clone());
+        let typing = Limiter::new(TYPING, DEFAULT_CAPACITY, clock.clone());
         Self(Arc::new(Inner {
             store,
             hub,
@@ -85,6 +94,7 @@ impl Rooms {
             config,
             messages,
             slow_mode,
+            typing,
         }))
     }
 
@@ -112,10 +122,9 @@ impl Rooms {
         );
         let read = store.read_cursors(user).await?;
         let read_seq = |room: &RoomRef| read.get(room.id()).copied().unwrap_or(Seq::ZERO);
-        Ok(rooms
-            .iter()
-            .map(|room| Room::of(room, &user, read_seq(room)))
-            .collect())
+        let view =
+            |room: &RoomRef| Room::of(room, &user, self.first_for(room, &user), read_seq(room));
+        Ok(rooms.iter().map(view).collect())
     }
 
     /// Whether somebody may read a room, for what lies beside it: members, presence.
@@ -141,7 +150,14 @@ impl Rooms {
         let head = found.head();
         let after = after.unwrap_or(head);
         check_cursor("after", after, head)?;
-        let from = after.max(self.reads_from(&found, &user).prev());
+        let first = self.first_for(&found, &user);
+        let from = after.max(first.prev());
+        let gap = (from > after && found.first() < first).then(|| Signal::Gap {
+            room: room.clone(),
+            from: after.next(),
+            to: from,
+            reason: GapReason::Joined,
+        });
         let subscription = self.0.hub.subscribe(outlet, &found, user, from);
         // Somebody may have been removed between the check and now; whoever removed them has either ended this
         // subscription, or it is seen here.
@@ -152,13 +168,14 @@ impl Rooms {
         let answer = SubscribedAnswer {
             room: room.clone(),
             head,
-            first: found.first(),
+            first,
             role: role_of(standing),
             read_seq: self.0.store.read_cursor(&user, &found)?,
         };
         Ok(Subscribed {
             subscription,
             answer,
+            gap,
         })
     }
 
@@ -174,17 +191,24 @@ impl Rooms {
         Ok((room, standing))
     }
 
-    /// The first event that somebody may read.
-    pub(crate) fn reads_from(&self, room: &RoomRef, user: &UserId) -> Seq {
-        match (room.settings().history, room.member(user)) {
-            (HistoryVisibility::Joined, Some(member)) => member.joined_seq.next(),
-            (HistoryVisibility::Joined, None) => room.head().next(),
-            (HistoryVisibility::Members, _) => Seq::FIRST,
-        }
+    /// The first event that is there for somebody.
+    pub(crate) fn first_for(&self, room: &RoomRef, user: &UserId) -> Seq {
+        room.first()
+            .max(reads_from(&room.settings(), room.member(user), room.head()))
     }
 
     pub(crate) fn view(&self, user: &UserId, room: &RoomRef) -> Result<Room, Problem> {
-        Ok(Room::of(room, user, self.0.store.read_cursor(user, room)?))
+        let read_seq = self.0.store.read_cursor(user, room)?;
+        Ok(Room::of(room, user, self.first_for(room, user), read_seq))
+    }
+}
+
+/// The first event that somebody may read, as far as the room's settings say.
+pub(crate) fn reads_from(settings: &RoomSettings, member: Option<Membership>, head: Seq) -> Seq {
+    match (settings.history, member) {
+        (HistoryVisibility::Joined, Some(member)) => member.joined_seq.next(),
+        (HistoryVisibility::Joined, None) => head.next(),
+        (HistoryVisibility::Members, _) => Seq::FIRST,
     }
 }
 

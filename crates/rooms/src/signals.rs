@@ -1,6 +1,7 @@
 //! What is told and not kept, or kept beside the log: typing and read cursors.
 
 use stack_bus::{Message, Topic};
+use stack_rate::Quota;
 use stack_types::{Problem, RoomId, Seq, Signal, UserId};
 
 use crate::Rooms;
@@ -14,6 +15,10 @@ impl Rooms {
     /// `not_found`, `forbidden`.
     pub fn typing(&self, user: UserId, room: &RoomId, on: bool) -> Result<(), Problem> {
         self.check(&user, room, Action::Speak)?;
+        if self.0.config.messages != Quota::UNLIMITED {
+            let turn = self.0.typing.check(&(user, room.clone()));
+            turn.map_err(|after| Problem::rate_limited(after.0))?;
+        }
         self.tell(
             Topic::presence(room),
             &Signal::Typing {

@@ -15,7 +15,7 @@ pub struct Room {
     pub settings: RoomSettings,
     /// The caller's role; `None` for a non-member.
     pub role: Option<RoomRole>,
-    /// The first event that is still there.
+    /// The first event that is there for the caller.
     pub first: Seq,
     /// The last event.
     pub head: Seq,
@@ -26,13 +26,13 @@ pub struct Room {
 }
 
 impl Room {
-    pub(crate) fn of(room: &RoomRef, user: &UserId, read_seq: Seq) -> Self {
+    pub(crate) fn of(room: &RoomRef, user: &UserId, first: Seq, read_seq: Seq) -> Self {
         Self {
             id: room.id().clone(),
             title: room.title(),
             settings: room.settings(),
             role: room.member(user).map(|member| member.role),
-            first: room.first(),
+            first,
             head: room.head(),
             read_seq,
             created_at: room.created_at(),

@@ -169,7 +169,7 @@ impl Step {
             return folded.through >= last;
         }
         let state = cell.state.read();
-        state.record.deleted || state.tail.first().is_none_or(|first| last < first)
+        state.record.deleted || state.folded >= last
     }
 
     /// Moves up to `most` events of a room's tail into its blocks, and says how many.
@@ -179,15 +179,19 @@ impl Step {
         cell: &Arc<RoomCell>,
         most: usize,
     ) -> Result<usize, StoreError> {
-        let (tail, open_block) = {
+        let (tail, now) = {
             let state = cell.state.read();
-            (state.tail.clone(), state.open_block)
+            let now = Folded {
+                through: state.folded,
+                open_block: state.open_block,
+            };
+            (state.tail.clone(), now)
         };
-        let before = self.rooms.get(&cell.number).map(|(_, folded)| *folded);
-        let (start, open_block) = match before {
-            Some(folded) => (folded.through.next(), folded.open_block),
-            None => (tail.first().unwrap_or(Seq::FIRST), open_block),
-        };
+        let before = self
+            .rooms
+            .get(&cell.number)
+            .map_or(now, |(_, folded)| *folded);
+        let (start, open_block) = (before.through.next(), before.open_block);
         let mut writer = BlockWriter::open(blocks, cell.number, open_block, start)?;
         let folded = writer.take(&tail, start, most)?;
         let open_block = writer.finish()?;

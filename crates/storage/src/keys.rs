@@ -7,7 +7,7 @@ use std::time::Duration;
 use redb::{ReadableTable, WriteTransaction};
 use stack_types::{Event, Seq, Timestamp, UserId};
 
-use crate::{Appended, StoreError, tables};
+use crate::{Appended, RoomRef, Store, StoreError, tables};
 
 /// How long a key is kept at least.
 pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,13 +22,35 @@ pub(crate) fn find(
 ) -> Result<Option<Appended>, StoreError> {
     let table = tx.open_table(tables::KEYS)?;
     let row = table.get((room, sender.as_str(), key))?;
-    Ok(row
-        .map(|row| row.value())
-        .filter(|(_, ts)| now.since(Timestamp(*ts)) <= KEPT)
-        .map(|(seq, ts)| Appended {
-            seq: Seq(seq),
-            ts: Timestamp(ts),
-        }))
+    Ok(row.and_then(|row| place(row.value(), now)))
+}
+
+impl Store {
+    /// The place of the event that this sender has sent with this key, as of the last commit.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn find_key(
+        &self,
+        room: &RoomRef,
+        sender: &UserId,
+        key: &str,
+    ) -> Result<Option<Appended>, StoreError> {
+        let now = self.inner.clock.now();
+        self.read(|tx| {
+            let table = tx.open_table(tables::KEYS)?;
+            let row = table.get((room.0.number, sender.as_str(), key))?;
+            Ok(row.and_then(|row| place(row.value(), now)))
+        })
+    }
+}
+
+/// The place that a row tells, while the key is kept.
+fn place((seq, ts): (u64, u64), now: Timestamp) -> Option<Appended> {
+    (now.since(Timestamp(ts)) <= KEPT).then_some(Appended {
+        seq: Seq(seq),
+        ts: Timestamp(ts),
+    })
 }
 
 /// Remembers the key of an event.

@@ -63,7 +63,9 @@ pub(crate) struct RoomState {
     pub(crate) record: RoomRecord,
     pub(crate) head: Seq,
     pub(crate) last_ts: Timestamp,
-    /// The events that stand in no block yet.
+    /// The last event that stands in a block.
+    pub(crate) folded: Seq,
+    /// The events behind it, and perhaps some in front: a run leaves the tail as a whole.
     pub(crate) tail: Tail,
     /// The first event of the last block, when the next fold may go on with it.
     pub(crate) open_block: Option<Seq>,

@@ -24,8 +24,12 @@ pub struct RoomTx<'a, 't> {
     batch: &'a mut Batch<'t>,
     room: &'a Staged,
     effects: Vec<Effect>,
+    after: Vec<AfterCommit>,
     appended: u64,
 }
+
+/// What is to be done as soon as a commit is visible.
+pub(crate) type AfterCommit = Box<dyn FnOnce() + Send>;
 
 enum Effect {
     Append { event: Event, key: Option<String> },
@@ -46,6 +50,7 @@ impl<'a, 't> RoomTx<'a, 't> {
             batch,
             room: &room,
             effects: Vec::new(),
+            after: Vec::new(),
             appended: 0,
         };
         let refused_deleted = tx.record(|record| record.deleted);
@@ -55,7 +60,9 @@ impl<'a, 't> RoomTx<'a, 't> {
             op(&mut tx)
         };
         let effects = std::mem::take(&mut tx.effects);
+        let after = std::mem::take(&mut tx.after);
         if result.is_ok() {
+            batch.after.extend(after);
             for effect in effects {
                 apply(batch, &mut room, effect)?;
             }
@@ -220,6 +227,12 @@ impl<'a, 't> RoomTx<'a, 't> {
             settings,
             ..record
         }));
+    }
+
+    /// Does something as soon as the commit is visible, before anybody is answered, and whether or not anybody still
+    /// waits for the answer. It runs on the writer thread, so it must be quick.
+    pub fn after_commit(&mut self, act: impl FnOnce() + Send + 'static) {
+        self.after.push(Box::new(act));
     }
 
     /// Deletes the room. Its rows go later, in small steps; its slug stays taken.

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::block::Run;
 use crate::fold::{self, Unfolded};
 use crate::room::{Ban, Membership, RoomCell, RoomRecord, RoomRef};
+use crate::room_tx::AfterCommit;
 use crate::store::{CommitReport, Committed, Inner, OnCommit};
 use crate::tail::{self, Tail, TailRun};
 use crate::{StoreError, commit_row, log, tables};
@@ -118,7 +119,7 @@ fn commit(
 ) -> Result<Vec<Committed>, StoreError> {
     let mut tx = inner.db.begin_write()?;
     tx.set_two_phase_commit(inner.two_phase_commit);
-    let (staged, folded, unfolded) = {
+    let (staged, folded, unfolded, after) = {
         let mut batch = Batch::new(inner, &tx, &log.queue);
         batch.folded = log.queue.step(&batch)?;
         for job in jobs.iter_mut() {
@@ -128,13 +129,14 @@ fn commit(
         batch.write_records()?;
         let staged: Vec<Done> = batch.rooms.drain().map(|(_, room)| room.finish()).collect();
         let unfolded = write_log(&batch, log.next_commit, &staged)?;
-        (staged, batch.folded, unfolded)
+        (staged, batch.folded, unfolded, batch.after)
     };
     tx.commit()?;
 
     log.queue.done(&folded);
     for (cell, folded) in folded.rooms.into_values() {
         let mut state = cell.state.write();
+        state.folded = folded.through;
         state.tail.drop_through(folded.through);
         state.open_block = folded.open_block;
     }
@@ -143,10 +145,16 @@ fn commit(
         let events = staged.iter().map(|room| room.run.times.len()).sum();
         log.queue.push(unfolded, events);
     }
-    Ok(staged
+    let committed = staged
         .into_iter()
         .filter_map(|room| room.publish(inner))
-        .collect())
+        .collect();
+    for act in after {
+        if catch_unwind(AssertUnwindSafe(act)).is_err() {
+            tracing::error!("what follows a commit panicked");
+        }
+    }
+    Ok(committed)
 }
 
 /// Writes what the commit added to rooms, if it added anything.
@@ -187,6 +195,8 @@ pub(crate) struct Batch<'t> {
     pub(crate) rooms: HashMap<RoomId, Staged>,
     /// What this transaction has folded.
     pub(crate) folded: fold::Step,
+    /// What is to be done when the commit is visible.
+    pub(crate) after: Vec<AfterCommit>,
     queue: &'t fold::Queue,
     scratch: Vec<u8>,
 }
@@ -199,6 +209,7 @@ impl<'t> Batch<'t> {
             inner,
             rooms: HashMap::new(),
             folded: fold::Step::default(),
+            after: Vec::new(),
             queue,
             scratch: Vec::new(),
         }
@@ -280,14 +291,12 @@ impl<'t> Batch<'t> {
         if let Some(commit) = self.queue.commit_of(number, seq, &self.folded) {
             log::rewrite_commit(self.tx, commit, number, seq, &json)?;
         }
-        let folded = self
+        let step = self
             .folded
             .rooms
             .get(&number)
             .map(|(_, folded)| folded.through);
-        let first_unfolded = room.cell.state.read().tail.first();
-        let in_block = folded.is_some_and(|through| seq <= through)
-            || first_unfolded.is_none_or(|first| seq < first);
+        let in_block = seq <= step.unwrap_or(room.cell.state.read().folded);
         if in_block {
             log::rewrite_block(self.tx, number, seq, &json)?;
         }

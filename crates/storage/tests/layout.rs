@@ -46,7 +46,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let size = prop_oneof![8 => 0usize..300, 1 => 20_000usize..70_000];
     let step = prop_oneof![
         8 => (0usize..3, 1usize..40, size).prop_map(|(room, count, size)| Step::Say { room, count, size }),
-        2 => (0usize..3, 0u64..150).prop_map(|(room, back)| Step::Redact { room, back }),
+        1 => (0usize..3, 300usize..900).prop_map(|(room, count)| Step::Say { room, count, size: 3 }),
+        2 => (0usize..3, 0u64..900).prop_map(|(room, back)| Step::Redact { room, back }),
         1 => (0usize..3, 0u64..150).prop_map(|(room, back)| Step::Edit { room, back }),
         4 => (0usize..3, 0u64..300, 1usize..200, 1usize..200_000)
             .prop_map(|(room, cursor, events, bytes)| Step::Page { room, cursor, events, bytes }),

@@ -324,6 +324,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_may_come_back_is_told_when() {
+        for code in ErrorCode::ALL {
+            let says_when = matches!(code, ErrorCode::Unavailable | ErrorCode::RateLimited);
+            let problem = Problem::new(code, "no");
+            assert_eq!(problem.retry_after_ms(), says_when.then_some(1000), "{code}");
+        }
+    }
+
+    #[test]
     fn a_code_reads_the_same_everywhere() {
         for code in ErrorCode::ALL {
             let json = serde_json::to_string(&code).unwrap();

@@ -91,7 +91,7 @@ impl Frames {
         let Some(start) = self.marks.get(from).map(|mark| mark.header as usize) else {
             return (0, None);
         };
-        let reached = start + bytes;
+        let reached = start.saturating_add(bytes);
         let whole = self.marks[from..].partition_point(|mark| mark.end as usize <= reached);
         let cut = self
             .marks

@@ -26,5 +26,5 @@ pub use limits::Limits;
 pub use name::{InvalidName, RoomId, Username};
 pub use order::{Seq, Timestamp};
 pub use room::{HistoryVisibility, RoomRole, RoomSettings, RoomSettingsPatch, UnsubscribeReason};
-pub use signal::Signal;
+pub use signal::{GapReason, Signal};
 pub use user::{GlobalRole, Presence, PresenceStatus, User};

@@ -1,7 +1,19 @@
 //! What the server tells a socket beside the events of a log: it has no number, is not kept, and some of it may
 //! be lost.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{RoomId, Seq, Timestamp, UnsubscribeReason, UserId};
+
+/// Why events cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// They were dropped for their age.
+    Retention,
+    /// They are from before the reader's time, in a room whose history is for those who were there.
+    Joined,
+}
 
 /// Something to tell sockets now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +51,8 @@ pub enum Signal {
         from: Seq,
         /// The last that is missing.
         to: Seq,
+        /// Why.
+        reason: GapReason,
     },
     /// The session ends soon unless the client signs in again.
     SessionExpiring {

@@ -11,6 +11,11 @@ use stack_types::{Clock, SessionId, UserId};
 
 const QUOTAS: Quotas = Quotas::DEFAULT;
 
+/// Frames of one user's sockets, of any kind. A client that comes back subscribes to its rooms, up to 256, and people have
+/// several tabs; beyond that it is a flood, and what is dear has a limit of its own besides.
+const FRAMES: Quota = Quota::new(1500, Duration::from_secs(10));
+/// Changes of one user's presence: each is told in every room the user is in.
+const PRESENCE: Quota = Quota::new(10, Duration::from_secs(10));
 /// Repeats of one refresh token. Fifty tabs that wake at once are one rotation and forty-nine repeats, and none of
 /// them has done anything wrong; hammering one token all the same is.
 const REPEAT: Quota = Quota::new(120, Duration::from_secs(60));
@@ -21,6 +26,8 @@ pub(crate) struct Rates {
     hasher: RandomState,
     api: Limiter<CallerKey>,
     login: Limiter<IpKey>,
+    frames: Limiter<UserId>,
+    presence: Limiter<UserId>,
     refresh: Limiter<SessionId>,
     first_use: Limiter<u64>,
     repeat: Limiter<u64>,
@@ -34,6 +41,8 @@ impl Rates {
             hasher: RandomState::new(),
             api: limiter(QUOTAS.api, clock),
             login: limiter(QUOTAS.login, clock),
+            frames: limiter(FRAMES, clock),
+            presence: limiter(PRESENCE, clock),
             refresh: limiter(QUOTAS.refresh, clock),
             first_use: limiter(Quota::new(1, REPEAT.per()), clock),
             repeat: limiter(REPEAT, clock),
@@ -47,6 +56,24 @@ impl Rates {
         }
         let key = user.map_or_else(|| CallerKey::Ip(ip.into()), CallerKey::User);
         self.api.check(&key)
+    }
+
+    /// A frame from a socket.
+    pub(crate) fn frame(&self, user: UserId) -> Result<(), RetryAfter> {
+        if self.enabled {
+            self.frames.check(&user)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A change of somebody's presence.
+    pub(crate) fn presence(&self, user: UserId) -> Result<(), RetryAfter> {
+        if self.enabled {
+            self.presence.check(&user)
+        } else {
+            Ok(())
+        }
     }
 
     /// An attempt to sign in.

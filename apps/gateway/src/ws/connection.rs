@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::future::pending;
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,20 +9,20 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt as _, StreamExt as _};
-use socket2::SockRef;
 use stack_auth::Caller;
 use stack_delivery::{Outlet, Pumped};
 use stack_proto::{Incoming, Request, error};
-use stack_types::{ConnectionId, ErrorCode, EventCodec as _, Problem, Signal, Timestamp};
+use stack_types::{ConnectionId, ErrorCode, EventCodec as _, Problem, Signal};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
+use super::closing::close;
 use super::credentials::Credentials;
+use super::expiry::Expiry;
 use super::heartbeat::{Heartbeat, random_fraction};
 use super::ingress::{Egress, Ingress};
 use super::requests::{Answer, Handled, Requests, frame, signed_in};
@@ -32,16 +31,15 @@ use crate::app::AppState;
 
 /// A socket without credentials has so long to send `auth`.
 const AUTH_WITHIN: Duration = Duration::from_secs(5);
-/// A close frame and what waits in front of it have so long to go out and be answered.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// A close frame and what waits in front of it have so long to go out and be answered: less than the second in which
+/// the sockets of a revoked session are promised to be closed.
+const CLOSE_WITHIN: Duration = Duration::from_millis(800);
 /// Messages on their way to the disk at most. More are read from the socket when one of them is answered.
 const MAX_WAITING: usize = 256;
 /// While more than this waits to be written, nothing is read: answers are only made as fast as they are taken.
 const MAX_PENDING_BYTES: usize = 256 * 1024;
 /// Refusals for the rate in a row after which the socket closes: this client does not listen.
 const MAX_RATE_REFUSALS: u32 = 100;
-/// The client is warned so long before its session ends.
-const WARN_BEFORE: Duration = Duration::from_secs(60);
 /// Clients are told to come back spread over so long, and not before the first of it has passed.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Reading starts small: most clients send little, and an idle one must not cost a page.
@@ -226,6 +224,11 @@ impl Connection {
                     outlet.send(frame(&stack_proto::JsonCodec.signal(&Signal::SessionRevoked)));
                     return End::Close(4001, "the session was revoked");
                 }
+                () = self.place.doubt() => {
+                    if let Some(end) = self.recheck() {
+                        return end;
+                    }
+                }
                 () = app.lifecycle().draining.cancelled() => {
                     return self.finish(&outlet).await;
                 }
@@ -292,17 +295,25 @@ impl Connection {
     async fn frame(&mut self, text: &str, expiry: &mut Expiry) -> Result<(), End> {
         let incoming = parse(text, &self.requests.outlet)?;
         let id = incoming.id;
+        let (app, user) = (&self.requests.app, self.requests.caller.user.id);
+        if let Err(refused) = app.rates().frame(user) {
+            return self.answer(id, Err(refused.into())).map_or(Ok(()), Err);
+        }
         let request = match Request::parse(&incoming) {
             Ok(request) => request,
             Err(problem) => return self.answer(id, Err(problem)).map_or(Ok(()), Err),
         };
         let (answer, begins) = match self.requests.handle(id, request).await {
             Handled::Done(answer) => (answer, None),
-            Handled::Subscribed(answer, subscription) => (answer, Some(subscription)),
+            Handled::Subscribed(answer, gap, subscription) => (answer, Some((gap, subscription))),
             Handled::SignedIn(caller, answer) => {
                 self.place.change_session(caller.session_id);
                 *expiry = Expiry::of(&caller, self.requests.app.clock().now());
                 self.requests.caller = *caller;
+                // As at the first sign-in: a revocation in between would have found the session before.
+                if let Some(end) = self.recheck() {
+                    return Err(end);
+                }
                 (answer, None)
             }
             Handled::Waiting(work) => {
@@ -317,7 +328,10 @@ impl Connection {
         if let Some(end) = self.answer(id, answer) {
             return Err(end);
         }
-        if let Some(subscription) = begins {
+        if let Some((gap, subscription)) = begins {
+            if let Some(gap) = gap {
+                self.requests.outlet.send(gap);
+            }
             self.requests.app.hub().begin(&subscription);
         }
         Ok(())
@@ -350,6 +364,18 @@ impl Connection {
         }
     }
 
+    /// Looks whether the session still stands, and says how the socket ends if not.
+    fn recheck(&self) -> Option<End> {
+        let problem = self
+            .requests
+            .app
+            .auth()
+            .recheck(&self.requests.caller)
+            .err()?;
+        self.requests.outlet.send(frame(&error(None, &problem)));
+        Some(End::Close(4001, "the session is over"))
+    }
+
     /// Says goodbye: tells the client when to come back, and answers what is still on its way to the disk.
     async fn finish(mut self, outlet: &Outlet) -> End {
         let end = drain(outlet);
@@ -362,34 +388,6 @@ impl Connection {
             }
         }
         end
-    }
-}
-
-/// When the session behind a socket ends, and when its client is warned.
-struct Expiry {
-    expires_at: Timestamp,
-    warns: Option<Instant>,
-    ends: Instant,
-}
-
-impl Expiry {
-    fn of(caller: &Caller, now: Timestamp) -> Self {
-        let left = caller.expires_at.since(now);
-        let start = Instant::now();
-        Self {
-            expires_at: caller.expires_at,
-            warns: Some(start + left.saturating_sub(WARN_BEFORE.min(left / 2))),
-            ends: start + left,
-        }
-    }
-
-    fn next(&self) -> Instant {
-        self.warns.unwrap_or(self.ends)
-    }
-
-    /// What is due now: a warning of this time, or the end.
-    fn reached(&mut self) -> Option<Timestamp> {
-        self.warns.take().map(|_| self.expires_at)
     }
 }
 
@@ -433,41 +431,5 @@ fn text_of(message: Option<Result<Message, tungstenite::Error>>) -> Result<Optio
             Err(End::Close(1002, "this is not WebSocket"))
         }
         Some(Err(_)) | None => Err(End::Gone),
-    }
-}
-
-/// Sends the close frame behind everything that waits, and reads until the client has answered it and gone.
-async fn close(
-    socket: &mut Socket,
-    outlet: &Outlet,
-    stream: &TcpStream,
-    code: u16,
-    reason: &'static str,
-) {
-    let close = CloseFrame {
-        code: CloseCode::from(code),
-        reason: Utf8Bytes::from_static(reason),
-    };
-    if socket.close(Some(close)).await.is_err() || outlet.flushed().await.is_err() {
-        return;
-    }
-    if !matches!(code, 1002 | 1007 | 1009) {
-        // The client's answer ends this; then it is the server that closes the connection.
-        while let Some(Ok(_)) = socket.next().await {}
-        return;
-    }
-    // Here the library has stopped in the middle of what the client sends. The rest is read all the same: closing a
-    // socket with bytes unread resets it, and the client might never see why.
-    if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
-        return;
-    }
-    let mut rest = [0; 1024];
-    while stream.readable().await.is_ok() {
-        match stream.try_read(&mut rest) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
     }
 }

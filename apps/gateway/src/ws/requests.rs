@@ -11,11 +11,11 @@ use serde::Serialize;
 use stack_auth::Caller;
 use stack_delivery::{Outlet, Subscription};
 use stack_presence::Lease;
-use stack_proto::{Request, ok, pong};
+use stack_proto::{JsonCodec, Request, ok, pong};
 use stack_rooms::{Page, PageQuery, SendMessage, Sending};
 use stack_types::{
-    ErrorCode, Frames, Problem, RoomId, RoomRole, Seq, SessionId, Timestamp, UnsubscribeReason,
-    UserId,
+    ErrorCode, EventCodec as _, Frames, PresenceStatus, Problem, RoomId, RoomRole, Seq, SessionId,
+    Timestamp, UnsubscribeReason, UserId,
 };
 
 use crate::app::AppState;
@@ -33,8 +33,8 @@ pub(super) enum Handled {
     InTurn(BoxFuture<'static, Answer>),
     /// The caller has signed in again.
     SignedIn(Box<Caller>, Answer),
-    /// It is done, and after the answer this subscription begins.
-    Subscribed(Answer, Arc<Subscription>),
+    /// It is done. After the answer, this is told, and the subscription begins.
+    Subscribed(Answer, Option<Bytes>, Arc<Subscription>),
 }
 
 /// A signed-in connection, as its requests see it.
@@ -81,11 +81,7 @@ impl Requests {
                         .map(|()| None),
                 )
             }
-            Request::Presence { status, text } => Handled::Done(
-                self.lease
-                    .set_status(status, text)
-                    .map(|()| answer(id, Nothing {})),
-            ),
+            Request::Presence { status, text } => Handled::Done(self.presence(id, status, text)),
             Request::Send(message) => {
                 let room = message.room;
                 let message = SendMessage {
@@ -135,6 +131,12 @@ impl Requests {
             | Request::History { .. }
             | Request::Read { .. } => self.in_turn(id, request),
         }
+    }
+
+    fn presence(&self, id: Option<u64>, status: PresenceStatus, text: Option<String>) -> Answer {
+        self.app.rates().presence(self.caller.user.id)?;
+        self.lease.set_status(status, text)?;
+        Ok(answer(id, Nothing {}))
     }
 
     fn in_turn(&self, id: Option<u64>, request: Request) -> Handled {
@@ -212,7 +214,9 @@ impl Requests {
             Some(before) => self.app.hub().unsubscribe(&before, None),
             None => self.lease.enter(room),
         }
-        Handled::Subscribed(Ok(answer(id, subscribed.answer)), subscribed.subscription)
+        let gap = subscribed.gap.map(|gap| frame(&JsonCodec.signal(&gap)));
+        let answer = Ok(answer(id, subscribed.answer));
+        Handled::Subscribed(answer, gap, subscribed.subscription)
     }
 
     fn unsubscribe(&mut self, id: Option<u64>, room: &RoomId) -> Answer {

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription};
 use stack_delivery::Outlet;
 use stack_types::{ConnectionId, SessionId, UserId};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +29,8 @@ struct Entry {
     session: SessionId,
     outlet: Arc<Outlet>,
     revoked: CancellationToken,
+    /// Something on the bus was lost: the session may have been revoked.
+    doubt: Arc<Notify>,
 }
 
 /// A socket's place among the open ones. Dropping it gives the place back.
@@ -37,6 +40,7 @@ pub(super) struct Place {
     user: UserId,
     connection: ConnectionId,
     revoked: CancellationToken,
+    doubt: Arc<Notify>,
 }
 
 impl Sockets {
@@ -49,8 +53,11 @@ impl Sockets {
     ) -> Result<(), SubscribeError> {
         let controls = bus.subscribe(Prefix::controls()).await?;
         let users = bus.subscribe(Prefix::users()).await?;
-        tasks.spawn(self.clone().run(controls, stop.clone(), Self::control));
-        tasks.spawn(self.clone().run(users, stop, Self::tell));
+        tasks.spawn(
+            self.clone()
+                .run(controls, stop.clone(), Self::control, Self::doubt_all),
+        );
+        tasks.spawn(self.clone().run(users, stop, Self::tell, |_| {}));
         Ok(())
     }
 
@@ -69,17 +76,20 @@ impl Sockets {
             return None;
         }
         let revoked = CancellationToken::new();
+        let doubt = Arc::new(Notify::new());
         entries.push(Entry {
             connection,
             session,
             outlet,
             revoked: revoked.clone(),
+            doubt: doubt.clone(),
         });
         Some(Place {
             sockets: self.clone(),
             user,
             connection,
             revoked,
+            doubt,
         })
     }
 
@@ -122,16 +132,32 @@ impl Sockets {
         mut messages: Subscription,
         stop: CancellationToken,
         act: fn(&Self, &Message),
+        lost: fn(&Self),
     ) {
+        let mut dropped = 0;
         loop {
             let message = tokio::select! {
                 () = stop.cancelled() => None,
                 message = messages.recv() => message,
             };
-            match message {
-                Some(message) => act(&self, &message),
-                None => return,
+            let Some(message) = message else {
+                return;
+            };
+            act(&self, &message);
+            if messages.dropped() > dropped {
+                dropped = messages.dropped();
+                lost(&self);
             }
+        }
+    }
+
+    /// Lets every socket look at its session again.
+    fn doubt_all(&self) {
+        tracing::warn!(
+            "a control message was lost on the bus, every socket looks at its session again"
+        );
+        for entry in self.0.lock().by_user.values().flatten() {
+            entry.doubt.notify_one();
         }
     }
 }
@@ -140,6 +166,11 @@ impl Place {
     /// Ends when the session behind the socket is revoked.
     pub(super) async fn revoked(&self) {
         self.revoked.cancelled().await;
+    }
+
+    /// Ends when the session should be looked at again.
+    pub(super) async fn doubt(&self) {
+        self.doubt.notified().await;
     }
 
     /// The socket belongs to another session of the same user from now on.

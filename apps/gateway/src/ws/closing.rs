@@ -1,0 +1,50 @@
+//! How a socket is closed from this side.
+
+use std::net::Shutdown;
+
+use futures_util::StreamExt as _;
+use socket2::SockRef;
+use stack_delivery::Outlet;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::ingress::Ingress;
+
+/// Sends the close frame behind everything that waits, and reads until the client has answered it and gone.
+pub(super) async fn close(
+    socket: &mut WebSocketStream<Ingress>,
+    outlet: &Outlet,
+    stream: &TcpStream,
+    code: u16,
+    reason: &'static str,
+) {
+    let close = CloseFrame {
+        code: CloseCode::from(code),
+        reason: Utf8Bytes::from_static(reason),
+    };
+    if socket.close(Some(close)).await.is_err() || outlet.flushed().await.is_err() {
+        return;
+    }
+    if !matches!(code, 1002 | 1007 | 1009) {
+        // The client's answer ends this; then it is the server that closes the connection.
+        while let Some(Ok(_)) = socket.next().await {}
+        return;
+    }
+    // Here the library has stopped in the middle of what the client sends. The rest is read all the same: closing a
+    // socket with bytes unread resets it, and the client might never see why.
+    if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let mut rest = [0; 1024];
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut rest) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
