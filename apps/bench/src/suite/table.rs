@@ -1,0 +1,492 @@
+//! The tables of the report: ratios against the targets first, then what was measured.
+
+use super::plan::Subject;
+use super::results::{Number, Results, median};
+
+/// What a target wants.
+#[derive(Clone, Copy)]
+enum Wanted {
+    AtLeast(f64),
+    AtMost(f64),
+    /// Nothing; the number is told for comparison.
+    Nothing,
+}
+
+/// One line of the table of targets.
+struct Line {
+    what: String,
+    value: Option<f64>,
+    unit: &'static str,
+    wanted: Wanted,
+    /// The cases it stands on.
+    cases: Vec<(&'static str, Subject)>,
+}
+
+const DELIVERIES: &str = "/deliveries_per_s";
+const MESSAGES: &str = "/messages_per_s";
+const P50: &str = "/latency/p50_us";
+const P99: &str = "/latency/p99_us";
+
+/// The whole report.
+pub(crate) fn render(results: &Results) -> String {
+    let mut out = String::new();
+    let conditions = results.conditions.render();
+    out.push_str(&format!("Conditions: {conditions} {}\n", others(results)));
+    out.push_str("\n| against the targets | reached | wanted | |\n| --- | ---: | ---: | --- |\n");
+    for line in targets(results) {
+        if let Some(row) = line.row(results) {
+            out.push_str(&row);
+        }
+    }
+    out.push_str(&fan_out(results));
+    out.push_str(&rest(results));
+    let failures: Vec<_> = results
+        .runs
+        .iter()
+        .filter(|run| run.failure.is_some())
+        .collect();
+    if !failures.is_empty() {
+        out.push_str("\nFailed:\n\n");
+        for run in failures {
+            out.push_str(&format!("- {}\n", run.line().trim()));
+        }
+    }
+    out
+}
+
+/// How busy the machine was with other things.
+fn others(results: &Results) -> String {
+    let shares: Vec<f64> = results
+        .runs
+        .iter()
+        .filter_map(|run| run.number("/shares/others"))
+        .collect();
+    let most = shares.iter().copied().fold(0.0, f64::max);
+    let middle = median(shares).unwrap_or(0.0);
+    format!(
+        "Everything else on the machine took {:.0} % of a core in the median run and {:.0} % in the worst.",
+        middle * 100.0,
+        most * 100.0
+    )
+}
+
+fn targets(results: &Results) -> Vec<Line> {
+    use Subject::{Append, AppendEach, Gateway, Nats, RedbRows, SendLoop, SocketIo, Ws, WsCorked};
+    use Wanted::{AtLeast, AtMost, Nothing};
+    let mut lines = Vec::new();
+    let mut ratio =
+        |what: &str, ours: (&'static str, &str), theirs: (&'static str, Subject, &str), wanted| {
+            let ours: Number<'_> = (ours.0, Gateway, ours.1);
+            lines.push(Line {
+                what: what.to_owned(),
+                value: results.ratio(ours, theirs),
+                unit: "×",
+                wanted,
+                cases: vec![(ours_name(ours), Gateway), (theirs.0, theirs.1)],
+            });
+        };
+    for (scenario, how) in [
+        ("hot", ""),
+        ("hot-all", ", each in flight until all have it"),
+    ] {
+        for (peer, wanted) in [(Ws, 20.0), (WsCorked, 2.0), (Nats, 1.5), (SocketIo, 25.0)] {
+            let what = format!("hot fan-out{how}: deliveries/s by {}", peer.name());
+            ratio(
+                &what,
+                (scenario, DELIVERIES),
+                (scenario, peer, DELIVERIES),
+                AtLeast(wanted),
+            );
+        }
+    }
+    for (peer, wanted) in [
+        (SendLoop, AtLeast(0.7)),
+        (Ws, AtLeast(1.15)),
+        (SocketIo, AtLeast(1.4)),
+        (Nats, Nothing),
+    ] {
+        let what = format!("cold fan-out: deliveries/s by {}", peer.name());
+        ratio(
+            &what,
+            ("cold", DELIVERIES),
+            ("cold", peer, DELIVERIES),
+            wanted,
+        );
+    }
+    for (peer, wanted) in [
+        (Ws, AtMost(0.9)),
+        (WsCorked, Nothing),
+        (Nats, Nothing),
+        (SocketIo, Nothing),
+    ] {
+        let what = format!("open loop, 50,000 deliveries/s: p99 by {}", peer.name());
+        ratio(&what, ("open", P99), ("open", peer, P99), wanted);
+    }
+    for (floor, plain, keyed) in [
+        (Append, AtLeast(0.6), AtLeast(0.4)),
+        (AppendEach, Nothing, Nothing),
+        (RedbRows, AtLeast(1.5), Nothing),
+    ] {
+        let what = format!("durable ack: messages/s by {}", floor.name());
+        ratio(&what, ("acks", MESSAGES), ("disk", floor, MESSAGES), plain);
+        let what = format!("durable ack with keys: messages/s by {}", floor.name());
+        ratio(
+            &what,
+            ("acks-key", MESSAGES),
+            ("disk", floor, MESSAGES),
+            keyed,
+        );
+    }
+    ratio(
+        "10 % stalled readers: p99 of the others by the run without",
+        ("slow", P99),
+        ("slow-none", Gateway, P99),
+        AtMost(1.3),
+    );
+
+    let mut own = |what: &str, value: Option<f64>, unit, wanted, scenario: &'static str| {
+        let cases = vec![(scenario, Gateway)];
+        lines.push(Line {
+            what: what.to_owned(),
+            value,
+            unit,
+            wanted,
+            cases,
+        });
+    };
+    let number = |scenario, path| results.median(scenario, Gateway, path);
+    own(
+        "durable ack: p99 by p50",
+        number("acks", "/p99_by_p50"),
+        "×",
+        AtMost(6.0),
+        "acks",
+    );
+    own(
+        "durable ack with keys: p99 by p50",
+        number("acks-key", "/p99_by_p50"),
+        "×",
+        AtMost(6.0),
+        "acks-key",
+    );
+    own(
+        "idle connection, server RSS",
+        number("idle", "/rss_per_connection"),
+        " B",
+        AtMost(4096.0),
+        "idle",
+    );
+    own(
+        "idle connection with a subscription",
+        number("idle-room", "/rss_per_connection"),
+        " B",
+        Nothing,
+        "idle-room",
+    );
+    own(
+        "stalled reader, server RSS",
+        per_stalled_reader(results),
+        " B",
+        AtMost(32_768.0),
+        "slow",
+    );
+    own(
+        "resume storm: longest pause between accepts",
+        number("storm", "/longest_accept_gap_s"),
+        " s",
+        AtMost(1.0),
+        "storm",
+    );
+    own(
+        "history page of 50, large room by small",
+        number("history", "/ratio"),
+        "×",
+        AtMost(1.3),
+        "history",
+    );
+    own(
+        "newest page of 50, large room by small",
+        number("history", "/ratio_newest"),
+        "×",
+        AtMost(1.3),
+        "history",
+    );
+    lines
+}
+
+/// The scenario of a number; its lifetime is the plan's.
+fn ours_name(number: Number<'_>) -> &'static str {
+    const NAMES: [&str; 7] = ["hot", "hot-all", "cold", "open", "acks", "acks-key", "slow"];
+    NAMES
+        .into_iter()
+        .find(|name| *name == number.0)
+        .unwrap_or_default()
+}
+
+/// How much more the server grew where readers stalled, for each of them.
+fn per_stalled_reader(results: &Results) -> Option<f64> {
+    const STALLED: f64 = 100.0;
+    let growth = |scenario| {
+        let after = results.median(scenario, Subject::Gateway, "/rss_end")?;
+        let before = results.median(scenario, Subject::Gateway, "/rss_gathered")?;
+        Some(after - before)
+    };
+    Some((growth("slow")? - growth("slow-none")?).max(0.0) / STALLED)
+}
+
+impl Line {
+    fn row(&self, results: &Results) -> Option<String> {
+        let value = self.value?;
+        let reached = format!("{}{}", figure(value), self.unit);
+        let (wanted, mut verdict) = match self.wanted {
+            Wanted::AtLeast(least) => (
+                format!("≥ {}{}", figure(least), self.unit),
+                mark(value >= least),
+            ),
+            Wanted::AtMost(most) => (
+                format!("≤ {}{}", figure(most), self.unit),
+                mark(value <= most),
+            ),
+            Wanted::Nothing => (String::new(), String::new()),
+        };
+        let limited: Vec<_> = self
+            .cases
+            .iter()
+            .filter(|(scenario, subject)| results.generator_was_the_limit(scenario, *subject))
+            .map(|(_, subject)| subject.name())
+            .collect();
+        if !limited.is_empty() {
+            verdict.push_str(&format!(
+                " (the generator was the limit for {})",
+                limited.join(" and ")
+            ));
+        }
+        Some(format!(
+            "| {} | {reached} | {wanted} | {} |\n",
+            self.what,
+            verdict.trim()
+        ))
+    }
+}
+
+fn mark(met: bool) -> String {
+    if met {
+        "reached".into()
+    } else {
+        "**missed**".into()
+    }
+}
+
+fn fan_out(results: &Results) -> String {
+    use Subject::{Gateway, Nats, SendLoop, SocketIo, Ws, WsCorked};
+    let mut out = String::from(
+        "\n| fan-out | subject | deliveries/s | p50 | p99 | server's core | generator's core |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for (scenario, label) in [
+        ("hot", "hot, 32 unanswered"),
+        ("hot-all", "hot, 32 until all have them"),
+        ("cold", "cold, one until all have it"),
+        ("open", "open loop"),
+        ("slow-none", "open loop, nobody stalls"),
+        ("slow", "open loop, 10 % stall"),
+    ] {
+        for subject in [Gateway, Ws, WsCorked, Nats, SocketIo, SendLoop] {
+            let number = |path| results.median(scenario, subject, path);
+            let Some(deliveries) = number(DELIVERIES) else {
+                continue;
+            };
+            let latency = |path| match number(path) {
+                Some(us) if us > 0.0 => duration(us),
+                _ => "–".into(),
+            };
+            let share = |path| {
+                number(path).map_or_else(|| "–".into(), |share| format!("{:.0} %", share * 100.0))
+            };
+            out.push_str(&format!(
+                "| {label} | {} | {} | {} | {} | {} | {} |\n",
+                subject.name(),
+                figure(deliveries),
+                latency(P50),
+                latency(P99),
+                share("/shares/server"),
+                share("/shares/generator"),
+            ));
+        }
+    }
+    out
+}
+
+fn rest(results: &Results) -> String {
+    use Subject::{Append, AppendEach, Gateway, Nats, RedbRows, SocketIo, Ws, WsCorked};
+    let mut out =
+        String::from("\n| disk | messages/s | p50 | p99 |\n| --- | ---: | ---: | ---: |\n");
+    for (label, scenario, subject) in [
+        ("stack, 100 rooms, 32 unanswered in each", "acks", Gateway),
+        ("the same, each with a key", "acks-key", Gateway),
+        (
+            "append + fdatasync, groups of 100 in one write",
+            "disk",
+            Append,
+        ),
+        (
+            "append + fdatasync, groups of 100 in 100 writes",
+            "disk",
+            AppendEach,
+        ),
+        (
+            "redb, a row per message, groups of 100 over 100 rooms",
+            "disk",
+            RedbRows,
+        ),
+    ] {
+        let number = |path| results.median(scenario, subject, path);
+        if let (Some(messages), Some(p50), Some(p99)) = (number(MESSAGES), number(P50), number(P99))
+        {
+            out.push_str(&format!(
+                "| {label} | {} | {} | {} |\n",
+                figure(messages),
+                duration(p50),
+                duration(p99)
+            ));
+        }
+    }
+    out.push_str(
+        "\n| server RSS | idle connection | with a subscription |\n| --- | ---: | ---: |\n",
+    );
+    for subject in [Gateway, Ws, WsCorked, Nats, SocketIo] {
+        let bytes = |scenario| {
+            let bytes = results.median(scenario, subject, "/rss_per_connection");
+            bytes.map_or_else(|| "–".into(), |bytes| format!("{} B", figure(bytes)))
+        };
+        out.push_str(&format!(
+            "| {} | {} | {} |\n",
+            subject.name(),
+            bytes("idle"),
+            bytes("idle-room")
+        ));
+    }
+    let mut facts = String::new();
+    let mut fact = |label: &str, scenario, path, show: fn(f64) -> String| {
+        if let Some(number) = results.median(scenario, Gateway, path) {
+            facts.push_str(&format!("| {label} | {} |\n", show(number)));
+        }
+    };
+    let seconds = |number: f64| format!("{number:.2} s");
+    let mib = |number: f64| format!("{:.1} MiB", number / 1024.0 / 1024.0);
+    fact(
+        "storm: until all clients are in",
+        "storm",
+        "/all_open_s",
+        seconds,
+    );
+    fact(
+        "storm: until all have all events",
+        "storm",
+        "/seconds",
+        seconds,
+    );
+    fact(
+        "storm: time to get in, p99",
+        "storm",
+        "/opening/p99_us",
+        duration,
+    );
+    fact("storm: server RSS before", "storm", "/rss_before", mib);
+    fact("storm: server RSS at its peak", "storm", "/rss_peak", mib);
+    fact("catch-up: events", "catch-up", "/events", figure);
+    fact("catch-up: events/s", "catch-up", "/events_per_s", figure);
+    fact(
+        "catch-up: growth of server RSS at its peak",
+        "catch-up",
+        "/rss_growth",
+        mib,
+    );
+    fact(
+        "catch-up: p99 of a live reader beside it",
+        "catch-up",
+        "/live_latency/p99_us",
+        duration,
+    );
+    fact(
+        "history: page of 50 in the large room, p50",
+        "history",
+        "/large/p50_us",
+        duration,
+    );
+    fact(
+        "history: page of 50 in the small room, p50",
+        "history",
+        "/small/p50_us",
+        duration,
+    );
+    fact(
+        "history: page of 50 in the large room, p99",
+        "history",
+        "/large/p99_us",
+        duration,
+    );
+    fact(
+        "history: page of 50 in the small room, p99",
+        "history",
+        "/small/p99_us",
+        duration,
+    );
+    if !facts.is_empty() {
+        out.push_str(&format!("\n| stack | |\n| --- | ---: |\n{facts}"));
+    }
+    out
+}
+
+/// A number with three significant digits, thousands set apart.
+pub(crate) fn figure(number: f64) -> String {
+    if number.abs() < 100.0 {
+        let digits = if number.abs() < 1.0 {
+            3
+        } else if number.abs() < 10.0 {
+            2
+        } else {
+            1
+        };
+        let text = format!("{number:.digits$}");
+        return text.trim_end_matches('0').trim_end_matches('.').to_owned();
+    }
+    let plain = format!("{number:.0}");
+    let digits: Vec<char> = plain.chars().collect();
+    let mut out = String::new();
+    for (index, digit) in digits.iter().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(*digit);
+    }
+    out
+}
+
+/// Microseconds, in the unit that reads best.
+fn duration(us: f64) -> String {
+    if us < 1000.0 {
+        format!("{us:.0} µs")
+    } else if us < 1e6 {
+        format!("{:.1} ms", us / 1e3)
+    } else {
+        format!("{:.2} s", us / 1e6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_well() {
+        assert_eq!(figure(0.0), "0");
+        assert_eq!(figure(0.7), "0.7");
+        assert_eq!(figure(1.15), "1.15");
+        assert_eq!(figure(20.0), "20");
+        assert_eq!(figure(28.44), "28.4");
+        assert_eq!(figure(4096.0), "4,096");
+        assert_eq!(figure(3_353_606.4), "3,353,606");
+        assert_eq!(duration(950.0), "950 µs");
+        assert_eq!(duration(12_340.0), "12.3 ms");
+    }
+}
