@@ -30,5 +30,9 @@ pub(crate) async fn run(store: Store, stopping: CancellationToken) {
 async fn walk(store: &Store, stopping: &CancellationToken) -> Result<(), StoreError> {
     let mut rooms = SweepCursor::default();
     while store.sweep(&mut rooms).await?.more && !stopping.is_cancelled() {}
+    let dropped = store.expire_events().await?;
+    if dropped > 0 {
+        tracing::info!(dropped, "blocks of events were dropped for their age");
+    }
     Ok(())
 }

@@ -22,6 +22,7 @@ mod log;
 mod migrate_rows;
 mod record;
 mod recover;
+mod retention;
 mod room;
 mod room_ops;
 mod room_tx;

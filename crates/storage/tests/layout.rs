@@ -339,6 +339,81 @@ proptest! {
 }
 
 #[tokio::test]
+async fn retention_drops_whole_blocks_and_tells_where_the_log_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+    let mut world = open(folder.path(), &clock);
+    let create = |retention_days| CreateRoom {
+        id: id(retention_days as usize),
+        title: "t".into(),
+        settings: RoomSettings {
+            retention_days,
+            ..RoomSettings::default()
+        },
+        owner: alice(),
+    };
+    for days in [0, 1] {
+        world.rooms.push(
+            world
+                .store
+                .create_room(create(days))
+                .await
+                .unwrap()
+                .unwrap(),
+        );
+    }
+    let hour = std::time::Duration::from_secs(60 * 60);
+    for _ in 0..300 {
+        clock.advance(hour / 4);
+        for room in 0..2 {
+            let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| {
+                Ok(tx.append(draft(said("x".into()))))
+            };
+            world.store.room_op(id(room), op).await.unwrap();
+        }
+        while let Ok(Some(_)) =
+            tokio::time::timeout(std::time::Duration::ZERO, world.commits.next()).await
+        {}
+    }
+    // 75 hours of events, four an hour: at most a day and a block may be left.
+    assert!(world.store.expire_events().await.unwrap() >= 2);
+    let (kept, expiring) = (&world.rooms[0], &world.rooms[1]);
+    assert_eq!((kept.first(), kept.head()), (Seq(1), Seq(301)));
+    let first = expiring.first();
+    assert!(first > Seq(1) && first.0 <= 301 - 24 * 4, "{first}");
+    let page = world
+        .store
+        .page_after(expiring, Seq::ZERO, ALL)
+        .await
+        .unwrap();
+    assert_eq!((page.first(), page.last()), (first, Seq(301)));
+    assert!(
+        world
+            .store
+            .page_before(expiring, first, ALL)
+            .await
+            .unwrap()
+            .frames()
+            .is_empty()
+    );
+    assert_eq!(world.store.expire_events().await.unwrap(), 0);
+
+    let World {
+        store,
+        handle,
+        rooms,
+        ..
+    } = world;
+    handle.shutdown().await;
+    drop((store, rooms));
+    let world = open(folder.path(), &clock);
+    assert_eq!(
+        (world.rooms[1].first(), world.rooms[1].head()),
+        (first, Seq(301))
+    );
+}
+
+#[tokio::test]
 async fn what_was_redacted_is_nowhere_in_what_can_be_read_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
