@@ -23,7 +23,7 @@ export default defineConfig({
   timeout: 150_000,
   expect: { timeout: 15_000 },
   reporter: [['list']],
-  use: { launchOptions, locale: 'en-GB', screenshot: 'only-on-failure' },
+  use: { launchOptions, actionTimeout: 30_000, locale: 'en-GB', screenshot: 'only-on-failure' },
   projects: [
     { name: 'e2e', testMatch: /.*\.spec\.ts/ },
     { name: 'screenshots', testMatch: 'screenshots.ts' },

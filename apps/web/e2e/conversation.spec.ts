@@ -3,7 +3,7 @@
 import { expect, test } from '@playwright/test';
 import { Gateway } from './support/gateway';
 import { Guest } from './support/guest';
-import { Person } from './support/people';
+import { everybodyLeaves, Person } from './support/people';
 
 let gateway: Gateway;
 
@@ -11,7 +11,8 @@ test.beforeEach(async () => {
   gateway = await Gateway.start();
 });
 
-test.afterEach(async () => {
+test.afterEach(async ({ browser }) => {
+  await everybodyLeaves(browser);
   await gateway.stop();
 });
 

@@ -1,10 +1,10 @@
 // Bringing people in and keeping them out, and what those people see of it.
 
 import AxeBuilder from '@axe-core/playwright';
-import { expect, type Page, test } from '@playwright/test';
+import { devices, expect, type Page, test } from '@playwright/test';
 import { Gateway } from './support/gateway';
 import { Guest } from './support/guest';
-import { Person } from './support/people';
+import { everybodyLeaves, Person } from './support/people';
 
 let gateway: Gateway;
 
@@ -12,7 +12,8 @@ test.beforeEach(async () => {
   gateway = await Gateway.start();
 });
 
-test.afterEach(async () => {
+test.afterEach(async ({ browser }) => {
+  await everybodyLeaves(browser);
   await gateway.stop();
 });
 
@@ -33,6 +34,7 @@ test('a private room is filled by username, with the keyboard alone', async ({ b
   const form = page.getByRole('form', { name: 'Add people' });
   const field = form.getByRole('textbox', { name: 'Add people' });
   await expect(field).toBeFocused();
+  await expect(form.getByRole('button', { name: 'Add', exact: true })).toBeInViewport({ ratio: 1 });
   const add = async (username: string) => {
     await field.press('ControlOrMeta+a');
     await keys.type(username);
@@ -117,6 +119,28 @@ test('a moderator bans and forgives, and the banned stay out meanwhile', async (
   await expect(ada.log.getByText('Ada lifted the ban on Ben')).toBeVisible();
   await page.getByRole('textbox', { name: 'Add people' }).press('Enter');
   await expect(ada.member(ben)).toBeVisible();
+});
+
+test('a phone manages members, and Esc closes one thing at a time', async ({ browser }) => {
+  const { defaultBrowserType: _, ...phone } = devices['iPhone 13'];
+  const ada = await Person.register(browser, gateway.url, 'Ada', phone);
+  const ben = await Guest.register(browser, gateway.url, 'ben', 'Ben');
+  const { page } = ada;
+  await ada.createRoom('Tides');
+  await ben.ask('join', { room: 'tides' });
+  await page.getByRole('button', { name: 'Show members' }).tap();
+  await page.getByRole('button', { name: 'Add people' }).tap();
+  const add = page.getByRole('button', { name: 'Add', exact: true });
+  await expect(add).toBeInViewport({ ratio: 1 });
+  await page.keyboard.press('Escape');
+  await expect(add).toHaveCount(0);
+  await page.getByRole('button', { name: 'Manage Ben' }).tap();
+  await page.getByRole('menuitem', { name: 'Remove from room' }).tap();
+  await page.keyboard.press('Escape');
+  await expect(page.getByRole('dialog')).toHaveCount(0);
+  await expect(page.getByTestId('member-ben')).toBeVisible();
+  await page.keyboard.press('Escape');
+  await expect(page.getByTestId('member-ben')).toHaveCount(0);
 });
 
 test('who has gone was last seen then', async ({ browser }) => {

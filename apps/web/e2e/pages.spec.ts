@@ -3,7 +3,7 @@
 import AxeBuilder from '@axe-core/playwright';
 import { type Browser, devices, expect, type Page, test } from '@playwright/test';
 import { Gateway } from './support/gateway';
-import { PASSWORD, Person } from './support/people';
+import { everybodyLeaves, PASSWORD, Person } from './support/people';
 
 let gateway: Gateway;
 
@@ -11,7 +11,8 @@ test.beforeEach(async () => {
   gateway = await Gateway.start();
 });
 
-test.afterEach(async () => {
+test.afterEach(async ({ browser }) => {
+  await everybodyLeaves(browser);
   await gateway.stop();
 });
 
@@ -172,6 +173,8 @@ test('everything can be done with the keyboard', async ({ browser }) => {
 
   await page.getByRole('button', { name: 'Room menu' }).focus();
   await keys.press('Enter');
+  await expect(page.getByRole('menuitem', { name: 'Add people' })).toBeFocused();
+  await keys.press('ArrowDown');
   await expect(page.getByRole('menuitem', { name: 'Room settings' })).toBeFocused();
   await keys.press('ArrowDown');
   await expect(page.getByRole('menuitem', { name: 'Leave room' })).toBeFocused();
@@ -189,6 +192,13 @@ test('a phone shows one thing at a time', async ({ browser }) => {
   await ada.message('from the phone').tap();
   await ada.page.getByRole('button', { name: 'React with heart' }).tap();
   await expect(ada.message('from the phone').getByRole('button', { name: /^heart, 1/ })).toBeVisible();
+
+  await ada.say('a long message that takes more than one line of a phone\n'.repeat(6));
+  await expect(ada.message('a long message')).toHaveAttribute('data-seq');
+  await ada.composer.press('ArrowUp');
+  await expect(ada.page.getByRole('button', { name: 'Save' })).toBeInViewport({ ratio: 1 });
+  await expect(ada.page.getByRole('button', { name: 'Jump to latest' })).toHaveCount(0);
+  await ada.page.keyboard.press('Escape');
 
   await ada.page.getByRole('button', { name: 'Show members' }).tap();
   await expect(ada.member(ada)).toBeInViewport();

@@ -2,11 +2,12 @@
 
 import { expect, test } from '@playwright/test';
 import { Gateway } from './support/gateway';
-import { Person } from './support/people';
+import { everybodyLeaves, Person } from './support/people';
 
 let gateway: Gateway;
 
-test.afterEach(async () => {
+test.afterEach(async ({ browser }) => {
+  await everybodyLeaves(browser);
   await gateway.stop();
 });
 

@@ -4,6 +4,11 @@ import { type Browser, type BrowserContextOptions, expect, type Locator, type Pa
 
 export const PASSWORD = 'four random words do';
 
+/** Closes every browser context; pages left open would go on looking for their gateway through all later tests. */
+export async function everybodyLeaves(browser: Browser): Promise<void> {
+  await Promise.all(browser.contexts().map((context) => context.close()));
+}
+
 export class Person {
   private constructor(
     readonly page: Page,

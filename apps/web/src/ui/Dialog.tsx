@@ -21,12 +21,15 @@ export function Dialog({ title, onClose, children }: DialogProps) {
     dialog.querySelector('input')?.focus();
   }, []);
   return (
-    // biome-ignore lint/a11y/useKeyWithClickEvents: the keyboard's way out is Esc, which the dialog itself handles
     <dialog
       ref={ref}
       className={styles.dialog}
       aria-labelledby={id}
       onClose={onClose}
+      onKeyDown={(event) => {
+        // Esc closes the dialog alone, not also the panel that it was opened from.
+        if (event.key === 'Escape') event.stopPropagation();
+      }}
       onClick={(event) => {
         if (event.target === ref.current) ref.current?.close();
       }}

@@ -117,7 +117,9 @@ export function Composer({ room, model, onSent, onEditLast }: ComposerProps) {
           {left < 0 ? `${-left} characters too long` : `${left} characters left`}
         </p>
       )}
-      {picking && <EmojiPicker anchor={emojiButton} onPick={insert} onClose={() => setPicking(false)} />}
+      {picking && (
+        <EmojiPicker anchor={emojiButton} align="start" onPick={insert} onClose={() => setPicking(false)} />
+      )}
     </form>
   );
 }

@@ -7,13 +7,15 @@ import { EMOJI } from './emoji';
 
 interface EmojiPickerProps {
   anchor: RefObject<HTMLElement | null>;
+  /** Which edge of its button the picker begins at. */
+  align?: 'start' | 'end';
   onPick(emoji: string): void;
   onClose(): void;
 }
 
-export function EmojiPicker({ anchor, onPick, onClose }: EmojiPickerProps) {
+export function EmojiPicker({ anchor, align = 'end', onPick, onClose }: EmojiPickerProps) {
   return (
-    <Popover anchor={anchor} label="Choose an emoji" onClose={onClose}>
+    <Popover anchor={anchor} align={align} label="Choose an emoji" onClose={onClose}>
       <div className={styles.emojiGrid}>
         {EMOJI.map((emoji) => (
           <button

@@ -17,6 +17,13 @@ interface ScrollOptions {
   onNearTop(): void;
 }
 
+interface Measures {
+  oldest: number | null;
+  height: number;
+  /** How much of the height is in view. */
+  seen: number;
+}
+
 export interface Scroll {
   atEnd: boolean;
   onScroll(): void;
@@ -26,7 +33,7 @@ export interface Scroll {
 export function useScroll({ scroller, content, rows, oldest, onNearTop }: ScrollOptions): Scroll {
   const [atEnd, setAtEnd] = useState(true);
   const stuck = useRef(true);
-  const before = useRef<{ oldest: number | null; height: number }>({ oldest: null, height: 0 });
+  const before = useRef<Measures>({ oldest: null, height: 0, seen: 0 });
 
   const toEnd = useCallback(() => {
     const view = scroller.current;
@@ -39,6 +46,9 @@ export function useScroll({ scroller, content, rows, oldest, onNearTop }: Scroll
   const onScroll = useCallback(() => {
     const view = scroller.current;
     if (view === null) return;
+    // Something grew, such as an editor that was opened; nobody scrolled away, and the observer puts it right.
+    const { height, seen } = before.current;
+    if (stuck.current && (view.scrollHeight !== height || view.clientHeight !== seen)) return;
     stuck.current = view.scrollHeight - view.scrollTop - view.clientHeight < NEAR_END;
     setAtEnd(stuck.current);
     if (view.scrollTop < NEAR_TOP) onNearTop();
@@ -49,17 +59,21 @@ export function useScroll({ scroller, content, rows, oldest, onNearTop }: Scroll
     const view = scroller.current;
     if (view === null) return;
     const { oldest: oldestBefore, height } = before.current;
+    const measure = () => {
+      before.current = { oldest, height: view.scrollHeight, seen: view.clientHeight };
+    };
     if (oldestBefore === null && oldest !== null) {
       const line = view.querySelector<HTMLElement>('[data-new]');
       if (line !== null) view.scrollTop = line.offsetTop - view.clientHeight / 3;
       else view.scrollTop = view.scrollHeight;
+      measure();
       onScroll();
     } else if (oldestBefore !== null && oldest !== null && oldest < oldestBefore && !stuck.current) {
       view.scrollTop += view.scrollHeight - height;
     } else if (stuck.current) {
       view.scrollTop = view.scrollHeight;
     }
-    before.current = { oldest, height: view.scrollHeight };
+    measure();
     if (view.scrollTop < NEAR_TOP) onNearTop();
   }, [rows, oldest]);
 
@@ -70,6 +84,7 @@ export function useScroll({ scroller, content, rows, oldest, onNearTop }: Scroll
     const observer = new ResizeObserver(() => {
       if (stuck.current) view.scrollTop = view.scrollHeight;
       before.current.height = view.scrollHeight;
+      before.current.seen = view.clientHeight;
     });
     observer.observe(inner);
     observer.observe(view);
