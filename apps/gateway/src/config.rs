@@ -51,6 +51,8 @@ pub struct Config {
     pub http: HttpSettings,
     /// What is accepted at most.
     pub limits: Limits,
+    /// How many connections may be open.
+    pub connections: ConnectionLimits,
     /// Who is here.
     pub presence: PresenceSettings,
     /// Memory for the database's pages.
@@ -81,6 +83,15 @@ pub struct HttpSettings {
     pub timeout: Duration,
     /// API requests carried out at once.
     pub concurrent_requests: usize,
+}
+
+/// How many connections may be open, WebSockets among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// In all.
+    pub total: usize,
+    /// From one address. This machine and trusted proxies are exempt.
+    pub per_ip: usize,
 }
 
 /// Presence.
@@ -150,6 +161,10 @@ impl Config {
                 concurrent_requests: reader.between("http.concurrent_requests", 1..=1_000_000),
             },
             limits: Self::read_limits(reader),
+            connections: ConnectionLimits {
+                total: reader.between("limits.connections", 1..=1_000_000),
+                per_ip: reader.between("limits.connections_per_ip", 1..=1_000_000),
+            },
             presence: PresenceSettings {
                 lease: reader.seconds("presence.lease_s", 5..=3600),
                 count_only_above: reader.between("presence.count_only_above", 1..=1_000_000),

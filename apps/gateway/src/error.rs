@@ -27,6 +27,14 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The database file cannot be made.
+    #[error("cannot make the database file {path}")]
+    DataFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The file cannot be opened.
     #[error("cannot open the store")]
     Store(#[from] OpenError),

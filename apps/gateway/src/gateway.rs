@@ -1,7 +1,9 @@
 //! Builds a gateway from its configuration, runs it, and takes it down again.
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use crate::http::origin::Origins;
 use crate::last_seen::Kept;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
+use crate::server::Places;
 use crate::ws::Sockets;
 use crate::{revocation, routes, server, sweeper};
 
@@ -80,8 +83,10 @@ impl Gateway {
         lifecycle
             .background
             .spawn(async move { auth.run_maintenance(stopping.cancelled()).await });
+        let places = Places::new(&config, parts.metrics.connections_refused());
         let app = AppState::new(config, origins, parts, lifecycle.clone());
-        let serve = server::serve(listener, routes::router(&app), lifecycle.clone());
+        let router = routes::router(&app);
+        let serve = server::serve(listener, router, places, lifecycle.clone());
         lifecycle.connections.spawn(serve);
         Ok(RunningGateway {
             addr,
@@ -263,7 +268,7 @@ pub(crate) fn auth_config(config: &Config) -> AuthConfig {
     }
 }
 
-/// Opens the file. Its folder is made, for the owner alone.
+/// Opens the file. It and its folder are made when they are missing, for the owner alone.
 pub(crate) fn open_store(
     config: &Config,
     codec: Arc<dyn EventCodec>,
@@ -274,7 +279,9 @@ pub(crate) fn open_store(
         Location::Memory
     } else {
         make_private_folder(config)?;
-        Location::File(config.data_dir.join(DATABASE_FILE))
+        let path = config.data_dir.join(DATABASE_FILE);
+        make_private_file(&path)?;
+        Location::File(path)
     };
     let store = StoreConfig {
         location,
@@ -296,4 +303,20 @@ fn make_private_folder(config: &Config) -> Result<(), StartError> {
             path: config.data_dir.clone(),
             source,
         })
+}
+
+/// The folder may have been there before, and be open to others. The store takes an empty file for a new one.
+fn make_private_file(path: &Path) -> Result<(), StartError> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(StartError::DataFile {
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }

@@ -30,6 +30,7 @@ struct Inner {
     behind: IntCounter,
     malformed: IntCounter,
     bus_dropped: IntCounter,
+    refused: IntCounter,
     connections: IntGauge,
     sockets: IntGauge,
 }
@@ -87,6 +88,10 @@ impl Metrics {
                 "stack_bus_dropped_total",
                 "Messages of the bus dropped because a subscription was full.",
             )?,
+            refused: counter(
+                "stack_connections_refused_total",
+                "Connections closed at once because too many were open.",
+            )?,
             connections: gauge("stack_http_connections", "Open HTTP connections.")?,
             sockets: gauge("stack_sockets", "Open WebSockets.")?,
             registry,
@@ -107,6 +112,11 @@ impl Metrics {
                 metrics.0.commit_events.observe(commit.events as f64);
             }
         })
+    }
+
+    /// Counts connections that were refused.
+    pub(crate) fn connections_refused(&self) -> IntCounter {
+        self.0.refused.clone()
     }
 
     /// Everything, after a look at the parts.

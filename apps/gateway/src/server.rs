@@ -1,8 +1,14 @@
 //! The accept loop and the HTTP connections.
 //!
+//! A connection has one of a bounded number of places ([`places`]) and is given up when its client does not take what
+//! it asked for ([`watched`]), so that answers nobody reads are bounded in number and in time.
+//!
 //! Connections are served by hyper's own HTTP/1 connection, not through a builder that first finds out the version:
 //! that one reads without a time-out, and wraps the stream in a type of its own. HTTP/2 comes with TLS, which names
 //! the version before the first byte.
+
+mod places;
+mod watched;
 
 use std::io;
 use std::time::Duration;
@@ -16,11 +22,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::http::Peer;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Sockets};
+
+pub(crate) use places::{Place, Places};
+
+use watched::Watched;
 
 /// Headers have to be complete by then, and a connection kept alive is closed after being idle for as long. Long
 /// enough for a page to reuse its connection, short enough that slow senders of headers do not pile up.
@@ -29,12 +42,22 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest request head, and the most that one read takes. hyper's default is 400 KiB for each connection.
 const MAX_BUFFER_BYTES: usize = 32 * 1024;
 
+/// What the kernel takes of an answer beyond what is on its way. Its own buffer grows to megabytes, and says that it has
+/// room only when a third of that is free: a slow reader would look like one who has stopped.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_BYTES: u32 = 64 * 1024;
+
 /// The pause after an accept that failed for want of file descriptors or memory: without one the loop would spin,
 /// since the connection stays in the backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the gateway drains. Each one is a task on `lifecycle.connections`.
-pub(crate) async fn serve(listener: TcpListener, router: Service, lifecycle: Lifecycle) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Service,
+    places: Places,
+    lifecycle: Lifecycle,
+) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -43,8 +66,12 @@ pub(crate) async fn serve(listener: TcpListener, router: Service, lifecycle: Lif
         };
         match accepted {
             Ok((stream, peer)) => {
+                // Closed without a word: whoever floods would be owed one answer each.
+                let Some(place) = places.take(peer.ip()) else {
+                    continue;
+                };
                 let connection =
-                    serve_connection(stream, Peer(peer), router.clone(), lifecycle.clone());
+                    serve_tcp(stream, place, Peer(peer), router.clone(), lifecycle.clone());
                 lifecycle.connections.spawn(connection);
             }
             Err(error) if is_of_one_connection(&error) => {
@@ -64,17 +91,44 @@ pub(crate) async fn serve(listener: TcpListener, router: Service, lifecycle: Lif
 /// The routes with everything around them.
 pub(crate) type Service = Router;
 
-/// Serves requests until the client leaves, the connection is upgraded, or the gateway drains.
-async fn serve_connection(stream: TcpStream, peer: Peer, router: Service, lifecycle: Lifecycle) {
+async fn serve_tcp(
+    stream: TcpStream,
+    place: Place,
+    peer: Peer,
+    router: Service,
+    lifecycle: Lifecycle,
+) {
     // Answers and frames are written whole; waiting to fill a segment would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
+    let prepared = stream
+        .set_nodelay(true)
+        .and_then(|()| bound_unsent(&stream, true));
+    if let Err(error) = prepared {
         tracing::debug!(%error, "a connection was gone before it was served: {error}");
         return;
     }
+    let draining = lifecycle.draining.clone();
+    let stream = Watched::new(stream, place, draining, discard_unsent);
+    let stopping = &lifecycle.stopping;
+    serve_connection(stream, peer, router, &lifecycle.draining, stopping).await;
+}
+
+/// Serves requests until the client leaves or takes nothing any more, the connection is upgraded, or the gateway
+/// drains.
+async fn serve_connection<S>(
+    stream: Watched<S>,
+    peer: Peer,
+    router: Service,
+    draining: &CancellationToken,
+    stopping: &CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         router.clone().oneshot(request.map(Body::new))
     });
+    // What is not HTTP at all gets a bare 400, 414 or 431 from hyper, without a problem or a request id: hyper writes
+    // it itself, has no hook for it, and the service never hears of the request.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
@@ -84,11 +138,11 @@ async fn serve_connection(stream: TcpStream, peer: Peer, router: Service, lifecy
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = lifecycle.draining.cancelled() => {
+        () = draining.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 served = connection.as_mut() => served,
-                () = lifecycle.stopping.cancelled() => return,
+                () = stopping.cancelled() => return,
             }
         }
     };
@@ -98,13 +152,40 @@ async fn serve_connection(stream: TcpStream, peer: Peer, router: Service, lifecy
     }
 }
 
-/// The TCP stream under an upgraded connection, and what had been read of it already.
+/// The TCP stream under an upgraded connection, and what had been read of it already. Its place among the open
+/// connections is kept until the task that calls this ends, which is one of [`Lifecycle::sockets`].
 ///
 /// # Errors
 /// With the connection, when it is not one of [`serve`].
 pub(crate) fn into_stream(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
-    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>()?;
-    Ok((io.into_inner(), read_buf))
+    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Watched<TcpStream>>>()?;
+    let (stream, place) = io.into_inner().into_parts();
+    Sockets::keep(place);
+    if let Err(error) = bound_unsent(&stream, false) {
+        tracing::debug!(%error, "a connection was gone before it was a socket: {error}");
+    }
+    Ok((stream, read_buf))
+}
+
+/// Whether the kernel holds [`UNSENT_BYTES`] at most, or as much as it wants.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn bound_unsent(stream: &TcpStream, bound: bool) -> io::Result<()> {
+    // 0 is the system's default.
+    SockRef::from(stream).set_tcp_notsent_lowat(if bound { UNSENT_BYTES } else { 0 })
+}
+
+/// Other systems have buffers small enough.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn bound_unsent(_: &TcpStream, _: bool) -> io::Result<()> {
+    Ok(())
+}
+
+/// Closing the stream will throw away what the client has not taken, where the kernel would go on offering it for
+/// minutes.
+fn discard_unsent(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "a stalled connection cannot be reset: {error}");
+    }
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -115,3 +196,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
     )
 }
+
+#[cfg(test)]
+mod tests;

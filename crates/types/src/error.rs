@@ -198,6 +198,14 @@ impl ErrorCode {
     }
 }
 
+impl ErrorCode {
+    /// When to come back, where nobody knows better. Those two codes are never told without.
+    fn usual_retry_after(self) -> Option<Duration> {
+        const SOON: Duration = Duration::from_secs(1);
+        matches!(self, Self::RateLimited | Self::Unavailable).then_some(SOON)
+    }
+}
+
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -226,7 +234,7 @@ impl Problem {
             code,
             detail: detail.into(),
             field: None,
-            retry_after: None,
+            retry_after: code.usual_retry_after(),
             source: None,
         }
     }
@@ -263,7 +271,6 @@ impl Problem {
     #[must_use]
     pub fn unavailable(source: impl Error + Send + Sync + 'static) -> Self {
         Self {
-            retry_after: Some(Duration::from_secs(1)),
             source: Some(Arc::new(source)),
             ..Self::new(ErrorCode::Unavailable, "the gateway cannot do this now")
         }
@@ -328,7 +335,11 @@ mod tests {
         for code in ErrorCode::ALL {
             let says_when = matches!(code, ErrorCode::Unavailable | ErrorCode::RateLimited);
             let problem = Problem::new(code, "no");
-            assert_eq!(problem.retry_after_ms(), says_when.then_some(1000), "{code}");
+            assert_eq!(
+                problem.retry_after_ms(),
+                says_when.then_some(1000),
+                "{code}"
+            );
         }
     }
 

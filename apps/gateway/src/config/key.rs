@@ -179,6 +179,21 @@ pub(super) const KEYS: &[Key] = &[
         "32",
         "Open connections of one user.",
     ),
+    // An idle connection costs some KiB and one file descriptor, one that sends its largest frame 64 KiB more: a GiB for
+    // all of them at their worst.
+    key(
+        "limits.connections",
+        Bare,
+        "16384",
+        "Open connections in all, WebSockets among them; one more is closed at once.",
+    ),
+    // An office or a school behind one address has some hundred people with a tab or two each.
+    key(
+        "limits.connections_per_ip",
+        Bare,
+        "1024",
+        "Open connections from one address, or one /64 of IPv6; this machine and trusted_proxies are exempt.",
+    ),
     key(
         "limits.page_events",
         Bare,

@@ -10,7 +10,9 @@ use std::time::Duration;
 use cookie::{Cookie, SameSite};
 use http::{HeaderMap, HeaderValue, header};
 
-/// The refresh cookie is sent to this route only.
+/// The refresh cookie is sent to this route only, under its full address. `/api`, the one path that covers the address
+/// without a version too, would send the token along with every call; so a browser refreshes here, and a program that
+/// sends its token in the body may leave the version out.
 pub(crate) const REFRESH_PATH: &str = "/api/v1/auth/refresh";
 
 /// The names and attributes of our cookies.

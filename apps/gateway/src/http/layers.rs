@@ -128,12 +128,11 @@ async fn not_carried_out(error: BoxError) -> ApiError {
     if error.is::<tower::timeout::error::Elapsed>() {
         Problem::new(ErrorCode::Timeout, "this took too long").into()
     } else if error.is::<Overloaded>() {
-        let mut problem = Problem::new(
+        Problem::new(
             ErrorCode::Unavailable,
             "the gateway has too much to do, come back soon",
-        );
-        problem.retry_after = Some(Duration::from_secs(1));
-        problem.into()
+        )
+        .into()
     } else {
         Problem::internal(Layer(error)).into()
     }

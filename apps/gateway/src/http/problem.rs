@@ -193,3 +193,33 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    /// However it came to be: from a handler, or from a layer as a bare status.
+    #[tokio::test]
+    async fn what_is_unavailable_says_when_to_come_back() {
+        let unavailable = || async { ApiError::from(Problem::new(ErrorCode::Unavailable, "no")) };
+        let router = Router::new()
+            .route("/said", get(unavailable))
+            .route("/bare", get(|| async { StatusCode::SERVICE_UNAVAILABLE }))
+            .layer(from_fn(render));
+        for path in ["/said", "/bare"] {
+            let request = http::Request::get(path).body(Body::empty()).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), 503, "{path}");
+            assert_eq!(answer.headers()[header::RETRY_AFTER], "1", "{path}");
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["retry_after_ms"], 1000, "{path}");
+        }
+    }
+}

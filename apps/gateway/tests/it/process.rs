@@ -192,3 +192,21 @@ async fn a_port_that_is_taken_is_an_error() {
         "nothing was left behind"
     );
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_file_is_for_its_owner_alone_in_a_folder_that_is_not() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (_child, _url) = started(&folder).await;
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+    }
+    assert!(path.join("stack.redb").exists());
+}

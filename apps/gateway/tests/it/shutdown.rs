@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use stack_testkit::TestGateway;
+use stack_gateway::ClientFile;
+use stack_testkit::{PATIENCE, TestGateway};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_a_restart() {
@@ -61,6 +63,30 @@ async fn idle_connections_end_and_no_new_ones_begin() {
     assert!(rest.ends_with(b"pong"));
     assert!(TcpStream::connect(addr).await.is_err());
     drop(silent);
+}
+
+#[tokio::test]
+async fn a_download_that_nobody_reads_does_not_hold_it_up() {
+    let gateway = TestGateway::with(|config| {
+        config.shutdown_deadline = PATIENCE * 3;
+        config.testing.client_files = Some(|_| {
+            Some(ClientFile {
+                content: vec![b'x'; 16 * 1024 * 1024].into(),
+                media_type: "image/png".into(),
+                hash: [1; 32],
+            })
+        });
+    })
+    .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stalled = socket.connect(gateway.addr()).await.unwrap();
+    stalled
+        .write_all(b"GET /large.png HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(stalled.read_u8().await.unwrap(), b'H');
+    timeout(PATIENCE, gateway.shutdown()).await.unwrap();
 }
 
 #[tokio::test]

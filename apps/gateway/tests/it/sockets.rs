@@ -1,7 +1,10 @@
 //! Sockets where they meet HTTP: how they are opened, what one side sees of the other, and how they end.
 
+use futures_util::future::join_all;
 use serde_json::json;
 use stack_testkit::{Closed, Socket, TestGateway};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 async fn room() -> (TestGateway, stack_testkit::Person) {
     let gateway = TestGateway::start().await;
@@ -168,4 +171,38 @@ async fn going_down_is_told_and_sockets_are_closed_before_the_store() {
     };
     let ((), closed) = tokio::join!(down, told);
     assert_eq!(closed, Closed::Code(1001));
+}
+
+/// A connection that has been answered, or none when it was closed at once.
+async fn connection(gateway: &TestGateway) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(gateway.addr()).await.unwrap();
+    let asked = stream
+        .write_all(b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    let answered = stream.read_u8().await;
+    asked.and(answered).ok().map(|_| stream)
+}
+
+#[tokio::test]
+async fn sockets_count_among_the_open_connections_until_they_end() {
+    let gateway = TestGateway::with(|config| config.connections.total = 16).await;
+    let alice = gateway.person("alice").await;
+    let sockets = join_all((0..10).map(|_| gateway.socket(&alice))).await;
+    let mut held = Vec::new();
+    while let Some(stream) = connection(&gateway).await {
+        held.push(stream);
+    }
+    // Those that Alice's client keeps open count as well.
+    assert!((1..=5).contains(&held.len()), "{}", held.len());
+    held.pop();
+    let metrics = alice.get("/metrics").await.text;
+    let refused = "stack_connections_refused_total ";
+    let refused = metrics.lines().find_map(|line| line.strip_prefix(refused));
+    assert_ne!(refused.unwrap(), "0");
+
+    let places = held.len() + sockets.len();
+    drop(sockets);
+    while held.len() < places {
+        held.extend(connection(&gateway).await);
+    }
 }

@@ -1,0 +1,175 @@
+//! How many connections may be open: in all, and from one address. A WebSocket keeps the place of the connection it
+//! came from.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use prometheus::IntCounter;
+use stack_rate::IpKey;
+
+use crate::config::{Config, ConnectionLimits};
+
+/// Whoever is refused comes again at once, thousands of times a second; the log need not follow.
+const LOGGED_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+
+/// The places. Cloning shares them.
+#[derive(Debug, Clone)]
+pub(crate) struct Places(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: ConnectionLimits,
+    proxies: Vec<IpNet>,
+    refused: IntCounter,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    total: usize,
+    /// Only addresses with a connection are in here, so that it is no larger than `total`.
+    by_ip: HashMap<IpKey, usize>,
+    unlogged: u64,
+    logged_at: Option<Instant>,
+}
+
+/// An open connection's place. Dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Places,
+    /// Whose, where that is counted.
+    ip: Option<IpKey>,
+}
+
+impl Places {
+    /// None of them is taken. Those who find none are counted in `refused`.
+    pub(crate) fn new(config: &Config, refused: IntCounter) -> Self {
+        Self(Arc::new(Inner {
+            limits: config.connections,
+            proxies: config.trusted_proxies.clone(),
+            refused,
+            taken: Mutex::default(),
+        }))
+    }
+
+    /// Takes a place for a connection from this address, if there is one.
+    pub(crate) fn take(&self, peer: IpAddr) -> Option<Place> {
+        let ip = self.counted(peer);
+        let mut taken = self.0.taken.lock();
+        let of_ip = ip.and_then(|ip| taken.by_ip.get(&ip)).copied().unwrap_or(0);
+        if taken.total >= self.0.limits.total || of_ip >= self.0.limits.per_ip {
+            self.refuse(&mut taken, peer);
+            return None;
+        }
+        taken.total += 1;
+        if let Some(ip) = ip {
+            taken.by_ip.insert(ip, of_ip + 1);
+        }
+        Some(Place {
+            places: self.clone(),
+            ip,
+        })
+    }
+
+    /// Under which address a connection counts. A trusted proxy stands for all of its clients, and on this machine are
+    /// developers, tests, and proxies whose address nobody has configured.
+    fn counted(&self, peer: IpAddr) -> Option<IpKey> {
+        let peer = peer.to_canonical();
+        let is_proxy = self.0.proxies.iter().any(|net| net.contains(&peer));
+        (!is_proxy && !peer.is_loopback()).then(|| IpKey::from(peer))
+    }
+
+    fn refuse(&self, taken: &mut Taken, peer: IpAddr) {
+        self.0.refused.inc();
+        taken.unlogged += 1;
+        let due = |at: Instant| at.elapsed() >= LOGGED_AT_MOST_EVERY;
+        if taken.logged_at.is_none_or(due) {
+            let (refused, open) = (taken.unlogged, taken.total);
+            tracing::warn!(
+                refused, open, %peer,
+                "too many connections: {refused} refused, {open} are open, the last one came from {peer}"
+            );
+            taken.unlogged = 0;
+            taken.logged_at = Some(Instant::now());
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.taken.lock();
+        taken.total -= 1;
+        if let Some(ip) = self.ip
+            && let Some(of_ip) = taken.by_ip.get_mut(&ip)
+        {
+            *of_ip -= 1;
+            if *of_ip == 0 {
+                taken.by_ip.remove(&ip);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(total: usize, per_ip: usize) -> Places {
+        let config = Config {
+            connections: ConnectionLimits { total, per_ip },
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            ..Config::default()
+        };
+        Places::new(&config, IntCounter::new("refused", "refused").unwrap())
+    }
+
+    fn take(places: &Places, from: &str, times: usize) -> Vec<Place> {
+        let ip = from.parse().unwrap();
+        (0..times).filter_map(|_| places.take(ip)).collect()
+    }
+
+    #[test]
+    fn an_address_has_its_share_and_gets_it_back() {
+        let places = places(100, 3);
+        let mut first = take(&places, "192.0.2.1", 5);
+        assert_eq!(first.len(), 3);
+        assert_eq!(take(&places, "::ffff:192.0.2.1", 1).len(), 0);
+        assert_eq!(take(&places, "192.0.2.2", 5).len(), 3);
+        assert_eq!(places.0.refused.get(), 5);
+        drop(first.pop());
+        assert_eq!(take(&places, "192.0.2.1", 5).len(), 1);
+        drop(first);
+        assert!(places.0.taken.lock().by_ip.is_empty());
+        assert_eq!(places.0.taken.lock().total, 0);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one() {
+        let places = places(100, 3);
+        let _held = take(&places, "2001:db8::1", 3);
+        assert_eq!(take(&places, "2001:db8::2", 1).len(), 0);
+        assert_eq!(take(&places, "2001:db8:0:1::1", 1).len(), 1);
+    }
+
+    #[test]
+    fn proxies_and_this_machine_stand_for_many() {
+        let places = places(100, 3);
+        for exempt in ["10.1.2.3", "::ffff:10.1.2.3", "127.0.0.1", "::1"] {
+            assert_eq!(take(&places, exempt, 10).len(), 10, "{exempt}");
+        }
+    }
+
+    #[test]
+    fn all_together_have_no_more_than_there_are() {
+        let places = places(4, 3);
+        let held = take(&places, "127.0.0.1", 9);
+        assert_eq!(held.len(), 4);
+        assert_eq!(take(&places, "192.0.2.1", 1).len(), 0);
+        drop(held);
+        assert_eq!(take(&places, "192.0.2.1", 1).len(), 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! Connections over a pipe, with a clock that runs ahead while nothing happens.
+
+use std::time::Duration;
+
+use axum::routing::get;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::time::Instant;
+
+use super::watched::{STALLED_AFTER, STALLED_AFTER_DRAINING};
+use super::*;
+use crate::config::Config;
+
+const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// What the pipe holds, as a socket's buffers would.
+const PIPE_BYTES: usize = 16 * 1024;
+
+struct Served {
+    client: DuplexStream,
+    draining: CancellationToken,
+    connection: tokio::task::JoinSet<()>,
+}
+
+/// A connection whose client has asked for a large answer.
+async fn asked() -> Served {
+    let router = Router::new().route("/large", get(|| async { vec![b'x'; ANSWER_BYTES] }));
+    let refused = prometheus::IntCounter::new("refused", "refused").unwrap();
+    let place = Places::new(&Config::default(), refused).take([127, 0, 0, 1].into());
+    let (mut client, server) = tokio::io::duplex(PIPE_BYTES);
+    let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
+    let stream = Watched::new(server, place.unwrap(), draining.clone(), |_| ());
+    let mut connection = tokio::task::JoinSet::new();
+    let drains = draining.clone();
+    connection.spawn(async move {
+        let peer = Peer(([127, 0, 0, 1], 1).into());
+        serve_connection(stream, peer, router, &drains, &stopping).await;
+    });
+    client
+        .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    Served {
+        client,
+        draining,
+        connection,
+    }
+}
+
+impl Served {
+    /// How long it takes until the connection has ended.
+    async fn ends(&mut self) -> Duration {
+        let start = Instant::now();
+        let ended = tokio::time::timeout(STALLED_AFTER * 10, self.connection.join_next()).await;
+        ended.expect("it ends").unwrap().unwrap();
+        start.elapsed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_reads_is_given_up() {
+    let mut served = asked().await;
+    assert_eq!(served.ends().await.as_secs(), STALLED_AFTER.as_secs());
+    let mut taken = Vec::new();
+    served.client.read_to_end(&mut taken).await.unwrap();
+    assert!(taken.len() < ANSWER_BYTES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_byte_now_and_then_does_not_keep_an_answer() {
+    let Served {
+        mut client,
+        mut connection,
+        ..
+    } = asked().await;
+    let start = Instant::now();
+    let reads = async {
+        loop {
+            client.read_u8().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = reads => {}
+        ended = connection.join_next() => ended.unwrap().unwrap(),
+    }
+    assert_eq!(start.elapsed().as_secs(), STALLED_AFTER.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_gets_its_answer() {
+    let mut served = asked().await;
+    let (start, mut taken, mut piece) = (Instant::now(), 0, [0; 4096]);
+    while taken < ANSWER_BYTES {
+        let read = served.client.read(&mut piece).await.unwrap();
+        assert_ne!(read, 0, "cut off after {taken} bytes");
+        taken += read;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    assert!(start.elapsed() > STALLED_AFTER * 10);
+    // The rest was slow as well, and the connection lives.
+    served
+        .client
+        .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    served.client.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.len() > ANSWER_BYTES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_reads_does_not_hold_a_drain_up() {
+    let mut served = asked().await;
+    // Until the pipe is full.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    served.draining.cancel();
+    let took = served.ends().await;
+    assert_eq!(took.as_secs(), STALLED_AFTER_DRAINING.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_read_is_finished_during_a_drain() {
+    let mut served = asked().await;
+    // It has begun.
+    assert_eq!(served.client.read_u8().await.unwrap(), b'H');
+    served.draining.cancel();
+    let mut answer = Vec::new();
+    served.client.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.len() > ANSWER_BYTES);
+    served.ends().await;
+}
