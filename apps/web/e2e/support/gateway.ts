@@ -55,6 +55,10 @@ export class Gateway {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = child;
+    // A test that is cut off for its time cleans up nothing; its gateway must not outlive it.
+    const orphaned = () => child.kill('SIGKILL');
+    process.once('exit', orphaned);
+    child.once('exit', () => process.off('exit', orphaned));
     this.#address = await listening(child);
   }
 
