@@ -49,10 +49,16 @@ pub struct StoreError(Arc<Kind>);
 enum Kind {
     Engine(Box<redb::Error>),
     Damaged(Box<dyn Error + Send + Sync>),
+    Broken(Box<dyn Error + Send + Sync>),
     Closed,
 }
 
 impl StoreError {
+    /// Writing failed before and cannot go on yet.
+    pub(crate) fn broken(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Arc::new(Kind::Broken(source.into())))
+    }
+
     /// The writer has ended or the store is shutting down.
     pub(crate) fn closed() -> Self {
         Self(Arc::new(Kind::Closed))
@@ -61,6 +67,11 @@ impl StoreError {
     /// A stored record cannot be read.
     pub(crate) fn damaged(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(Arc::new(Kind::Damaged(source.into())))
+    }
+
+    /// Whether the engine failed: it may refuse every write from now on.
+    pub(crate) fn is_engine(&self) -> bool {
+        matches!(*self.0, Kind::Engine(_))
     }
 
     /// Whether the file holds something that cannot be read, as opposed to a passing fault.
@@ -75,6 +86,7 @@ impl fmt::Display for StoreError {
         f.write_str(match *self.0 {
             Kind::Engine(_) => "storage operation failed",
             Kind::Damaged(_) => "stored record cannot be read",
+            Kind::Broken(_) => "storage cannot write at the moment",
             Kind::Closed => "storage is closed",
         })
     }
@@ -84,7 +96,7 @@ impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &*self.0 {
             Kind::Engine(source) => Some(source.as_ref()),
-            Kind::Damaged(source) => Some(source.as_ref()),
+            Kind::Damaged(source) | Kind::Broken(source) => Some(source.as_ref()),
             Kind::Closed => None,
         }
     }

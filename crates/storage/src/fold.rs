@@ -93,6 +93,11 @@ impl Queue {
         }
     }
 
+    /// How much stays in the log.
+    pub(crate) fn kept(&self) -> KeptLog {
+        self.kept
+    }
+
     /// A commit is in the log now.
     pub(crate) fn push(&mut self, commit: Unfolded, events: usize) {
         self.bytes += commit.bytes;

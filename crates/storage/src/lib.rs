@@ -14,7 +14,10 @@
 mod accounts;
 mod block;
 mod commit_row;
+mod engine;
 mod error;
+#[cfg(test)]
+mod faults;
 mod fold;
 mod keys;
 mod last_seen;

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use redb::ReadableTable;
-use stack_types::{FramesBuilder, Seq};
+use redb::{ReadTransaction, ReadableTable};
+use stack_types::{FramesBuilder, RoomId, Seq};
 
 use crate::block::Run;
 use crate::commit_row::{self, Section};
+use crate::engine::Health;
 use crate::fold::{KeptLog, Queue, Unfolded};
 use crate::room::RoomCell;
 use crate::store::Inner;
@@ -15,12 +16,19 @@ use crate::tail::TailRun;
 use crate::writer::Log;
 use crate::{StoreError, room_ops, tables};
 
-/// Reads the log and gives every room in it its tail.
+/// Reads what is in memory of the rooms anew: every room that is in memory already, and every room in the log with
+/// its tail. At the start there are none of the former; after the file was opened again their holders go on with them,
+/// whatever became of the commit that failed.
 pub(crate) fn recover(inner: &Inner, kept: KeptLog) -> Result<Log, StoreError> {
-    let tx = tables::snapshot(&inner.db)?;
+    let tx = inner.engine.snapshot()?;
     let rooms = tx.open_table(tables::ROOMS)?;
-    let mut cells: HashMap<u64, Option<Arc<RoomCell>>> = HashMap::new();
+    let mut loaded = Loaded::default();
+    for cell in inner.all_rooms() {
+        loaded.load(&tx, cell.number, &cell.id)?;
+        loaded.known.insert(cell.number, cell);
+    }
     let mut log = Log {
+        health: Health::default(),
         queue: Queue::new(kept),
         next_commit: 0,
     };
@@ -33,26 +41,57 @@ pub(crate) fn recover(inner: &Inner, kept: KeptLog) -> Result<Log, StoreError> {
         };
         for section in commit_row::sections(row.value()) {
             let section = section?;
-            let cell = match cells.get(&section.room) {
-                Some(cell) => cell.clone(),
-                None => {
-                    let id = room_ops::room_id(&rooms, section.room)?;
-                    let room = id.map(|id| inner.room(&id)).transpose()?.flatten();
-                    // A deleted room has no tail; the sweeper takes its rows.
-                    let cell = room.map(|room| room.0);
-                    cells.insert(section.room, cell.clone());
-                    cell
-                }
-            };
-            if let Some(cell) = cell {
-                let last = append(&cell, &section, &mut unfolded.bytes)?;
-                unfolded.rooms.push((cell, section.first, last));
+            if !loaded.rooms.contains_key(&section.room)
+                && let Some(id) = room_ops::room_id(&rooms, section.room)?
+            {
+                loaded.load(&tx, section.room, &id)?;
+            }
+            // A deleted room has no tail; the sweeper takes its rows.
+            if let Some(cell) = loaded.rooms.get(&section.room)
+                && !cell.state.read().record.deleted
+            {
+                let last = append(cell, &section, &mut unfolded.bytes)?;
+                unfolded
+                    .rooms
+                    .push((loaded.home_of(section.room, cell), section.first, last));
             }
         }
         log.next_commit = unfolded.commit + 1;
         log.queue.push(unfolded, 0);
     }
+    loaded.publish(inner);
     Ok(log)
+}
+
+/// Rooms as the file has them.
+#[derive(Default)]
+struct Loaded {
+    /// The cells that their holders know.
+    known: HashMap<u64, Arc<RoomCell>>,
+    rooms: HashMap<u64, Arc<RoomCell>>,
+}
+
+impl Loaded {
+    fn load(&mut self, tx: &ReadTransaction, number: u64, id: &RoomId) -> Result<(), StoreError> {
+        if let Some(cell) = room_ops::load(tx, id)? {
+            self.rooms.insert(number, Arc::new(cell));
+        }
+        Ok(())
+    }
+
+    /// Where a room's state will be.
+    fn home_of(&self, number: u64, cell: &Arc<RoomCell>) -> Arc<RoomCell> {
+        self.known.get(&number).unwrap_or(cell).clone()
+    }
+
+    fn publish(self, inner: &Inner) {
+        for (number, cell) in self.rooms {
+            match self.known.get(&number) {
+                Some(known) => *known.state.write() = cell.state.read().clone(),
+                None => inner.remember(cell),
+            }
+        }
+    }
 }
 
 /// Adds what a fold has not reached yet to the room's tail.

@@ -61,6 +61,8 @@ pub(crate) struct RoomRecord {
 #[derive(Debug, Clone)]
 pub(crate) struct RoomState {
     pub(crate) record: RoomRecord,
+    /// Whether the commit that made it is through.
+    pub(crate) born: bool,
     pub(crate) head: Seq,
     pub(crate) last_ts: Timestamp,
     /// The last event that stands in a block.

@@ -173,6 +173,7 @@ fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
         id: room.id.clone(),
         state: RwLock::new(RoomState {
             record,
+            born: false,
             head: Seq::ZERO,
             last_ts: Timestamp(0),
             folded: Seq::ZERO,
@@ -182,6 +183,7 @@ fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
             bans: HashMap::new(),
         }),
     });
+    batch.inner.remember(cell.clone());
     let mut staged = Staged::of(cell);
     let created = Event {
         room: room.id,
@@ -301,6 +303,7 @@ pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>
         id: id.clone(),
         state: RwLock::new(RoomState {
             record,
+            born: true,
             head,
             last_ts,
             folded: head,

@@ -9,15 +9,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redb::{Database, DatabaseError, ReadTransaction, StorageError, WriteTransaction};
+use redb::{ReadTransaction, WriteTransaction};
 use stack_types::{Clock, ErrorCode, EventBatch, EventCodec, Problem, RoomId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::engine::{Engine, FileOpener, Opener};
 use crate::fold::KeptLog;
 use crate::recover::recover;
 use crate::room::{RoomCell, RoomRef};
 use crate::writer::{self, Batch, Command, Job};
-use crate::{OpenError, RoomTx, StoreError, schema, tables};
+use crate::{OpenError, RoomTx, StoreError, schema};
 
 /// Operations that wait for the writer at most. When it is full, callers wait for a place.
 const QUEUE: usize = 8192;
@@ -98,7 +99,7 @@ impl Commits {
 }
 
 pub(crate) struct Inner {
-    pub(crate) db: Database,
+    pub(crate) engine: Engine,
     pub(crate) codec: Arc<dyn EventCodec>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) two_phase_commit: bool,
@@ -114,7 +115,7 @@ impl Inner {
         if let Some(cell) = cells.get(id) {
             return Ok(live(cell));
         }
-        let Some(cell) = crate::room_ops::load(&tables::snapshot(&self.db)?, id)? else {
+        let Some(cell) = crate::room_ops::load(&self.engine.snapshot()?, id)? else {
             return Ok(None);
         };
         let cell = Arc::new(cell);
@@ -122,16 +123,29 @@ impl Inner {
         Ok(live(&cell))
     }
 
-    /// Keeps a committed room in memory. A new room may have been loaded from the file already, by somebody who
-    /// looked between the commit and now: that cell holds the same state and has been handed out, so it stays.
+    /// Lists a room that is about to be committed, or one that was found in the log. Before its commit nobody sees
+    /// it, and nobody loads it from the file a second time either.
     pub(crate) fn remember(&self, cell: Arc<RoomCell>) {
-        self.cells.lock().entry(cell.id.clone()).or_insert(cell);
+        self.cells.lock().insert(cell.id.clone(), cell);
+    }
+
+    /// Takes the rooms off the list whose commit has failed.
+    pub(crate) fn forget_unborn(&self) {
+        self.cells.lock().retain(|_, cell| cell.state.read().born);
+    }
+
+    /// Every room in memory.
+    pub(crate) fn all_rooms(&self) -> Vec<Arc<RoomCell>> {
+        self.cells.lock().values().cloned().collect()
     }
 }
 
 fn live(cell: &Arc<RoomCell>) -> Option<RoomRef> {
-    let room = RoomRef(cell.clone());
-    (!room.is_deleted()).then_some(room)
+    let there = {
+        let state = cell.state.read();
+        state.born && !state.record.deleted
+    };
+    there.then(|| RoomRef(cell.clone()))
 }
 
 /// The store. Cloning shares it.
@@ -170,10 +184,23 @@ impl Store {
         codec: Arc<dyn EventCodec>,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, StoreHandle, Commits), OpenError> {
-        let db = open_database(&config)?;
-        schema::prepare(&db, schema::MIGRATIONS)?;
+        let opener = FileOpener {
+            location: config.location.clone(),
+            cache_bytes: config.cache_bytes,
+        };
+        Self::open_with(Box::new(opener), config, codec, clock)
+    }
+
+    pub(crate) fn open_with(
+        opener: Box<dyn Opener>,
+        config: StoreConfig,
+        codec: Arc<dyn EventCodec>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, StoreHandle, Commits), OpenError> {
+        let engine = Engine::open(opener)?;
+        engine.with(|db| schema::prepare(db, schema::MIGRATIONS))?;
         let inner = Arc::new(Inner {
-            db,
+            engine,
             codec,
             clock,
             two_phase_commit: config.two_phase_commit,
@@ -181,7 +208,8 @@ impl Store {
         });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (commits_in, commits_out) = mpsc::channel(COMMITS);
-        let log = recover(&inner, config.kept_log)?;
+        let kept_log = config.kept_log;
+        let log = recover(&inner, kept_log)?;
         let for_writer = inner.clone();
         let on_commit = config.on_commit;
         let thread = std::thread::Builder::new()
@@ -277,7 +305,7 @@ impl Store {
         &self,
         op: impl FnOnce(&ReadTransaction) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
-        op(&tables::snapshot(&self.inner.db)?)
+        op(&self.inner.engine.snapshot()?)
     }
 
     /// A longer look at a snapshot, off the runtime.
@@ -287,7 +315,7 @@ impl Store {
         F: FnOnce(&ReadTransaction) -> Result<R, StoreError> + Send + 'static,
     {
         let inner = self.inner.clone();
-        let read = tokio::task::spawn_blocking(move || op(&tables::snapshot(&inner.db)?));
+        let read = tokio::task::spawn_blocking(move || op(&inner.engine.snapshot()?));
         read.await.map_err(StoreError::damaged)?
     }
 }
@@ -361,35 +389,5 @@ where
         let Self { result, reply, .. } = *self;
         // As above.
         let _ = reply.send(outcome.and_then(|()| result.ok_or_else(StoreError::closed)));
-    }
-}
-
-fn open_database(config: &StoreConfig) -> Result<Database, OpenError> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(config.cache_bytes);
-    match &config.location {
-        Location::Memory => {
-            let backend = redb::backends::InMemoryBackend::new();
-            builder
-                .create_with_backend(backend)
-                .map_err(|source| OpenError::Open {
-                    path: PathBuf::from(":memory:"),
-                    source: Box::new(source),
-                })
-        }
-        Location::File(path) => {
-            let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Open {
-                path: path.clone(),
-                source,
-            };
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).map_err(|source| failed(Box::new(source)))?;
-            }
-            builder.create(path).map_err(|source| match source {
-                DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.clone() },
-                DatabaseError::Storage(StorageError::Io(source)) => failed(Box::new(source)),
-                other => failed(Box::new(other)),
-            })
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! A room has a number of its own, so that no hot key holds a string of the room and a deleted room's rows are
 //! never taken for another's. Users stand in keys as their id's text.
 
-use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
+use redb::{TableDefinition, WriteTransaction};
 
 use crate::StoreError;
 
@@ -57,9 +57,4 @@ pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(KEYS)?;
     tx.open_table(PRESENCE)?;
     crate::accounts::create_all(tx)
-}
-
-/// A snapshot of the file.
-pub(crate) fn snapshot(db: &redb::Database) -> Result<redb::ReadTransaction, StoreError> {
-    Ok(db.begin_read()?)
 }

@@ -15,12 +15,13 @@ use stack_types::{Event, EventBatch, FramesBuilder, RoomId, Seq, Timestamp, User
 use tokio::sync::mpsc;
 
 use crate::block::Run;
+use crate::engine::Health;
 use crate::fold::{self, Unfolded};
 use crate::room::{Ban, Membership, RoomCell, RoomRecord, RoomRef};
 use crate::room_tx::AfterCommit;
 use crate::store::{CommitReport, Committed, Inner, OnCommit};
 use crate::tail::{self, Tail, TailRun};
-use crate::{StoreError, commit_row, log, tables};
+use crate::{StoreError, commit_row, log, recover, tables};
 
 /// Jobs in one commit at most: bounds how long the first of them waits and how much an abort undoes.
 const MAX_JOBS_PER_COMMIT: usize = 2048;
@@ -79,6 +80,10 @@ pub(crate) fn run(
                 (Ok(()), committed)
             }
             Err(error) => {
+                inner.forget_unborn();
+                if error.is_engine() {
+                    log.health.failed();
+                }
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     jobs = jobs.len(),
@@ -107,6 +112,7 @@ pub(crate) fn run(
 /// The log as the writer keeps it.
 #[derive(Debug)]
 pub(crate) struct Log {
+    pub(crate) health: Health,
     pub(crate) queue: fold::Queue,
     pub(crate) next_commit: u64,
 }
@@ -117,7 +123,12 @@ fn commit(
     jobs: &mut [Box<dyn Job>],
     log: &mut Log,
 ) -> Result<Vec<Committed>, StoreError> {
-    let mut tx = inner.db.begin_write()?;
+    if log.health.mend(&inner.engine)? {
+        let health = std::mem::take(&mut log.health);
+        *log = recover::recover(inner, log.queue.kept())?;
+        log.health = health;
+    }
+    let mut tx = inner.engine.begin_write()?;
     tx.set_two_phase_commit(inner.two_phase_commit);
     let (staged, folded, unfolded, after) = {
         let mut batch = Batch::new(inner, &tx, &log.queue);
@@ -145,10 +156,7 @@ fn commit(
         let events = staged.iter().map(|room| room.run.times.len()).sum();
         log.queue.push(unfolded, events);
     }
-    let committed = staged
-        .into_iter()
-        .filter_map(|room| room.publish(inner))
-        .collect();
+    let committed = staged.into_iter().filter_map(Done::publish).collect();
     for act in after {
         if catch_unwind(AssertUnwindSafe(act)).is_err() {
             tracing::error!("what follows a commit panicked");
@@ -382,7 +390,7 @@ impl Staged {
 
 impl Done {
     /// Makes the committed change visible, and gives the events it added.
-    fn publish(self, inner: &Inner) -> Option<Committed> {
+    fn publish(self) -> Option<Committed> {
         let Self { staged, first, run } = self;
         let batch = EventBatch::new(first, run.frames.clone());
         {
@@ -398,6 +406,7 @@ impl Done {
             } else if !batch.frames().is_empty() {
                 state.tail.push(TailRun { first, run });
             }
+            state.born = true;
             state.head = staged.head;
             state.last_ts = staged.last_ts;
             for (user, membership) in staged.members {
@@ -414,7 +423,6 @@ impl Done {
             }
         }
         let room = staged.cell.id.clone();
-        inner.remember(staged.cell);
         (!batch.frames().is_empty()).then_some(Committed { room, batch })
     }
 }
