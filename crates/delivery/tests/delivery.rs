@@ -421,6 +421,77 @@ async fn signals_reach_the_readers_of_their_room() {
         .await;
 }
 
+#[tokio::test]
+async fn a_stalled_reader_who_subscribes_again_and_again_has_one_subscription_in_the_queue() {
+    let world = World::local().await;
+    let last = world.say(50).await;
+    let pipe = Pipe::default();
+    // Enough for a frame and a half: the rest of one waits in the outlet.
+    pipe.allow(150);
+    let (outlet, mut subscription) = world.read(&pipe, 0);
+    let replaced = world
+        .pumping(std::slice::from_ref(&outlet), async {
+            while outlet.pending_bytes() == 0 {
+                tokio::task::yield_now().await;
+            }
+            let mut replaced = Vec::new();
+            for round in 0..5000 {
+                // As a connection does it: the new one is there before the old one goes.
+                let next = world.hub.subscribe(&outlet, &world.room, alice(), Seq(0));
+                world.hub.unsubscribe(&subscription, None);
+                world.hub.begin(&next);
+                replaced.push(Arc::downgrade(&subscription));
+                subscription = next;
+                assert!(outlet.behind() <= 1, "{} in round {round}", outlet.behind());
+                if round % 100 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            assert!(outlet.pending_bytes() < 400, "{}", outlet.pending_bytes());
+            replaced
+        })
+        .await;
+    // Nobody keeps what was replaced.
+    assert!(replaced.iter().all(|old| old.strong_count() == 0));
+
+    let begun = pipe.seqs().len() + 1;
+    pipe.allow(usize::MAX);
+    world
+        .pumping(std::slice::from_ref(&outlet), pipe.until_seq(last))
+        .await;
+    assert_eq!(pipe.seqs()[begun..], (1..=last.0).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_subscription_that_ends_while_it_waits_leaves_the_queue() {
+    let world = World::local().await;
+    world.say(50).await;
+    let pipe = Pipe::default();
+    let (outlet, subscription) = world.read(&pipe, 0);
+    let other = world.hub.subscribe(&outlet, &world.room, alice(), Seq(0));
+    world.hub.begin(&other);
+    assert_eq!(outlet.behind(), 2);
+    world.hub.unsubscribe(&other, None);
+    assert_eq!(outlet.behind(), 1);
+    world
+        .hub
+        .end(&general(), UnsubscribeReason::Removed, |_| true);
+    assert!(subscription.is_over());
+    assert_eq!(outlet.behind(), 0);
+    let [ended, left] = [subscription, other].map(|over| Arc::downgrade(&over));
+    assert_eq!((ended.strong_count(), left.strong_count()), (0, 0));
+
+    // When it can be told at last, the end is all that it is told.
+    pipe.allow(usize::MAX);
+    assert_eq!(
+        world.hub.pump(&outlet).await.unwrap(),
+        Pumped::Ended(vec![general()])
+    );
+    let told = pipe.until(|frame| frame["type"] == "unsubscribed");
+    world.pumping(std::slice::from_ref(&outlet), told).await;
+    assert_eq!(pipe.frames().len(), 1);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Say(usize),
