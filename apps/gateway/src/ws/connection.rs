@@ -5,10 +5,10 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use stack_auth::Caller;
 use stack_delivery::{Outlet, Pumped};
 use stack_proto::{Incoming, Request, error};
@@ -255,7 +255,7 @@ impl Connection {
                     }
                 },
                 Some((id, answer)) = self.waiting.next() => {
-                    if let Some(end) = self.answer(id, answer) {
+                    if let Some(end) = self.answer_all_ready(id, answer) {
                         return end;
                     }
                 }
@@ -339,29 +339,53 @@ impl Connection {
 
     /// Answers a request, and says whether that was the last of this socket.
     fn answer(&mut self, id: Option<u64>, answer: Answer) -> Option<End> {
-        let outlet = &self.requests.outlet;
-        match answer {
+        let (bytes, end) = self.settle(id, answer);
+        if let Some(bytes) = bytes {
+            self.requests.outlet.send(bytes);
+        }
+        end
+    }
+
+    /// Answers a message, and with it all others that the same commit has settled: one write for all of them.
+    fn answer_all_ready(&mut self, id: Option<u64>, answer: Answer) -> Option<End> {
+        let (first, mut end) = self.settle(id, answer);
+        let mut together = BytesMut::from(first.unwrap_or_default());
+        while end.is_none()
+            && let Some(Some((id, answer))) = self.waiting.next().now_or_never()
+        {
+            let (bytes, ends) = self.settle(id, answer);
+            together.extend_from_slice(&bytes.unwrap_or_default());
+            end = ends;
+        }
+        if !together.is_empty() {
+            self.requests.outlet.send(together.freeze());
+        }
+        end
+    }
+
+    /// What to write in answer to a request, and whether that is the last of this socket.
+    fn settle(&mut self, id: Option<u64>, answer: Answer) -> (Option<Bytes>, Option<End>) {
+        let problem = match answer {
             Ok(bytes) => {
                 self.rate_refusals = 0;
-                if let Some(bytes) = bytes {
-                    outlet.send(bytes);
-                }
-                None
+                return (bytes, None);
             }
-            Err(problem) => {
-                if let Some(cause) = problem.cause() {
-                    let user = self.requests.caller.user.id;
-                    tracing::error!(error = cause as &dyn std::error::Error, code = %problem.code, %user, "request failed");
-                }
-                outlet.send(frame(&error(id, &problem)));
-                if problem.code != ErrorCode::RateLimited {
-                    return None;
-                }
-                self.rate_refusals += 1;
-                (self.rate_refusals >= MAX_RATE_REFUSALS)
-                    .then_some(End::Close(4029, "rate limited repeatedly"))
-            }
+            Err(problem) => problem,
+        };
+        if let Some(cause) = problem.cause() {
+            let user = self.requests.caller.user.id;
+            tracing::error!(error = cause as &dyn std::error::Error, code = %problem.code, %user, "request failed");
         }
+        let bytes = frame(&error(id, &problem));
+        if problem.code != ErrorCode::RateLimited {
+            return (Some(bytes), None);
+        }
+        self.rate_refusals += 1;
+        let too_many = self.rate_refusals >= MAX_RATE_REFUSALS;
+        (
+            Some(bytes),
+            too_many.then_some(End::Close(4029, "rate limited repeatedly")),
+        )
     }
 
     /// Looks whether the session still stands, and says how the socket ends if not.
