@@ -59,7 +59,7 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
         };
         match server::into_stream(upgraded) {
             Ok((stream, read_ahead)) => {
-                connection::serve(app, stream, read_ahead, credentials).await;
+                Box::pin(connection::serve(app, stream, read_ahead, credentials)).await;
             }
             Err(_) => tracing::error!("an upgraded connection is not one of this server's"),
         }

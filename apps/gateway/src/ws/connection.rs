@@ -80,11 +80,9 @@ pub(super) async fn serve(
     if let End::Close(code, reason) = end {
         tracing::debug!(code, reason, "socket closed");
         // A client that does not take its close frame in time is left behind.
-        let _ = timeout(
-            CLOSE_WITHIN,
-            close(&mut socket, &outlet, &stream, code, reason),
-        )
-        .await;
+        // Boxed, like every future below that runs seldom: what is not boxed costs memory in every idle connection.
+        let closing = Box::pin(close(&mut socket, &outlet, &stream, code, reason));
+        let _ = timeout(CLOSE_WITHIN, closing).await;
     }
     outlet.close();
 }
@@ -95,7 +93,7 @@ async fn run(
     outlet: &Arc<Outlet>,
     credentials: Credentials,
 ) -> End {
-    let (caller, answer) = match authenticate(app, socket, outlet, credentials).await {
+    let (caller, answer) = match Box::pin(authenticate(app, socket, outlet, credentials)).await {
         Ok(signed_in) => signed_in,
         Err(end) => return end,
     };
@@ -230,7 +228,7 @@ impl Connection {
                     }
                 }
                 () = app.lifecycle().draining.cancelled() => {
-                    return self.finish(&outlet).await;
+                    return Box::pin(self.finish(&outlet)).await;
                 }
                 () = sleep_until(expiry.next()) => {
                     match expiry.reached() {
@@ -282,7 +280,7 @@ impl Connection {
                         Ok(None) => continue,
                         Err(end) => return end,
                     };
-                    match self.frame(&text, &mut expiry).await {
+                    match Box::pin(self.frame(&text, &mut expiry)).await {
                         Ok(()) => {}
                         Err(end) => return end,
                     }

@@ -40,6 +40,12 @@ pub(super) struct Ingress {
 
 impl Ingress {
     pub(super) fn new(socket: Arc<TcpStream>, outlet: Arc<Outlet>, read_ahead: Bytes) -> Self {
+        // As below, and most sockets begin with nothing read ahead.
+        let read_ahead = if read_ahead.is_empty() {
+            Bytes::new()
+        } else {
+            read_ahead
+        };
         Self {
             socket,
             outlet,
@@ -58,6 +64,10 @@ impl AsyncRead for Ingress {
             let taken = self.read_ahead.len().min(buf.remaining());
             buf.put_slice(&self.read_ahead[..taken]);
             self.read_ahead.advance(taken);
+            if self.read_ahead.is_empty() {
+                // An empty slice would keep the buffer of the HTTP connection for as long as the socket lives.
+                self.read_ahead = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         loop {
