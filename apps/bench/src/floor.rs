@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::dialect::BODY_BYTES;
 use crate::latency::Latencies;
+use crate::usage::Meter;
 
 /// An event as the gateway lays it out; only its number changes.
 struct Event {
@@ -181,6 +182,7 @@ fn groups(measure_ms: u64, mut write: impl FnMut() -> Result<()>) -> Result<Valu
         write()?;
     }
     let mut latencies = Latencies::new()?;
+    let meter = Meter::alone()?;
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(measure_ms) {
         let begun = Instant::now();
@@ -191,5 +193,6 @@ fn groups(measure_ms: u64, mut write: impl FnMut() -> Result<()>) -> Result<Valu
     Ok(json!({
         "messages_per_s": (latencies.len() * GROUP) as f64 / seconds,
         "latency": latencies.summary(),
+        "shares": meter.stop_alone()?,
     }))
 }

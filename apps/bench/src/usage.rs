@@ -1,9 +1,11 @@
 //! What a run cost: processor time of the generator, of the server and of everybody else, and the server's memory.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+
+use crate::swarm::Swarm;
 
 /// Processor time of a process so far, in nanoseconds, summed over its threads. Threads that have ended are not in
 /// it; servers keep theirs.
@@ -38,11 +40,24 @@ fn machine_ns() -> Result<u64> {
     Ok(busy * TICK_NS)
 }
 
+/// How busy the machine is right now, in cores.
+///
+/// # Errors
+/// The system does not tell.
+pub(crate) fn machine_load() -> Result<f64> {
+    const LOOK: Duration = Duration::from_millis(300);
+    let before = machine_ns()?;
+    std::thread::sleep(LOOK);
+    Ok((machine_ns()? - before) as f64 / LOOK.as_nanos() as f64)
+}
+
 /// A stopwatch over processor time.
 pub(crate) struct Meter {
-    server: u32,
+    /// None where nothing but this process is measured.
+    server: Option<u32>,
     started: Instant,
     own_ns: u64,
+    waited_ns: u64,
     server_ns: u64,
     machine_ns: u64,
 }
@@ -50,7 +65,7 @@ pub(crate) struct Meter {
 /// Shares of one core, 1.0 being all of it.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Shares {
-    /// The generator's.
+    /// The generator's, without the time it waited awake.
     pub(crate) generator: f64,
     /// The server's.
     pub(crate) server: f64,
@@ -69,16 +84,30 @@ impl Shares {
 }
 
 impl Meter {
-    /// Starts measuring.
+    /// Starts measuring a server and the generator, whose waiting awake is no work.
     ///
     /// # Errors
     /// The server is gone.
-    pub(crate) fn start(server: u32) -> Result<Self> {
+    pub(crate) fn start(server: u32, swarm: &Swarm) -> Result<Self> {
         Ok(Self {
-            server,
+            server: Some(server),
+            waited_ns: swarm.waited_ns(),
+            server_ns: process_ns(server)?,
+            ..Self::alone()?
+        })
+    }
+
+    /// Starts measuring this process as a server.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub(crate) fn alone() -> Result<Self> {
+        Ok(Self {
+            server: None,
             started: Instant::now(),
             own_ns: process_ns(std::process::id())?,
-            server_ns: process_ns(server)?,
+            waited_ns: 0,
+            server_ns: 0,
             machine_ns: machine_ns()?,
         })
     }
@@ -87,18 +116,37 @@ impl Meter {
     ///
     /// # Errors
     /// The server is gone.
-    pub(crate) fn stop(&self) -> Result<Shares> {
+    pub(crate) fn stop(&self, swarm: &Swarm) -> Result<Shares> {
+        self.shares(swarm.waited_ns())
+    }
+
+    /// The shares since the start, without a generator.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub(crate) fn stop_alone(&self) -> Result<Shares> {
+        self.shares(0)
+    }
+
+    fn shares(&self, waited_ns: u64) -> Result<Shares> {
         // The machine's time comes in steps of 10 ms.
         const LONG_ENOUGH_NS: f64 = 500e6;
         let wall = self.started.elapsed().as_nanos() as f64;
         let own = process_ns(std::process::id())?.saturating_sub(self.own_ns);
-        let server = process_ns(self.server)?.saturating_sub(self.server_ns);
+        let of_server =
+            |pid| Ok::<_, anyhow::Error>(process_ns(pid)?.saturating_sub(self.server_ns));
+        let server = self.server.map(of_server).transpose()?;
         let machine = machine_ns()?.saturating_sub(self.machine_ns);
+        let others = machine.saturating_sub(own + server.unwrap_or(0)) as f64 / wall;
+        let worked = own.saturating_sub(waited_ns - self.waited_ns);
         Ok(Shares {
-            generator: own as f64 / wall,
-            server: server as f64 / wall,
-            others: (wall > LONG_ENOUGH_NS)
-                .then(|| machine.saturating_sub(own + server) as f64 / wall),
+            generator: if server.is_some() {
+                worked as f64 / wall
+            } else {
+                0.0
+            },
+            server: server.unwrap_or(own) as f64 / wall,
+            others: (wall > LONG_ENOUGH_NS).then_some(others),
         })
     }
 }

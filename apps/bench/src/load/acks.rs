@@ -72,7 +72,8 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
         &mut latencies,
     )?;
     latencies.clear();
-    let meter = Meter::start(server.pid)?;
+    swarm.stay_awake();
+    let meter = Meter::start(server.pid, &swarm)?;
     let started = swarm.now();
     phase(
         &mut swarm,
@@ -82,7 +83,7 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
         &mut latencies,
     )?;
     let seconds = (swarm.now() - started) as f64 / 1e9;
-    let shares = meter.stop()?;
+    let shares = meter.stop(&swarm)?;
     Ok(json!({
         "messages_per_s": latencies.len() as f64 / seconds,
         "latency": latencies.summary(),

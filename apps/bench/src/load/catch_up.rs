@@ -36,7 +36,8 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
     let mut template = Template::new(server.dialect, &options.room, false);
     usage::forget_peak(server.pid)?;
     let rss_before = usage::rss(server.pid)?;
-    let meter = Meter::start(server.pid)?;
+    swarm.stay_awake();
+    let meter = Meter::start(server.pid, &swarm)?;
     let started = swarm.now();
     swarm.send(reader, &server.dialect.subscribe(&options.room, Some(0)));
     let mut latencies = Latencies::new()?;
@@ -80,7 +81,7 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
             bail!("the reader is at {last} of {head}");
         }
     }
-    let shares = meter.stop()?;
+    let shares = meter.stop(&swarm)?;
     let seconds = (swarm.now() - started) as f64 / 1e9;
     let rss_peak = usage::peak_rss(server.pid)?;
     Ok(json!({

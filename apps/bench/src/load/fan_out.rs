@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::Server;
-use crate::dialect::{Heard, ROOM, Template, number_of_id};
+use crate::dialect::{Heard, ROOM, Template};
 use crate::latency::Latencies;
 use crate::swarm::{ConnId, Kind, Swarm};
 use crate::usage::{self, Meter};
@@ -113,6 +113,7 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
     })?;
     let mut room = Room::new(server, &mut swarm, &subscribers, options, slow, stalls)?;
     let rss_gathered = usage::rss(server.pid)?;
+    swarm.stay_awake();
     if options.flood > 0 {
         for (index, id) in subscribers.iter().enumerate() {
             if stalls(index) {
@@ -142,12 +143,11 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
     room.latencies.clear();
     room.lateness.clear();
     let (deliveries, complete) = (room.deliveries, room.complete);
-    let meter = Meter::start(server.pid)?;
+    let meter = Meter::start(server.pid, &swarm)?;
     let started = swarm.now();
-    let spun = room.phase(&mut swarm, pace, options.measure_ms * 1_000_000, u64::MAX)?;
+    room.phase(&mut swarm, pace, options.measure_ms * 1_000_000, u64::MAX)?;
     let seconds = (swarm.now() - started) as f64 / 1e9;
-    let mut shares = meter.stop()?;
-    shares.generator -= spun as f64 / 1e9 / seconds;
+    let shares = meter.stop(&swarm)?;
     let delivered = room.deliveries - deliveries;
     let messages = room.complete - complete;
     if !options.listen {
@@ -205,26 +205,17 @@ impl Room {
         })
     }
 
-    /// Sends at this pace for so long, or until so many messages were sent in all. Gives the time that was spent
-    /// waiting without sleeping.
-    fn phase(
-        &mut self,
-        swarm: &mut Swarm,
-        pace: Pace,
-        for_ns: u64,
-        until_sent: u64,
-    ) -> Result<u64> {
+    /// Sends at this pace for so long, or until so many messages were sent in all.
+    fn phase(&mut self, swarm: &mut Swarm, pace: Pace, for_ns: u64, until_sent: u64) -> Result<()> {
+        /// So often at least the end of the phase is looked at.
         const NAP: Duration = Duration::from_millis(5);
-        /// The system sleeps in steps of a millisecond; what is due sooner is waited for awake.
-        const AWAKE_NS: f64 = 2_000_000.0;
         let started = swarm.now();
         let first = self.sent;
-        let mut spun = 0;
         let mut out = Vec::new();
         loop {
             let now = swarm.now();
             if now.saturating_sub(started) >= for_ns || self.sent >= until_sent {
-                return Ok(spun);
+                return Ok(());
             }
             let mut wait = NAP;
             match pace {
@@ -237,8 +228,7 @@ impl Room {
                     let due = started as f64 + (self.sent - first) as f64 * interval_ns;
                     let ahead = due - now as f64;
                     if ahead > 0.0 {
-                        let asleep = (ahead - AWAKE_NS).max(0.0) as u64 / 1_000_000;
-                        wait = NAP.min(Duration::from_millis(asleep));
+                        wait = NAP.min(Duration::from_nanos(ahead as u64));
                         break;
                     }
                     if self.sent - self.complete >= RING as u64 {
@@ -253,10 +243,7 @@ impl Room {
                 swarm.send(self.sender, &out);
                 out.clear();
             }
-            let heard = self.turn(swarm, wait)?;
-            if !heard && wait.is_zero() {
-                spun += swarm.now() - now;
-            }
+            self.turn(swarm, wait)?;
         }
     }
 
@@ -276,27 +263,20 @@ impl Room {
         self.sent += 1;
     }
 
-    /// Takes in what has come; says whether anything had.
-    fn turn(&mut self, swarm: &mut Swarm, wait: Duration) -> Result<bool> {
-        let mut any = false;
-        swarm.turn(wait, |id, now, heard| {
-            any = true;
-            match heard {
-                Heard::Message { number, .. } => self.take(id, now, number),
-                Heard::Answer { id: request, .. } if id == self.sender => {
-                    let _ = number_of_id(request);
-                    self.answered += 1;
-                }
-                Heard::Answer { .. } | Heard::Open => {}
-                Heard::Refused(text) => {
-                    self.fault = Some(format!("refused: {}", String::from_utf8_lossy(text)));
-                }
-                Heard::Closed => self.fault = Some(format!("connection {id} was closed")),
+    /// Takes in what has come.
+    fn turn(&mut self, swarm: &mut Swarm, wait: Duration) -> Result<()> {
+        swarm.turn(wait, |id, now, heard| match heard {
+            Heard::Message { number, .. } => self.take(id, now, number),
+            Heard::Answer { .. } if id == self.sender => self.answered += 1,
+            Heard::Answer { .. } | Heard::Open => {}
+            Heard::Refused(text) => {
+                self.fault = Some(format!("refused: {}", String::from_utf8_lossy(text)));
             }
+            Heard::Closed => self.fault = Some(format!("connection {id} was closed")),
         })?;
         match self.fault.take() {
             Some(fault) => bail!(fault),
-            None => Ok(any),
+            None => Ok(()),
         }
     }
 

@@ -41,6 +41,7 @@ const LIMIT: u64 = 50;
 pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
     let mut swarm = Swarm::new(server.address, server.dialect, server.token()?.as_deref())?;
     let reader = swarm.gather(1, 1, None, |_| Kind::Listener)?[0];
+    swarm.stay_awake();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let [mut large, mut small] = [Latencies::new()?, Latencies::new()?];
     let [mut large_newest, mut small_newest] = [Latencies::new()?, Latencies::new()?];

@@ -48,7 +48,8 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
     let subscribe = server.dialect.subscribe(ROOM, Some(head - options.behind));
     usage::forget_peak(server.pid)?;
     let rss_before = usage::rss(server.pid)?;
-    let meter = Meter::start(server.pid)?;
+    swarm.stay_awake();
+    let meter = Meter::start(server.pid, &swarm)?;
     let started = swarm.now();
     let mut clients = vec![
         Client {
@@ -125,7 +126,7 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
             );
         }
     }
-    let shares = meter.stop()?;
+    let shares = meter.stop(&swarm)?;
     let mut opening = Latencies::new()?;
     let mut catching_up = Latencies::new()?;
     for client in &clients {

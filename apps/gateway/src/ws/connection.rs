@@ -42,8 +42,8 @@ const MAX_PENDING_BYTES: usize = 256 * 1024;
 const MAX_RATE_REFUSALS: u32 = 100;
 /// Clients are told to come back spread over so long, and not before the first of it has passed.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// Reading starts small: most clients send little, and an idle one must not cost a page.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Most clients send little, and an idle one must not cost a page. Larger reads made busy sockets no faster.
+const READ_BUFFER_BYTES: usize = 1024;
 
 type Socket = WebSocketStream<Ingress>;
 
