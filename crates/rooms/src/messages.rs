@@ -109,21 +109,20 @@ impl Rooms {
                 None => Err(refused),
             };
         }
-        let rooms = self.clone();
+        let turn = Turn {
+            rooms: self.clone(),
+            key: (user, room.clone()),
+            taken: false,
+        };
         self.submit(user, room, move |tx| {
-            let known = match &message.key {
-                Some(key) => tx.find_key(&user, key)?,
-                None => None,
-            };
-            let said = match known {
-                Some(place) => Ok(place),
-                None => say(tx, user, message),
-            };
-            if known.is_some() || said.is_err() {
-                // Nothing was said now, so the turn was not taken.
-                rooms.0.slow_mode.reset(&(user, tx.id().clone()));
+            if let Some(key) = &message.key
+                && let Some(place) = tx.find_key(&user, key)?
+            {
+                return Ok(place);
             }
-            said
+            let place = say(tx, user, message)?;
+            tx.after_commit(move || turn.take());
+            Ok(place)
         })
         .await
     }
@@ -328,6 +327,28 @@ fn too_large(field: &'static str, size: usize, most: usize) -> Result<(), Proble
     }
     let detail = format!("{field} is at most {most} bytes");
     Err(Problem::new(ErrorCode::PayloadTooLarge, detail).with_field(field))
+}
+
+/// Somebody's turn in slow mode. It is given back unless the message was committed: a repeat, a refusal and a full
+/// disk cost nobody their turn.
+struct Turn {
+    rooms: Rooms,
+    key: (UserId, RoomId),
+    taken: bool,
+}
+
+impl Turn {
+    fn take(mut self) {
+        self.taken = true;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.rooms.0.slow_mode.reset(&self.key);
+        }
+    }
 }
 
 /// Appends a message.

@@ -20,10 +20,11 @@ use crate::{OpenError, StoreError};
 
 /// How long to wait before a file that could not be opened again is tried once more.
 const TRY_EVERY: Duration = Duration::from_millis(500);
-/// Room on the disk that is not written into, in bytes: more than any one commit needs …
+/// Room on the disk that is not written into, in bytes: several times what a commit and its fold write, which the
+/// writer bounds …
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// … but on a small disk no more than this part of it.
-const RESERVE_PART: u64 = 20;
+const RESERVE_PART: u64 = 3;
 
 /// Opens the database, and says whether opening it again makes sense.
 pub(crate) trait Opener: Send + Sync {
@@ -86,9 +87,11 @@ impl Engine {
 
     /// Opens the database again. Whoever reads meanwhile fails.
     fn reopen(&self) -> Result<(), OpenError> {
-        let mut slot = self.slot.write();
-        drop(slot.take());
-        *slot = Some(self.opener.open()?);
+        // Opened outside the lock: repairing may take a while, and whoever reads meanwhile is told at once.
+        let before = self.slot.write().take();
+        drop(before);
+        let database = self.opener.open()?;
+        *self.slot.write() = Some(database);
         Ok(())
     }
 }
@@ -99,9 +102,14 @@ impl Health {
         self.failed = true;
     }
 
-    /// Makes the engine fit for writing, or says why it is not. Says whether it was opened again.
+    /// Whether the engine has to be opened again.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.failed
+    }
+
+    /// Opens the engine again, if it has failed. Says whether it did; the failure is not over before
+    /// [`Health::mended`]. This comes before any look at the room on the disk: without it nothing can be read either.
     pub(crate) fn mend(&mut self, engine: &Engine) -> Result<bool, StoreError> {
-        engine.opener.has_room().map_err(StoreError::broken)?;
         if !self.failed {
             return Ok(false);
         }
@@ -116,9 +124,20 @@ impl Health {
         }
         self.tried = Some(now);
         engine.reopen().map_err(StoreError::broken)?;
-        *self = Self::default();
-        tracing::info!("the file was opened again after a failure, writing goes on");
         Ok(true)
+    }
+
+    /// Everything is as it was before the failure.
+    pub(crate) fn mended(&mut self) {
+        *self = Self::default();
+        tracing::info!("the file was opened again after a failure");
+    }
+}
+
+impl Engine {
+    /// Refuses a commit for which the disk has too little room.
+    pub(crate) fn check_room(&self) -> Result<(), StoreError> {
+        self.opener.has_room().map_err(StoreError::broken)
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use redb::{ReadableTable, Table};
-use stack_types::{FramesBuilder, Seq, Timestamp};
+use stack_types::{Frames, FramesBuilder, Seq, Timestamp};
 
 use crate::block::{self, RunRef};
 use crate::room::RoomCell;
@@ -18,10 +18,10 @@ use crate::tail::Tail;
 use crate::writer::Batch;
 use crate::{StoreError, tables};
 
-/// Events that one commit folds at least, when there is something to fold.
-const FOLD_EVENTS: usize = 256;
-/// Events of one room that one commit folds at most.
-const FOLD_EVENTS_PER_ROOM: usize = 4096;
+/// Bytes that one commit folds at least, when there is something to fold; rewritten ones count.
+const FOLD_BYTES: usize = 64 * 1024;
+/// Bytes of one room that one commit folds at most.
+const FOLD_BYTES_PER_ROOM: usize = 1024 * 1024;
 
 /// A block is full with so many events …
 pub(crate) const BLOCK_EVENTS: usize = 64;
@@ -62,7 +62,7 @@ pub(crate) struct Queue {
     commits: VecDeque<Unfolded>,
     bytes: usize,
     /// What the last commit added, as a measure for what this one folds.
-    last_events: usize,
+    last_bytes: usize,
 }
 
 /// A room as a fold leaves it.
@@ -89,7 +89,7 @@ impl Queue {
             kept,
             commits: VecDeque::new(),
             bytes: 0,
-            last_events: 0,
+            last_bytes: 0,
         }
     }
 
@@ -99,9 +99,9 @@ impl Queue {
     }
 
     /// A commit is in the log now.
-    pub(crate) fn push(&mut self, commit: Unfolded, events: usize) {
+    pub(crate) fn push(&mut self, commit: Unfolded) {
         self.bytes += commit.bytes;
-        self.last_events = events;
+        self.last_bytes = commit.bytes;
         self.commits.push_back(commit);
     }
 
@@ -127,7 +127,7 @@ impl Queue {
     /// Folds as much of the oldest end as one commit should.
     pub(crate) fn step(&self, batch: &Batch<'_>) -> Result<Step, StoreError> {
         let mut step = Step::default();
-        let mut left = FOLD_EVENTS.max(self.last_events + self.last_events / 2);
+        let mut left = FOLD_BYTES.max(self.last_bytes + self.last_bytes / 2);
         let mut log = None;
         let mut blocks = None;
         for commit in &self.commits {
@@ -142,7 +142,7 @@ impl Queue {
                         blocks = Some(batch.tx.open_table(tables::ROOM_BLOCKS)?);
                     }
                     if let Some(blocks) = blocks.as_mut() {
-                        let most = FOLD_EVENTS_PER_ROOM.min(left.max(FOLD_EVENTS));
+                        let most = FOLD_BYTES_PER_ROOM.min(left);
                         left = left.saturating_sub(step.fold_room(blocks, cell, most)?);
                     }
                 }
@@ -177,7 +177,7 @@ impl Step {
         state.record.deleted || state.folded >= last
     }
 
-    /// Moves up to `most` events of a room's tail into its blocks, and says how many.
+    /// Moves about `most` bytes of a room's tail into its blocks, at least one event, and says how many bytes it wrote.
     fn fold_room(
         &mut self,
         blocks: &mut Table<'_, (u64, u64), &'static [u8]>,
@@ -199,7 +199,7 @@ impl Step {
         let (start, open_block) = (before.through.next(), before.open_block);
         let mut writer = BlockWriter::open(blocks, cell.number, open_block, start)?;
         let folded = writer.take(&tail, start, most)?;
-        let open_block = writer.finish()?;
+        let (open_block, written) = writer.finish()?;
         let through = Seq(start.0 + folded as u64).prev();
         self.rooms.insert(
             cell.number,
@@ -211,7 +211,7 @@ impl Step {
                 },
             ),
         );
-        Ok(folded)
+        Ok(written)
     }
 }
 
@@ -223,6 +223,7 @@ struct BlockWriter<'a, 't> {
     frames: FramesBuilder,
     times: Vec<Timestamp>,
     row: Vec<u8>,
+    written: usize,
 }
 
 impl<'a, 't> BlockWriter<'a, 't> {
@@ -249,6 +250,7 @@ impl<'a, 't> BlockWriter<'a, 't> {
             frames,
             times,
             row: Vec::new(),
+            written: 0,
         };
         if writer.is_full() {
             writer.first = start;
@@ -258,14 +260,14 @@ impl<'a, 't> BlockWriter<'a, 't> {
         Ok(writer)
     }
 
+    /// Takes events until about `most` bytes are written, and says how many events.
     fn take(&mut self, tail: &Tail, start: Seq, most: usize) -> Result<usize, StoreError> {
         let mut taken = 0;
         for run in tail.runs().filter(|run| run.last() >= start) {
             let mut index = usize::try_from(start.0.saturating_sub(run.first.0)).unwrap_or(0);
             let len = run.run.frames.len();
-            while index < len && taken < most {
-                let room_left = BLOCK_EVENTS.saturating_sub(self.times.len()).max(1);
-                let end = len.min(index + room_left.min(most - taken));
+            while index < len && (taken == 0 || self.written + self.frames.bytes() < most) {
+                let end = self.block_end(&run.run.frames, index);
                 self.frames.extend(&run.run.frames, index..end);
                 self.times.extend_from_slice(&run.run.times[index..end]);
                 taken += end - index;
@@ -278,6 +280,14 @@ impl<'a, 't> BlockWriter<'a, 't> {
         Ok(taken)
     }
 
+    /// Where the frames end that still go into the block: at the event that fills it.
+    fn block_end(&self, frames: &Frames, from: usize) -> usize {
+        let events = BLOCK_EVENTS.saturating_sub(self.times.len()).max(1);
+        let bytes = BLOCK_BYTES.saturating_sub(self.frames.bytes());
+        let (fit, _) = frames.split_at(from, bytes);
+        frames.len().min(from + events.min(fit + 1))
+    }
+
     fn is_full(&self) -> bool {
         self.times.len() >= BLOCK_EVENTS || self.frames.bytes() >= BLOCK_BYTES
     }
@@ -286,6 +296,7 @@ impl<'a, 't> BlockWriter<'a, 't> {
         let frames = std::mem::take(&mut self.frames).finish();
         self.row.clear();
         block::encode(&frames, &self.times, &mut self.row);
+        self.written += self.row.len();
         self.blocks
             .insert((self.room, self.first.0), self.row.as_slice())?;
         self.first = Seq(self.first.0 + self.times.len() as u64);
@@ -293,13 +304,13 @@ impl<'a, 't> BlockWriter<'a, 't> {
         Ok(())
     }
 
-    /// Writes the last block and says where it starts, if it is not full.
-    fn finish(mut self) -> Result<Option<Seq>, StoreError> {
+    /// Writes the last block; says where it starts, if it is not full, and how many bytes were written in all.
+    fn finish(mut self) -> Result<(Option<Seq>, usize), StoreError> {
         if self.times.is_empty() {
-            return Ok(None);
+            return Ok((None, self.written));
         }
         let first = self.first;
         self.flush()?;
-        Ok(Some(first))
+        Ok((Some(first), self.written))
     }
 }

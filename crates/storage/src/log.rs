@@ -1,13 +1,13 @@
 //! Reading a room's log: its blocks, and behind them the tail in memory, as one line of events.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use stack_types::{EventBatch, Frames, FramesBuilder, Seq, Timestamp};
 
 use crate::block::{self, RunRef};
-use crate::tail::{frame_in, replaced};
+use crate::tail::{Tail, frame_in, replaced};
 use crate::{RoomRef, Store, StoreError, commit_row, tables};
 
 /// How much a page holds at most. A page holds at least one event, however large.
@@ -57,18 +57,19 @@ impl Store {
         before: Seq,
         limit: PageLimit,
     ) -> Result<EventBatch, StoreError> {
-        let last = before.prev().min(room.head());
-        let count = u64::try_from(limit.events).unwrap_or(u64::MAX);
-        let start = Seq((last.0 + 1).saturating_sub(count)).max(room.first());
-        if start > last {
-            return Ok(EventBatch::new(before, FramesBuilder::default().finish()));
+        let mut page = PageBack::new(before.prev().min(room.head()), room.first(), limit);
+        // As above: the tail first.
+        let tail = room.0.state.read().tail.clone();
+        page.take_tail(&tail);
+        if page.is_done() {
+            return Ok(page.finish());
         }
-        let all = PageLimit {
-            events: usize::try_from(last.0 + 1 - start.0).unwrap_or(usize::MAX),
-            bytes: usize::MAX,
-        };
-        let page = self.page_after(room, start.prev(), all).await?;
-        Ok(newest(&page, limit.bytes))
+        let number = room.0.number;
+        self.read_blocking(move |tx| {
+            page.take_blocks(tx, number)?;
+            Ok(page.finish())
+        })
+        .await
     }
 
     /// The last event whose time is not after `ts`; zero when there is none.
@@ -76,16 +77,24 @@ impl Store {
     /// # Errors
     /// The file cannot be read.
     pub async fn last_until(&self, room: &RoomRef, ts: Timestamp) -> Result<Seq, StoreError> {
+        let number = room.0.number;
+        // As above: the tail first. Retention may drop blocks before the snapshot is taken; then `first` has moved.
+        let (tail, first, head) = {
+            let state = room.0.state.read();
+            (state.tail.clone(), state.record.first, state.head)
+        };
         let room = room.clone();
         // Times never fall as numbers grow, so the place of a time is found by halving.
         self.read_blocking(move |tx| {
-            let (mut low, mut high) = (room.first().prev(), room.head());
+            let (mut low, mut high) = (first.max(room.first()).prev(), head);
             while low < high {
                 let middle = Seq(low.0 + (high.0 - low.0).div_ceil(2));
-                if time_at(tx, &room, middle)? <= ts {
-                    low = middle;
-                } else {
-                    high = middle.prev();
+                match time_at(tx, number, &tail, middle)? {
+                    Some(time) if time > ts => high = middle.prev(),
+                    // Dropped for its age meanwhile: older than anything that is left.
+                    None if middle < room.first() => low = middle,
+                    Some(_) => low = middle,
+                    None => return Err(StoreError::damaged("an event is missing from the log")),
                 }
             }
             Ok(low)
@@ -183,22 +192,102 @@ impl Page {
     }
 }
 
-/// The newest events of a page that fit into so many bytes, and at least one.
-fn newest(page: &EventBatch, bytes: usize) -> EventBatch {
-    let frames = page.frames();
-    let total = frames.wire().len();
-    // A frame starts where the one in front of it ends.
-    let too_many = |start: &u32| total - *start as usize > bytes;
-    let starts: Vec<u32> = std::iter::once(0)
-        .chain(frames.ends())
-        .take(frames.len())
-        .collect();
-    let skip = starts
-        .partition_point(too_many)
-        .min(frames.len().saturating_sub(1));
-    let mut builder = FramesBuilder::with_capacity(total);
-    builder.extend(frames, skip..frames.len());
-    EventBatch::new(Seq(page.first().0 + skip as u64), builder.finish())
+/// A page that is put together from its end backwards.
+struct PageBack {
+    /// The event in front of what is taken so far.
+    last: Seq,
+    first: Seq,
+    left: PageLimit,
+    /// Newest first.
+    parts: Vec<(Frames, Range<usize>)>,
+    full: bool,
+}
+
+impl PageBack {
+    fn new(last: Seq, first: Seq, limit: PageLimit) -> Self {
+        Self {
+            last,
+            first,
+            left: limit,
+            parts: Vec::new(),
+            full: false,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.full || self.left.events == 0 || self.last < self.first
+    }
+
+    fn take_tail(&mut self, tail: &Tail) {
+        for run in tail.runs_back() {
+            if self.is_done() {
+                return;
+            }
+            self.take(run.first, run.run.frames.clone());
+        }
+    }
+
+    fn take_blocks(&mut self, tx: &ReadTransaction, room: u64) -> Result<(), StoreError> {
+        let blocks = tx.open_table(tables::ROOM_BLOCKS)?;
+        for entry in blocks.range((room, 0)..=(room, self.last.0))?.rev() {
+            if self.is_done() {
+                break;
+            }
+            let (key, row) = entry?;
+            let (first, run) = (Seq(key.value().1), RunRef::of(row.value())?);
+            self.take(first, run.frames(0, usize::MAX, usize::MAX)?);
+        }
+        Ok(())
+    }
+
+    /// Takes what it can of a run that starts at `first`, from the end.
+    fn take(&mut self, first: Seq, frames: Frames) {
+        let Some(end) = self
+            .last
+            .next()
+            .0
+            .checked_sub(first.0)
+            .filter(|end| *end > 0)
+        else {
+            return;
+        };
+        let end = usize::try_from(end).unwrap_or(usize::MAX);
+        if end > frames.len() {
+            // A hole: nothing in front of it belongs to this page.
+            self.full = true;
+            return;
+        }
+        let readable = usize::try_from(self.last.next().0 - self.first.0.max(first.0)).unwrap_or(0);
+        let ends: Vec<usize> = frames.ends().map(|end| end as usize).collect();
+        let start_of = |index: usize| index.checked_sub(1).map_or(0, |before| ends[before]);
+        let mut start = end;
+        while end - start < readable.min(self.left.events) {
+            let bytes = ends[end - 1] - start_of(start - 1);
+            let is_first = start == end && self.parts.is_empty();
+            if bytes > self.left.bytes && !is_first {
+                self.full = true;
+                break;
+            }
+            start -= 1;
+        }
+        if start < end {
+            self.left.events -= end - start;
+            self.left.bytes = self
+                .left
+                .bytes
+                .saturating_sub(ends[end - 1] - start_of(start));
+            self.last = Seq(first.0 + start as u64).prev();
+            self.parts.push((frames, start..end));
+        }
+    }
+
+    fn finish(self) -> EventBatch {
+        let mut builder = FramesBuilder::default();
+        for (frames, range) in self.parts.into_iter().rev() {
+            builder.extend(&frames, range);
+        }
+        EventBatch::new(self.last.next(), builder.finish())
+    }
 }
 
 type Blocks<'a> = &'a dyn BlockTable;
@@ -243,20 +332,24 @@ pub(crate) fn frame_in_blocks(
     frame_in(&frames, seq, seq).map(Some)
 }
 
-fn time_at(tx: &ReadTransaction, room: &RoomRef, seq: Seq) -> Result<Timestamp, StoreError> {
-    if let Some(ts) = room.0.state.read().tail.time(seq) {
-        return Ok(ts);
+fn time_at(
+    tx: &ReadTransaction,
+    room: u64,
+    tail: &Tail,
+    seq: Seq,
+) -> Result<Option<Timestamp>, StoreError> {
+    if let Some(ts) = tail.time(seq) {
+        return Ok(Some(ts));
     }
     let blocks = tx.open_table(tables::ROOM_BLOCKS)?;
-    let found = (&blocks as Blocks<'_>).last_in((room.0.number, 0)..=(room.0.number, seq.0))?;
-    let time = match found {
+    let found = (&blocks as Blocks<'_>).last_in((room, 0)..=(room, seq.0))?;
+    match found {
         Some((first, row)) => {
             let index = usize::try_from(seq.0 - first).unwrap_or(usize::MAX);
-            RunRef::of(row.value())?.time(index)
+            Ok(RunRef::of(row.value())?.time(index))
         }
-        None => None,
-    };
-    time.ok_or_else(|| StoreError::damaged("an event is missing from the log"))
+        None => Ok(None),
+    }
 }
 
 /// Where a room's blocks end.

@@ -57,7 +57,7 @@ pub(crate) fn recover(inner: &Inner, kept: KeptLog) -> Result<Log, StoreError> {
             }
         }
         log.next_commit = unfolded.commit + 1;
-        log.queue.push(unfolded, 0);
+        log.queue.push(unfolded);
     }
     loaded.publish(inner);
     Ok(log)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redb::{ReadTransaction, WriteTransaction};
 use stack_types::{Clock, ErrorCode, EventBatch, EventCodec, Problem, RoomId, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::engine::{Engine, FileOpener, Opener};
 use crate::fold::KeptLog;
@@ -22,6 +22,9 @@ use crate::{OpenError, RoomTx, StoreError, schema};
 
 /// Operations that wait for the writer at most. When it is full, callers wait for a place.
 const QUEUE: usize = 8192;
+
+/// Scans of the file at the same time at most; more would only queue at the disk.
+const CONCURRENT_SCANS: usize = 16;
 
 /// Commits that wait for delivery at most. When it is full, the writer waits.
 const COMMITS: usize = 64;
@@ -103,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) codec: Arc<dyn EventCodec>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) two_phase_commit: bool,
+    /// Bounds the memory and the threads of those who read pages at the same time.
+    scans: Semaphore,
     cells: Mutex<HashMap<RoomId, Arc<RoomCell>>>,
 }
 
@@ -204,6 +209,7 @@ impl Store {
             codec,
             clock,
             two_phase_commit: config.two_phase_commit,
+            scans: Semaphore::new(CONCURRENT_SCANS),
             cells: Mutex::new(HashMap::new()),
         });
         let (queue, jobs) = mpsc::channel(QUEUE);
@@ -314,6 +320,8 @@ impl Store {
         R: Send + 'static,
         F: FnOnce(&ReadTransaction) -> Result<R, StoreError> + Send + 'static,
     {
+        // Never closed, so a failure means that there is no limit any more, which cannot be.
+        let _turn = self.inner.scans.acquire().await;
         let inner = self.inner.clone();
         let read = tokio::task::spawn_blocking(move || op(&inner.engine.snapshot()?));
         read.await.map_err(StoreError::damaged)?

@@ -39,6 +39,11 @@ impl Tail {
         self.0.iter()
     }
 
+    /// The runs, newest first.
+    pub(crate) fn runs_back(&self) -> impl Iterator<Item = &TailRun> {
+        self.0.iter().rev()
+    }
+
     /// The run that holds an event.
     pub(crate) fn find(&self, seq: Seq) -> Option<&TailRun> {
         let index = self

@@ -5,10 +5,10 @@
 //! A job that refuses has written nothing; a fault of the engine or a panic aborts the whole batch, and every job
 //! of it is answered with the fault, since none of it happened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redb::WriteTransaction;
 use stack_types::{Event, EventBatch, FramesBuilder, RoomId, Seq, Timestamp, UserId};
@@ -25,6 +25,11 @@ use crate::{StoreError, commit_row, log, recover, tables};
 
 /// Jobs in one commit at most: bounds how long the first of them waits and how much an abort undoes.
 const MAX_JOBS_PER_COMMIT: usize = 2048;
+
+/// Bytes of events in one commit at most, about: a commit must fit into the room that is kept on the disk.
+const MAX_BYTES_PER_COMMIT: usize = 4 * 1024 * 1024;
+/// While the file waits to be opened again, the writer looks so often, whether or not anybody writes.
+const MEND_EVERY: Duration = Duration::from_millis(500);
 
 /// One operation on its way through the writer.
 pub(crate) trait Job: Send {
@@ -48,31 +53,41 @@ pub(crate) fn run(
     on_commit: Option<&OnCommit>,
     mut log: Log,
 ) {
-    let mut jobs: Vec<Box<dyn Job>> = Vec::new();
+    let mut jobs: VecDeque<Box<dyn Job>> = VecDeque::new();
     let mut stopping = false;
-    while !stopping {
-        match queue.blocking_recv() {
-            Some(Command::Run(job)) => jobs.push(job),
-            Some(Command::Stop) | None => break,
-        }
-        while jobs.len() < MAX_JOBS_PER_COMMIT {
-            match queue.try_recv() {
-                Ok(Command::Run(job)) => jobs.push(job),
-                Ok(Command::Stop) => {
-                    stopping = true;
-                    break;
-                }
-                Err(_) => break,
+    while !stopping || !jobs.is_empty() {
+        if log.health.is_broken() {
+            // Reads fail too, so this must not wait for somebody to write.
+            if let Err(error) = mend(inner, &mut log) {
+                tracing::debug!(error = &error as &dyn std::error::Error, "still broken");
+                std::thread::sleep(MEND_EVERY);
+            }
+        } else if jobs.is_empty() {
+            match queue.blocking_recv() {
+                Some(Command::Run(job)) => jobs.push_back(job),
+                Some(Command::Stop) | None => break,
             }
         }
+        while jobs.len() < MAX_JOBS_PER_COMMIT && !stopping {
+            match queue.try_recv() {
+                Ok(Command::Run(job)) => jobs.push_back(job),
+                Ok(Command::Stop) => stopping = true,
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => stopping = true,
+            }
+        }
+        if jobs.is_empty() {
+            continue;
+        }
         let start = Instant::now();
-        let outcome = commit(inner, &mut jobs, &mut log);
+        let mut done = 0;
+        let outcome = commit(inner, jobs.make_contiguous(), &mut done, &mut log);
         let (answer, committed) = match outcome {
             Ok(committed) => {
                 if let Some(on_commit) = on_commit {
                     let events = |committed: &Committed| committed.batch.frames().len();
                     on_commit(CommitReport {
-                        operations: jobs.len(),
+                        operations: done,
                         events: committed.iter().map(events).sum(),
                         took: start.elapsed(),
                     });
@@ -86,13 +101,15 @@ pub(crate) fn run(
                 }
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    jobs = jobs.len(),
+                    jobs = done,
                     "commit failed, nothing of it was written"
                 );
                 (Err(error), Vec::new())
             }
         };
-        for job in jobs.drain(..) {
+        // Those behind the ones that filled the commit go into the next; a commit that was never begun fails them all.
+        let answered = if answer.is_ok() { done } else { jobs.len() };
+        for job in jobs.drain(..answered) {
             job.finish(answer.clone());
         }
         // When the reader of commits is behind, waiting here holds the writers back instead of growing a queue.
@@ -117,23 +134,37 @@ pub(crate) struct Log {
     pub(crate) next_commit: u64,
 }
 
-/// Runs the jobs in one transaction and makes their effect visible in memory.
+/// Opens the file again if it has failed, and reads anew what is in memory of it.
+fn mend(inner: &Inner, log: &mut Log) -> Result<(), StoreError> {
+    if log.health.mend(&inner.engine)? {
+        let Log {
+            queue, next_commit, ..
+        } = recover::recover(inner, log.queue.kept())?;
+        (log.queue, log.next_commit) = (queue, next_commit);
+        log.health.mended();
+    }
+    Ok(())
+}
+
+/// Runs as many of the jobs as one commit takes in one transaction, and makes their effect visible in memory.
 fn commit(
     inner: &Inner,
     jobs: &mut [Box<dyn Job>],
+    done: &mut usize,
     log: &mut Log,
 ) -> Result<Vec<Committed>, StoreError> {
-    if log.health.mend(&inner.engine)? {
-        let health = std::mem::take(&mut log.health);
-        *log = recover::recover(inner, log.queue.kept())?;
-        log.health = health;
-    }
+    mend(inner, log)?;
+    inner.engine.check_room()?;
     let mut tx = inner.engine.begin_write()?;
     tx.set_two_phase_commit(inner.two_phase_commit);
     let (staged, folded, unfolded, after) = {
         let mut batch = Batch::new(inner, &tx, &log.queue);
         batch.folded = log.queue.step(&batch)?;
         for job in jobs.iter_mut() {
+            if batch.bytes > MAX_BYTES_PER_COMMIT {
+                break;
+            }
+            *done += 1;
             catch_unwind(AssertUnwindSafe(|| job.run(&mut batch)))
                 .unwrap_or_else(|_| Err(StoreError::damaged("an operation panicked")))?;
         }
@@ -153,8 +184,7 @@ fn commit(
     }
     if let Some(unfolded) = unfolded {
         log.next_commit = unfolded.commit + 1;
-        let events = staged.iter().map(|room| room.run.times.len()).sum();
-        log.queue.push(unfolded, events);
+        log.queue.push(unfolded);
     }
     let committed = staged.into_iter().filter_map(Done::publish).collect();
     for act in after {
@@ -206,6 +236,8 @@ pub(crate) struct Batch<'t> {
     /// What is to be done when the commit is visible.
     pub(crate) after: Vec<AfterCommit>,
     queue: &'t fold::Queue,
+    /// Bytes of events so far.
+    bytes: usize,
     scratch: Vec<u8>,
 }
 
@@ -219,6 +251,7 @@ impl<'t> Batch<'t> {
             folded: fold::Step::default(),
             after: Vec::new(),
             queue,
+            bytes: 0,
             scratch: Vec::new(),
         }
     }
@@ -245,6 +278,7 @@ impl<'t> Batch<'t> {
         if room.frames.is_empty() {
             room.frames_first = event.seq;
         }
+        self.bytes += self.scratch.len();
         room.frames.push(&self.scratch);
         room.times.push(event.ts);
         room.head = event.seq;
