@@ -259,9 +259,9 @@ def test_ban_removes_and_keeps_out_until_lifted(alice: Account, bob: Account):
     assert bob.id in banned_ids(alice, room)
     assert "noise" in banned_ids(alice, room)
     join = {"json": {"role": "member"}}
-    assert_problem(bob.put(f"/rooms/{room}/members/{bob.id}", **join), None, ("forbidden", "not_found"))
-    assert_problem(bob.post(f"/rooms/{room}/messages", json={"body": "x"}), None, ("forbidden", "not_found"))
-    assert_problem(bob.get(f"/rooms/{room}/messages"), None, ("forbidden", "not_found"))
+    assert_problem(bob.put(f"/rooms/{room}/members/{bob.id}", **join), 403, "forbidden")
+    assert_problem(bob.post(f"/rooms/{room}/messages", json={"body": "x"}), 403, "forbidden")
+    assert_problem(bob.get(f"/rooms/{room}/messages"), 403, "forbidden")
     alice.ok("DELETE", f"/rooms/{room}/bans/{bob.id}")
     assert bob.id not in banned_ids(alice, room)
     bob.ok("PUT", f"/rooms/{room}/members/{bob.id}", **join)
@@ -272,7 +272,7 @@ def test_banned_is_no_guest(alice: Account, bob: Account):
     room = make_room(alice, public=True, allow_guests=True)
     assert bob.get(f"/rooms/{room}/messages").status_code == 200
     alice.ok("PUT", f"/rooms/{room}/bans/{bob.id}", json={})
-    assert_problem(bob.get(f"/rooms/{room}/messages"), None, ("forbidden", "not_found"))
+    assert_problem(bob.get(f"/rooms/{room}/messages"), 403, "forbidden")
 
 
 def test_ban_expires(alice: Account, bob: Account):
@@ -281,9 +281,9 @@ def test_ban_expires(alice: Account, bob: Account):
     alice.ok("PUT", f"/rooms/{room}/bans/{bob.id}", json={"expires_at": expires_at})
     join = {"json": {"role": "member"}}
     first = bob.put(f"/rooms/{room}/members/{bob.id}", **join)
-    assert_problem(first, None, ("forbidden", "not_found"))
+    assert_problem(first, 403, "forbidden")
     while not (response := bob.put(f"/rooms/{room}/members/{bob.id}", **join)).is_success:
-        assert_problem(response, None, ("forbidden", "not_found"))
+        assert_problem(response, 403, "forbidden")
         assert time.time() * 1000 < expires_at + 3000, "the ban does not expire"
     assert time.time() * 1000 >= expires_at - 50
     bob.ok("POST", f"/rooms/{room}/messages", json={"body": "back"})

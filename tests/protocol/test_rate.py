@@ -41,19 +41,73 @@ async def test_messages_are_limited_and_recover(limited: Gateway, connect):
     await socket.send(room, "after the wait")
 
 
-async def test_repeated_refusals_may_close_with_4029_and_nothing_else(limited: Gateway, connect):
+async def test_repeated_key_is_answered_when_the_rate_is_used_up(limited: Gateway, connect):
     alice = register(Api(limited))
     room = make_room(alice)
     socket: Sock = await connect(alice)
+    key = tag()
+    first = await socket.ok("send", {"room": room, "body": "x", "key": key})
+    refused = None
+    while refused is None or refused["type"] == "ok":
+        refused = await socket.request("send", {"room": room, "body": "x"})
+    assert refused["payload"]["code"] == "rate_limited"
+    assert await socket.ok("send", {"room": room, "body": "another", "key": key}) == first
+
+
+async def test_a_hundred_refusals_in_a_row_close_with_4029(limited: Gateway, connect):
+    """An answer in between begins the row anew."""
+    alice = register(Api(limited))
+    room = make_room(alice)
+    socket: Sock = await connect(alice)
+
+    def refusals() -> list[dict]:
+        return [f["payload"] for f in socket.frames if f["type"] == "error"]
+
+    for n in range(90):
+        await socket.request("send", {"room": room, "body": f"{n}"})
+    assert len(refusals()) >= 70
+    await socket.alive()
+    before = len(socket.frames)
     try:
-        futures = [await socket.ask("send", {"room": room, "body": f"{n}"}) for n in range(1500)]
-        for future in futures:
-            answer = await future
-            assert answer["type"] == "ok" or answer["payload"]["code"] == "rate_limited"
-    except Closed as closed:
-        assert closed.code == 4029
-    else:
-        await socket.alive()
+        for n in range(500):
+            await socket.ask("send", {"room": room, "body": f"{n}"})
+    except Closed:
+        pass
+    assert await socket.closed() == 4029
+    row = 0
+    for frame in socket.frames[before:]:
+        row = row + 1 if frame["type"] == "error" else 0
+    assert row == 100
+    for error in refusals():
+        assert error["code"] == "rate_limited"
+        assert error["retryable"] is True
+        assert 0 < error["retry_after_ms"] <= 10_000
+    again: Sock = await connect(alice)
+    await again.alive()
+
+
+async def test_frames_of_any_kind_are_limited(limited: Gateway, connect):
+    """1500 in 10 s of one user, over all their sockets; another user has their own."""
+    api = Api(limited)
+    alice, bob = register(api), register(api)
+    sockets = [await connect(alice), await connect(alice)]
+    other: Sock = await connect(bob)
+    answers: list[dict] = []
+    begun = time.monotonic()
+    while len(answers) < 6000 and not any(a["type"] == "error" for a in answers):
+        for socket in sockets:
+            futures = [await socket.ask("ping") for _ in range(50)]
+            answers += [await future for future in futures]
+    took = time.monotonic() - begun
+    oks = sum(a["type"] == "ok" for a in answers)
+    assert 1500 <= oks <= 1500 + 150 * (took + 1)
+    refused = [a["payload"] for a in answers if a["type"] == "error"]
+    assert refused, f"{oks} frames in {took:.1f} s"
+    for error in refused:
+        assert error["code"] == "rate_limited"
+        assert error["retryable"] is True
+        assert 0 < error["retry_after_ms"] <= 10_000
+    await other.alive()
 
 
 def test_logins_are_limited(limited: Gateway):

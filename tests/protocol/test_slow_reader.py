@@ -3,8 +3,10 @@
 import asyncio
 import json
 import socket as tcp
+import struct
+import time
 
-from stackclient import LOG_EVENTS, Account, Gateway, Sock, dial, make_room
+from stackclient import LOG_EVENTS, Account, Api, Gateway, Sock, add_member, dial, login, make_room, register
 
 MESSAGES = 21_000
 SENDERS = 3
@@ -62,3 +64,55 @@ async def test_slow_reader_gets_everything_in_order(connect, gateway: Gateway, a
         if frame["type"] == "message":
             assert frame["payload"]["seq"] == last == head + 1
     await slow.close()
+
+
+def masked(opcode: int, payload: bytes = b"") -> bytes:
+    """A client's frame of fewer than 126 bytes; the mask is zeros."""
+    return struct.pack("!BB4x", 0x80 | opcode, 0x80 | len(payload)) + payload
+
+
+async def test_revoked_reader_who_takes_nothing_is_off_the_network_within_a_second(connect, gateway: Gateway, api: Api, alice: Account):
+    """Promise 5 for a client that will never read its close frame."""
+    reader = register(api)
+    room = make_room(alice)
+    add_member(alice, room, reader)
+    session = login(reader)
+    with tcp.socket() as raw:
+        raw.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, 32 * 1024)
+        raw.settimeout(20)
+        raw.connect(gateway.host_port)
+        raw.sendall(
+            f"GET /ws HTTP/1.1\r\nhost: {gateway.host_port[0]}\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+            "sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            f"authorization: Bearer {session.access}\r\n\r\n".encode()
+        )
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += raw.recv(1)
+        assert answer.startswith(b"HTTP/1.1 101")
+        request = {"type": "subscribe", "id": 1, "payload": {"room": room}}
+        raw.sendall(masked(1, json.dumps(request).encode()))
+        while b'"head"' not in answer:
+            answer += raw.recv(1)
+
+        sender: Sock = await connect(alice)
+        for _ in range(10):
+            futures = [await sender.ask("send", {"room": room, "body": "x" * 16_000}) for _ in range(100)]
+            for future in futures:
+                assert (await future)["type"] == "ok"
+
+        begun = time.monotonic()
+        reader.ok("DELETE", f"/auth/sessions/{session.session_id}")
+        # Nothing is read here, so that the end shows only in what is sent: it is refused then.
+        gone = False
+        while not gone and time.monotonic() - begun < 3:
+            try:
+                raw.sendall(masked(9))
+            except (BrokenPipeError, ConnectionResetError):
+                gone = True
+            else:
+                await sender.alive()
+        took = time.monotonic() - begun
+        assert gone, "the connection is still there"
+        assert took <= 1.0, f"took {took:.3f} s"
+    await sender.alive()

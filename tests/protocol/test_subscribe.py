@@ -3,6 +3,8 @@
 import asyncio
 import json
 import random
+import socket as tcp
+import time
 
 import pytest
 
@@ -91,6 +93,41 @@ async def test_cursor_beyond_the_head_is_invalid(connect, alice: Account, fresh:
     for after in (head + 1, head + 1000, 2**53 - 1):
         await socket.fails("subscribe", {"room": fresh, "after": after}, "invalid_field", "after")
     await socket.subscribe(fresh, head)
+
+
+async def test_history_joined_begins_with_a_gap(connect, alice: Account, bob: Account, carol: Account):
+    room = make_room(alice, history="joined", public=True, allow_guests=True)
+    owner: Sock = await connect(alice)
+    await talk(owner, room, 3)
+    add_member(alice, room, bob)
+    last = await talk(owner, room, 2)
+    assert last == 7
+
+    for after, told in [(0, (1, 4)), (3, (4, 4)), (4, None), (5, None)]:
+        socket: Sock = await connect(bob)
+        answer = await socket.subscribe(room, after)
+        assert (answer["first"], answer["head"]) == (5, last)
+        await socket.reached(room, last)
+        kinds = [f["type"] for f in socket.frames if f["type"] in LOG_EVENTS | {"ok", "gap"}]
+        gaps = [f["payload"] for f in socket.frames if f["type"] == "gap"]
+        if told is None:
+            assert gaps == []
+        else:
+            assert kinds[:2] == ["ok", "gap"], "between the answer and the events"
+            assert gaps == [{"room": room, "from": told[0], "to": told[1], "reason": "joined"}]
+        assert seqs(socket, room) == list(range(max(after, 4) + 1, last + 1))
+    page = bob.messages(room, after=0)
+    assert [e["payload"]["seq"] for e in page["events"]] == [5, 6, 7]
+    assert (page["first"], bob.ok("GET", f"/rooms/{room}")["first"]) == (5, 5)
+    await socket.fails("edit", {"room": room, "seq": 2, "body": "x"}, "not_found")
+    await socket.fails("react", {"room": room, "seq": 2, "emoji": "👍"}, "not_found")
+
+    guest: Sock = await connect(carol)
+    assert (await guest.subscribe(room, 2))["first"] == last + 1
+    assert await guest.event("gap") == {"room": room, "from": 3, "to": last, "reason": "joined"}
+    live = await talk(owner, room, 1)
+    await guest.reached(room, live)
+    assert seqs(guest, room) == [live]
 
 
 async def test_repeated_subscribe_moves_the_cursor(connect, alice: Account, fresh: str):
@@ -299,6 +336,36 @@ async def test_removal_ends_it(connect, alice: Account, bob: Account, fresh: str
     await socket.fails("send", {"room": fresh, "body": "x"}, "not_found")
 
 
+async def test_removal_that_nobody_waits_for_ends_it(connect, gateway: Gateway, alice: Account, bob: Account):
+    """Requests whose caller hangs up at once are carried out or not; whom they removed is told in any case."""
+    rooms = [make_room(alice, bob) for _ in range(20)]
+    socket: Sock = await connect(bob)
+    for room in rooms:
+        await socket.subscribe(room)
+
+    def removed() -> set[str]:
+        return {room for room in rooms if bob.get(f"/rooms/{room}").status_code == 404}
+
+    for room in rooms:
+        with tcp.create_connection(gateway.host_port) as raw:
+            raw.sendall(
+                f"DELETE /api/v1/rooms/{room}/members/{bob.id} HTTP/1.1\r\n"
+                f"host: {gateway.host_port[0]}\r\nauthorization: Bearer {alice.access}\r\n\r\n".encode()
+            )
+    deadline = time.monotonic() + 3
+    while len(found := removed()) < len(rooms) and time.monotonic() < deadline:
+        await socket.alive()
+    assert found, "none of the requests was carried out: this shows nothing"
+    for room in found:
+        await ended(socket, room, "removed")
+    owner: Sock = await connect(alice)
+    for room in rooms:
+        last = await owner.send(room, "after it")
+        if room not in found:
+            await socket.reached(room, last)
+    await socket.alive()
+
+
 async def test_ban_ends_it(connect, alice: Account, bob: Account, fresh: str):
     socket: Sock = await connect(bob)
     owner: Sock = await connect(alice)
@@ -308,7 +375,8 @@ async def test_ban_ends_it(connect, alice: Account, bob: Account, fresh: str):
     await ended(socket, fresh, "banned")
     event = await owner.event("member", action="banned")
     assert (event["user_id"], event["sender"]) == (bob.id, alice.id)
-    await socket.fails("send", {"room": fresh, "body": "x"}, ("not_found", "forbidden"))
+    await socket.fails("send", {"room": fresh, "body": "x"}, "not_found")
+    await socket.fails("subscribe", {"room": fresh}, "not_found")
 
 
 async def test_room_made_private_ends_guests_only(connect, alice: Account, bob: Account, carol: Account):
