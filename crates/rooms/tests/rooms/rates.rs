@@ -6,7 +6,7 @@ use stack_rate::Quota;
 use stack_rooms::SendMessage;
 use stack_types::{ErrorCode, RoomId, RoomRole, RoomSettingsPatch, Seq};
 
-use crate::support::{World, code, public, text, user, wait};
+use crate::support::{World, begun, code, public, text, user, wait};
 
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -168,4 +168,20 @@ async fn without_limits_slow_mode_holds_all_the_same() {
     assert_eq!(at_once(&world, "member", &few).await.0, 100);
     let slow_room = room(&world, "slow", slow()).await;
     assert_eq!(at_once(&world, "member", &slow_room).await, (1, SLOW));
+}
+
+#[tokio::test]
+async fn a_message_that_the_writer_refused_for_its_sender_gives_its_turn_back() {
+    let world = World::new().await;
+    let room = room(&world, "slow", slow()).await;
+    let held = world.hold_writer().await;
+    let demoted = begun(world.put("owner", &room, "member", RoomRole::Guest)).await;
+    // Checked as a member's, carried out as a guest's.
+    let sending = world.rooms.send(user("member"), &room, text("late"));
+    let sending = sending.await.unwrap();
+    drop(held);
+    demoted.await.unwrap();
+    assert_eq!(code(sending.await), Some(ErrorCode::Forbidden));
+    world.enter(&room, &[("member", RoomRole::Member)]).await;
+    assert_eq!(at_once(&world, "member", &room).await, (1, SLOW));
 }
