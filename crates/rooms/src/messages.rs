@@ -109,11 +109,11 @@ impl Rooms {
                 None => Err(refused),
             };
         }
-        let turn = Turn {
+        let turn = is_slowed(&found.settings(), standing).then(|| Turn {
             rooms: self.clone(),
             key: (user, room.clone()),
             taken: false,
-        };
+        });
         self.submit(user, room, move |tx| {
             if let Some(key) = &message.key
                 && let Some(place) = tx.find_key(&user, key)?
@@ -121,7 +121,9 @@ impl Rooms {
                 return Ok(place);
             }
             let place = say(tx, user, message)?;
-            tx.after_commit(move || turn.take());
+            if let Some(turn) = turn {
+                tx.after_commit(move || turn.take());
+            }
             Ok(place)
         })
         .await
@@ -139,8 +141,7 @@ impl Rooms {
         self.check_body(&settings, &message.body, message.data.is_some())?;
         self.check_data(message.data.as_ref())?;
         self.take_turn(user, room)?;
-        // Moderators are exempt from slow mode, and so is whatever is no new message: a slip can be taken back.
-        if settings.slow_mode_s > 0 && standing < Standing::Moderator {
+        if is_slowed(&settings, standing) {
             let gap = Duration::from_secs(u64::from(settings.slow_mode_s));
             let key = (user, room.id().clone());
             let turn = self.0.slow_mode.check_with(&key, Quota::new(1, gap));
@@ -327,6 +328,12 @@ fn too_large(field: &'static str, size: usize, most: usize) -> Result<(), Proble
     }
     let detail = format!("{field} is at most {most} bytes");
     Err(Problem::new(ErrorCode::PayloadTooLarge, detail).with_field(field))
+}
+
+/// Whether somebody's messages keep the room's slow mode. Moderators are exempt, and so is whatever is no new message: a
+/// slip can be taken back.
+fn is_slowed(settings: &RoomSettings, standing: Standing) -> bool {
+    settings.slow_mode_s > 0 && standing < Standing::Moderator
 }
 
 /// Somebody's turn in slow mode. It is given back unless the message was committed: a repeat, a refusal and a full
