@@ -273,7 +273,7 @@ impl Hub {
         }
     }
 
-    /// Sends readers back to the log where a batch was lost.
+    /// Sends readers back to the log where a batch was lost: one that is missing at two calls.
     pub fn heal(&self) {
         let rooms: Vec<_> = self.0.rooms.read().values().cloned().collect();
         for room in rooms {

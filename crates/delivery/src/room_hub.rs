@@ -62,6 +62,8 @@ pub(crate) struct RoomHub {
 struct State {
     /// The last event that was handed to the readers here.
     head: Seq,
+    /// The room's last event when [`RoomHub::heal`] last looked.
+    seen: Seq,
     readers: Vec<Reader>,
 }
 
@@ -87,6 +89,7 @@ impl RoomHub {
             room,
             state: Mutex::new(State {
                 head,
+                seen: Seq::ZERO,
                 readers: Vec::new(),
             }),
         }
@@ -168,7 +171,7 @@ impl RoomHub {
     pub(crate) fn fan_out(&self, batch: &EventBatch) -> Fanned {
         let mut fanned = Fanned::default();
         let mut state = self.state.lock();
-        let State { head, readers } = &mut *state;
+        let State { head, readers, .. } = &mut *state;
         *head = batch.last().max(*head);
         for reader in readers {
             let Some(cursor) = reader.live else {
@@ -204,16 +207,17 @@ impl RoomHub {
         fanned
     }
 
-    /// Sends live readers back to the log when the log is ahead of what was handed out here: a batch was lost.
+    /// Sends live readers back to the log when what was in the room at the last look has not been handed out yet: its
+    /// batch was lost. What has come since may still be on its way.
     pub(crate) fn heal(&self) -> u64 {
         let mut state = self.state.lock();
-        let head = self.room.head();
-        if head <= state.head {
+        let due = std::mem::replace(&mut state.seen, self.room.head());
+        if due <= state.head {
             return 0;
         }
         let mut healed = 0;
         for reader in &mut state.readers {
-            if let Some(cursor) = reader.live.filter(|cursor| *cursor < head) {
+            if let Some(cursor) = reader.live.filter(|cursor| *cursor < due) {
                 reader.fall_behind(cursor);
                 healed += 1;
             }

@@ -400,6 +400,7 @@ async fn events_from_elsewhere_reach_readers_over_the_bus_and_what_is_lost_is_he
                 .publish(Message::one(Topic::room(&general()), b"nonsense"))
                 .unwrap();
             world.hub.heal();
+            world.hub.heal();
             pipe.until_seq(last).await;
             assert_eq!(pipe.seqs(), (1..=last.0).collect::<Vec<_>>());
         })

@@ -54,24 +54,14 @@ pub struct Sent {
 #[derive(Debug)]
 pub struct Sending {
     room: RoomId,
-    place: Place,
-}
-
-#[derive(Debug)]
-enum Place {
-    /// Said before, with the same key.
-    Known(Appended),
-    Waiting(Pending<Appended>),
+    pending: Pending<Appended>,
 }
 
 impl Future for Sending {
     type Output = Result<Sent, Problem>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let place = match &mut self.place {
-            Place::Known(place) => *place,
-            Place::Waiting(pending) => std::task::ready!(Pin::new(pending).poll(cx))?,
-        };
+        let place = std::task::ready!(Pin::new(&mut self.pending).poll(cx))?;
         Poll::Ready(Ok(Sent {
             room: self.room.clone(),
             seq: place.seq,
@@ -96,18 +86,13 @@ impl Rooms {
         let (found, standing) = self.check(&user, room, Action::Speak)?;
         self.check_key(message.key.as_deref())?;
         if let Err(refused) = self.admit(user, &found, standing, &message) {
-            // Whatever is wrong with a repeat, the first one was said: that is the answer.
-            let key = message.key.as_deref();
-            let known = key
-                .map(|key| self.0.store.find_key(&found, &user, key))
-                .transpose()?;
-            return match known.flatten() {
-                Some(place) => Ok(Sending {
-                    room: room.clone(),
-                    place: Place::Known(place),
-                }),
-                None => Err(refused),
+            let Some(key) = message.key else {
+                return Err(refused);
             };
+            // Whatever is wrong with a repeat, the first one was said: that is the answer. The writer is asked, since
+            // the first may still be on its way to the disk.
+            let repeated = move |tx: &mut RoomTx<'_, '_>| tx.find_key(&user, &key)?.ok_or(refused);
+            return self.submit(user, room, repeated).await;
         }
         let turn = is_slowed(&found.settings(), standing).then(|| Turn {
             rooms: self.clone(),
@@ -267,7 +252,7 @@ impl Rooms {
             .await?;
         Ok(Sending {
             room: room.clone(),
-            place: Place::Waiting(pending),
+            pending,
         })
     }
 

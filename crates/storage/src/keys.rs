@@ -7,7 +7,7 @@ use std::time::Duration;
 use redb::{ReadableTable, WriteTransaction};
 use stack_types::{Event, Seq, Timestamp, UserId};
 
-use crate::{Appended, RoomRef, Store, StoreError, tables};
+use crate::{Appended, StoreError, tables};
 
 /// How long a key is kept at least.
 pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -23,26 +23,6 @@ pub(crate) fn find(
     let table = tx.open_table(tables::KEYS)?;
     let row = table.get((room, sender.as_str(), key))?;
     Ok(row.and_then(|row| place(row.value(), now)))
-}
-
-impl Store {
-    /// The place of the event that this sender has sent with this key, as of the last commit.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn find_key(
-        &self,
-        room: &RoomRef,
-        sender: &UserId,
-        key: &str,
-    ) -> Result<Option<Appended>, StoreError> {
-        let now = self.inner.clock.now();
-        self.read(|tx| {
-            let table = tx.open_table(tables::KEYS)?;
-            let row = table.get((room.0.number, sender.as_str(), key))?;
-            Ok(row.and_then(|row| place(row.value(), now)))
-        })
-    }
 }
 
 /// The place that a row tells, while the key is kept.
