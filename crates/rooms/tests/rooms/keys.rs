@@ -6,7 +6,7 @@ use stack_rate::Quota;
 use stack_rooms::SendMessage;
 use stack_types::{ErrorCode, RoomId, RoomRole, RoomSettingsPatch, Seq};
 
-use crate::support::{World, code, fault, json, keyed, text, user, wait};
+use crate::support::{World, begun, code, fault, json, keyed, text, user, wait};
 
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -162,6 +162,20 @@ async fn a_repeat_is_answered_in_slow_mode() {
         .send("member", &room, keyed("new", "k2"))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_repeat_is_answered_while_the_first_is_on_its_way() {
+    let slow = RoomSettingsPatch {
+        slow_mode_s: Some(10),
+        ..RoomSettingsPatch::default()
+    };
+    let (world, room) = scene(Quota::UNLIMITED, slow).await;
+    let held = world.hold_writer().await;
+    let first = begun(world.send("member", &room, keyed("first", "k"))).await;
+    let again = begun(world.send("member", &room, keyed("first", "k"))).await;
+    drop(held);
+    assert_eq!(first.await.unwrap(), again.await.unwrap());
 }
 
 #[tokio::test]
