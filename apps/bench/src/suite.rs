@@ -38,9 +38,9 @@ pub(crate) struct Options {
     /// Minutes of the soak; none without.
     #[arg(long)]
     soak_minutes: Option<f64>,
-    /// How often a run is tried until nothing else on the machine disturbs it. The least disturbed try counts.
-    #[arg(long)]
-    tries: Option<usize>,
+    /// Minutes to spend in all on waiting for a quiet machine and on runs again that others disturbed.
+    #[arg(long, default_value_t = 15)]
+    patience_minutes: u64,
     /// The core of servers and floors.
     #[arg(long, default_value_t = 0)]
     server_core: usize,
@@ -108,13 +108,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         conditions: Conditions::of(&machine, rounds, options.quick),
         runs: Vec::new(),
     };
+    let mut patience = Patience {
+        left: Duration::from_secs(60 * options.patience_minutes),
+    };
     for round in 0..rounds {
         for case in &cases {
             if case.once && round > 0 {
                 continue;
             }
-            let tries = options.tries.unwrap_or(if options.quick { 1 } else { 4 });
-            let outcome = undisturbed(tries, || measure(&machine, case, options.quick));
+            let outcome = if case.timed && !options.quick {
+                patience.measure(|| measure(&machine, case, false))
+            } else {
+                measure(&machine, case, options.quick)
+            };
             let (result, failure) = match outcome {
                 Ok(result) => (result, None),
                 Err(error) => (Value::Null, Some(format!("{error:#}"))),
@@ -154,28 +160,46 @@ pub(crate) fn report(options: &ReportOptions) -> Result<()> {
     Ok(())
 }
 
-/// Measures when the machine has nothing else to do, and again when something came in between.
-fn undisturbed(tries: usize, measure: impl Fn() -> Result<Value>) -> Result<Value> {
+/// What may be spent in all on waiting for a quiet machine and on trying again.
+struct Patience {
+    left: Duration,
+}
+
+impl Patience {
     /// Of a core, by others, before a run and during one.
     const QUIET: f64 = 0.1;
-    const PATIENCE: Duration = Duration::from_secs(45);
-    let mut best: Option<(f64, Value)> = None;
-    for _ in 0..tries {
-        let began = Instant::now();
-        while tries > 1 && usage::machine_load()? > QUIET && began.elapsed() < PATIENCE {}
-        let result = measure()?;
-        let others = result
-            .pointer("/shares/others")
-            .and_then(Value::as_f64)
-            .unwrap_or(0.0);
-        if best.as_ref().is_none_or(|(least, _)| others < *least) {
-            best = Some((others, result));
+    const TRIES: usize = 4;
+
+    /// Measures when the machine has nothing else to do, and again when something came in between; while the
+    /// patience lasts. The least disturbed try counts.
+    fn measure(&mut self, measure: impl Fn() -> Result<Value>) -> Result<Value> {
+        let mut best: Option<(f64, Value)> = None;
+        for attempt in 1..=Self::TRIES {
+            let waiting = Instant::now();
+            while waiting.elapsed() < self.left && usage::machine_load()? > Self::QUIET {}
+            self.spend(waiting);
+            let measuring = Instant::now();
+            let result = measure()?;
+            if attempt > 1 {
+                self.spend(measuring);
+            }
+            let others = result
+                .pointer("/shares/others")
+                .and_then(Value::as_f64)
+                .unwrap_or(0.0);
+            if best.as_ref().is_none_or(|(least, _)| others < *least) {
+                best = Some((others, result));
+            }
+            if others <= Self::QUIET || self.left.is_zero() {
+                break;
+            }
         }
-        if best.as_ref().is_some_and(|(least, _)| *least <= QUIET) {
-            break;
-        }
+        best.map(|(_, result)| result).context("it was not tried")
     }
-    best.map(|(_, result)| result).context("it was not tried")
+
+    fn spend(&mut self, since: Instant) {
+        self.left = self.left.saturating_sub(since.elapsed());
+    }
 }
 
 /// One scenario against one subject.

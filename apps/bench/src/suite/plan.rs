@@ -71,6 +71,8 @@ pub(crate) struct Case {
     pub(crate) data: Data,
     /// Not in every round.
     pub(crate) once: bool,
+    /// Time is measured, so others on the machine disturb it.
+    pub(crate) timed: bool,
 }
 
 /// The rooms of a filled gateway.
@@ -136,6 +138,7 @@ pub(crate) fn cases(quick: bool, soak_minutes: Option<f64>) -> Vec<Case> {
                     Data::Fresh
                 },
                 once: scenario == "soak",
+                timed: !matches!(scenario, "idle" | "idle-room" | "soak"),
             });
         }
     };
