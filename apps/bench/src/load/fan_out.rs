@@ -1,13 +1,14 @@
 //! One room, many subscribers: closed loop with so many messages in flight, open loop at a rate, or only listening;
 //! with or without readers that have stalled.
 
+use std::fs;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use super::Server;
-use crate::dialect::{Heard, ROOM, Template};
+use crate::dialect::{BODY_BYTES, Heard, ROOM, Template};
 use crate::latency::Latencies;
 use crate::swarm::{ConnId, Kind, Swarm};
 use crate::usage::{self, Meter};
@@ -115,6 +116,7 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
     let rss_gathered = usage::rss(server.pid)?;
     swarm.stay_awake();
     if options.flood > 0 {
+        expect_full(options.flood)?;
         for (index, id) in subscribers.iter().enumerate() {
             if stalls(index) {
                 swarm.stall(*id);
@@ -126,6 +128,14 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
         };
         room.phase(&mut swarm, pace, u64::MAX, options.flood)?;
         room.drain(&mut swarm)?;
+        if options.stall {
+            expect_behind(
+                server,
+                (0..options.subscribers)
+                    .filter(|&index| stalls(index))
+                    .count(),
+            )?;
+        }
     }
     let rss_flooded = usage::rss(server.pid)?;
 
@@ -164,6 +174,21 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
         "rss_flooded": rss_flooded,
         "rss_end": usage::rss(server.pid)?,
     }))
+}
+
+/// A stalled reader is one only when the sockets between are full, and the kernel takes megabytes first.
+fn expect_full(flood: u64) -> Result<()> {
+    const LIMITS: &str = "/proc/sys/net/ipv4/tcp_wmem";
+    let limits = fs::read_to_string(LIMITS)?;
+    let most = limits
+        .split_ascii_whitespace()
+        .last()
+        .and_then(|most| most.parse().ok());
+    let most: u64 = most.context("the kernel does not say how much a socket holds")?;
+    if flood * BODY_BYTES as u64 <= most {
+        bail!("{flood} messages do not fill a socket that holds {most} bytes: flood more");
+    }
+    Ok(())
 }
 
 impl Room {

@@ -113,7 +113,7 @@ pub(crate) fn cases(quick: bool, soak_minutes: Option<f64>) -> Vec<Case> {
         pick(300, 3000)
     );
     let measure = format!("--measure-ms {}", pick(300, 3000));
-    let slow = format!("{fan_out} --rate 50 --flood {}", pick(2000, 8000));
+    let slow = format!("{fan_out} --rate 50 --flood {}", 40_000);
     let pages = format!(
         "history --pages {} --large-head {} --small-head 1000",
         pick(100, 4000),
