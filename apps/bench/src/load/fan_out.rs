@@ -128,14 +128,6 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
         };
         room.phase(&mut swarm, pace, u64::MAX, options.flood)?;
         room.drain(&mut swarm)?;
-        if options.stall {
-            expect_behind(
-                server,
-                (0..options.subscribers)
-                    .filter(|&index| stalls(index))
-                    .count(),
-            )?;
-        }
     }
     let rss_flooded = usage::rss(server.pid)?;
 
