@@ -57,11 +57,15 @@ const OWNED: &[(&str, &[&str])] = &[
     ("hyper", &["gateway"]),
     ("jsonwebtoken", &["auth"]),
     ("nng", &["bus"]),
+    ("oauth2", &["auth"]),
+    ("openidconnect", &["auth"]),
     // For the floor that the storage is measured against.
     ("redb", &["storage", "bench"]),
+    ("totp-rs", &["auth"]),
     ("tower", &["gateway"]),
     ("tower-http", &["gateway"]),
     ("tracing-subscriber", &["gateway", "bench"]),
+    ("webauthn-rs", &["auth"]),
     ("zmq", &["bus"]),
 ];
 

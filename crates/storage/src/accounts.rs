@@ -2,24 +2,42 @@
 //!
 //! Every operation that changes something writes its audit entry in the same transaction, so that what happened
 //! and what is told of it are never apart. A refusal is a value and has changed nothing. Secrets are here as
-//! hashes only: a password as a PHC string, a refresh token as its SHA-256.
+//! hashes only: a password as a PHC string, a refresh token as its SHA-256; or, where they are needed again, sealed.
 
+mod api_keys;
 mod audit;
+mod ceremonies;
 mod changes;
 mod counters;
+mod invites;
+mod links;
+mod passkeys;
 mod rotation;
+mod server;
 mod sessions;
 mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod totp;
 mod users;
+mod ways_in;
 
+pub use api_keys::{ApiKey, NewApiKey, Scope};
 pub use audit::{AuditAction, AuditEntry, AuditOutcome, AuditRecord};
+pub use ceremonies::{CeremoniesFull, Ceremony};
 pub use changes::{PasswordChange, ProfilePatch};
 pub use counters::Counter;
+pub use invites::{Invite, InviteUse, NewInvite};
+pub use links::{LinkTaken, NewLink, OauthLink};
+pub use passkeys::{AddPasskeyError, NewPasskey, Passkey, UsePasskey, WebauthnHandle};
 pub use rotation::{Rotate, Rotation};
-pub use sessions::{Delivery, Fingerprint, NewSession, Session, SignIn, Stale};
+pub use server::{ClaimSetup, SetupRefused};
+pub(crate) use sessions::migrate_sessions;
+pub use sessions::{Delivery, Fingerprint, NewSession, Session, SignIn, SignInMethod, Stale};
 pub use sweep::{AccountSweepCursor, SweptAccounts};
 pub(crate) use tables::create_all;
-pub use users::{Account, CreateUserError, NewUser};
+pub use totp::{Factor, Totp};
+pub(crate) use users::migrate_users;
+pub use users::{Account, AccountKind, CreateUserError, NewUser};
+pub use ways_in::{Removal, WaysIn};

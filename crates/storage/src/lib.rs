@@ -22,6 +22,7 @@ mod fold;
 mod keys;
 mod last_seen;
 mod log;
+mod migrate_identity;
 mod migrate_rows;
 mod record;
 mod recover;
@@ -37,9 +38,12 @@ mod tail;
 mod writer;
 
 pub use accounts::{
-    Account, AccountSweepCursor, AuditAction, AuditEntry, AuditOutcome, AuditRecord, Counter,
-    CreateUserError, Delivery, Fingerprint, NewSession, NewUser, PasswordChange, ProfilePatch,
-    Rotate, Rotation, Session, SignIn, Stale, SweptAccounts,
+    Account, AccountKind, AccountSweepCursor, AddPasskeyError, ApiKey, AuditAction, AuditEntry,
+    AuditOutcome, AuditRecord, CeremoniesFull, Ceremony, ClaimSetup, Counter, CreateUserError,
+    Delivery, Factor, Fingerprint, Invite, InviteUse, LinkTaken, NewApiKey, NewInvite, NewLink,
+    NewPasskey, NewSession, NewUser, OauthLink, Passkey, PasswordChange, ProfilePatch, Removal,
+    Rotate, Rotation, Scope, Session, SetupRefused, SignIn, SignInMethod, Stale, SweptAccounts,
+    Totp, UsePasskey, WaysIn, WebauthnHandle,
 };
 pub use error::{OpenError, StoreError};
 pub use fold::KeptLog;

@@ -62,13 +62,14 @@ impl Auth {
             .await?)
     }
 
-    /// Removes sessions and counters that are over.
+    /// Removes sessions, counters and begun sign-ins that are over.
     ///
     /// # Errors
     /// `unavailable`.
     pub async fn sweep(&self) -> Result<(), Problem> {
         let mut cursor = self.0.sweep.lock().await;
         while self.0.store.sweep_accounts(&mut cursor).await?.more {}
+        while self.0.store.sweep_ceremonies().await? > 0 {}
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Register and login.
 
 use stack_storage::{
-    Account, AuditAction, AuditEntry, AuditOutcome, CreateUserError, Delivery, NewSession, NewUser,
-    SignIn,
+    Account, AccountKind, AuditAction, AuditEntry, AuditOutcome, CreateUserError, Delivery,
+    NewSession, NewUser, SignIn, SignInMethod,
 };
 use stack_types::{ErrorCode, GlobalRole, Problem, SessionId, UserId, Username};
 
@@ -82,9 +82,12 @@ impl Auth {
             username,
             display_name,
             email,
+            email_verified: false,
             password_hash: Some(hash),
             // Nobody becomes an admin by being first.
             role: GlobalRole::Member,
+            kind: AccountKind::Person,
+            invite: None,
         };
         let entry = AuditEntry {
             actor: Some(user_id),
@@ -98,6 +101,9 @@ impl Auth {
             Ok((account, session)) => self.tokens(account, &session, &refresh),
             Err(CreateUserError::UsernameTaken) => Err(taken("username", "this username is taken")),
             Err(CreateUserError::EmailTaken) => Err(taken("email", "this e-mail address is taken")),
+            Err(CreateUserError::InviteClosed) => {
+                Err(Problem::forbidden("this invitation is no good any more").with_field("invite"))
+            }
         }
     }
 
@@ -204,6 +210,7 @@ impl Auth {
             device: client.device.clone(),
             ip: client.ip.to_string(),
             delivery,
+            method: SignInMethod::Password,
             refresh: refresh.fingerprint(),
             lifetime: self.0.lifetimes.session,
             idle: self.0.lifetimes.refresh_idle,

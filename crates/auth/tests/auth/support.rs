@@ -5,7 +5,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use stack_auth::{Auth, AuthConfig, Caller, Client, Delivery, Login, Register, Revoked, Tokens};
 use stack_storage::{
-    AuditAction, AuditEntry, AuditOutcome, Location, NewUser, Store, StoreConfig, StoreHandle,
+    AccountKind, AuditAction, AuditEntry, AuditOutcome, Location, NewUser, Store, StoreConfig,
+    StoreHandle,
 };
 use stack_types::{
     Clock, ErrorCode, Event, EventCodec, GlobalRole, MalformedEvent, ManualClock, Problem,
@@ -84,8 +85,11 @@ impl Fixture {
             username: username.parse().unwrap(),
             display_name: username.to_owned(),
             email: None,
+            email_verified: false,
             password_hash: None,
             role: GlobalRole::Member,
+            kind: AccountKind::Person,
+            invite: None,
         };
         let entry = AuditEntry {
             actor: None,

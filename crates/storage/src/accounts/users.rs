@@ -1,16 +1,32 @@
 //! Accounts: made once, found by id, username or e-mail address, changed, never removed.
 
 use std::fmt;
+use std::ops::Bound;
 
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stack_types::{GlobalRole, Timestamp, User, UserId, Username};
 use thiserror::Error;
 
 use super::audit::{self, AuditEntry};
+use super::invites::{self, InviteUse};
 use super::sessions::{self, NewSession, Session};
 use super::tables;
 use crate::{Store, StoreError, record};
+
+/// What stands behind an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountKind {
+    /// Somebody who signs in here.
+    #[default]
+    Person,
+    /// A program with an API key. It has no way to sign in, and never gets to be an admin.
+    Bot,
+    /// A user of somebody else's product, whose backend vouches for them. They have no way to sign in either.
+    External,
+}
 
 /// An account with what only its owner and the sign-in may know.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,6 +41,16 @@ pub struct Account {
     pub password_hash: Option<String>,
     /// Nobody can sign in, and no session works.
     pub disabled: bool,
+    /// What stands behind it.
+    pub kind: AccountKind,
+}
+
+impl Account {
+    /// Whether somebody can sign in to it at all.
+    #[must_use]
+    pub fn may_sign_in(&self) -> bool {
+        !self.disabled && self.kind == AccountKind::Person
+    }
 }
 
 impl fmt::Debug for Account {
@@ -45,6 +71,7 @@ pub(super) struct UserRecord {
     email_verified: bool,
     password_hash: Option<String>,
     disabled: bool,
+    kind: AccountKind,
 }
 
 impl From<UserRecord> for Account {
@@ -55,6 +82,7 @@ impl From<UserRecord> for Account {
             email_verified: record.email_verified,
             password_hash: record.password_hash,
             disabled: record.disabled,
+            kind: record.kind,
         }
     }
 }
@@ -67,6 +95,7 @@ impl From<Account> for UserRecord {
             email_verified: account.email_verified,
             password_hash: account.password_hash,
             disabled: account.disabled,
+            kind: account.kind,
         }
     }
 }
@@ -82,10 +111,16 @@ pub struct NewUser {
     pub display_name: String,
     /// Its e-mail address in its one spelling.
     pub email: Option<String>,
+    /// Whether the owner has shown that the address is theirs.
+    pub email_verified: bool,
     /// Its password's PHC string.
     pub password_hash: Option<String>,
     /// Its role on the whole server.
     pub role: GlobalRole,
+    /// What stands behind it.
+    pub kind: AccountKind,
+    /// The invitation that it is made with. It is used up with it, and says what its role is.
+    pub invite: Option<InviteUse>,
 }
 
 /// Why an account could not be made.
@@ -97,6 +132,9 @@ pub enum CreateUserError {
     /// Another account has the e-mail address.
     #[error("the e-mail address is taken")]
     EmailTaken,
+    /// The invitation is used up, over, withdrawn, or none.
+    #[error("the invitation is no good any more")]
+    InviteClosed,
 }
 
 /// The account of this id.
@@ -119,7 +157,7 @@ pub(super) fn put(tx: &WriteTransaction, account: Account) -> Result<(), StoreEr
     Ok(())
 }
 
-fn create(
+pub(super) fn create(
     tx: &WriteTransaction,
     now: Timestamp,
     new: NewUser,
@@ -134,6 +172,13 @@ fn create(
     {
         return Ok(Err(CreateUserError::EmailTaken));
     }
+    let role = match new.invite {
+        None => new.role,
+        Some(invite) => match invites::take_use(tx, now, invite)? {
+            Some(invite) => invite.role,
+            None => return Ok(Err(CreateUserError::InviteClosed)),
+        },
+    };
     usernames.insert(new.username.as_str(), new.id.as_str())?;
     if let Some(email) = &new.email {
         emails.insert(email.as_str(), new.id.as_str())?;
@@ -143,13 +188,14 @@ fn create(
             id: new.id,
             username: new.username,
             display_name: new.display_name,
-            role: new.role,
+            role,
             created_at: now,
         },
         email: new.email,
-        email_verified: false,
+        email_verified: new.email_verified,
         password_hash: new.password_hash,
         disabled: false,
+        kind: new.kind,
     };
     put(tx, account.clone())?;
     Ok(Ok(account))
@@ -287,5 +333,88 @@ impl Store {
             let text = table.get(id.as_str())?;
             Ok(text.map_or_else(|| "{}".to_owned(), |text| text.value().to_owned()))
         })
+    }
+}
+
+/// An account as schema 2 stored it.
+#[derive(Serialize, Deserialize)]
+struct UserRecord2 {
+    user: User,
+    email: Option<String>,
+    email_verified: bool,
+    password_hash: Option<String>,
+    disabled: bool,
+}
+
+impl From<UserRecord2> for UserRecord {
+    fn from(old: UserRecord2) -> Self {
+        Self {
+            user: old.user,
+            email: old.email,
+            email_verified: old.email_verified,
+            password_hash: old.password_hash,
+            disabled: old.disabled,
+            kind: AccountKind::Person,
+        }
+    }
+}
+
+/// Rewrites the accounts of schema 2.
+pub(crate) fn migrate_users(tx: &WriteTransaction) -> Result<(), StoreError> {
+    rewrite::<UserRecord2, UserRecord>(tx, tables::USERS)
+}
+
+/// Rewrites every row of a table from one record to another.
+pub(super) fn rewrite<Old, New>(
+    tx: &WriteTransaction,
+    table: TableDefinition<'static, &'static str, &'static [u8]>,
+) -> Result<(), StoreError>
+where
+    Old: DeserializeOwned,
+    New: Serialize + From<Old>,
+{
+    let mut table = tx.open_table(table)?;
+    let mut from = None::<String>;
+    // A row is read before the next is written, since a table cannot be walked while it changes.
+    loop {
+        let next = {
+            let after = match &from {
+                Some(key) => Bound::Excluded(key.as_str()),
+                None => Bound::Unbounded,
+            };
+            let mut rows = table.range::<&str>((after, Bound::Unbounded))?;
+            match rows.next().transpose()? {
+                Some((key, row)) => {
+                    Some((key.value().to_owned(), record::decode::<Old>(row.value())?))
+                }
+                None => None,
+            }
+        };
+        let Some((key, old)) = next else {
+            return Ok(());
+        };
+        table.insert(key.as_str(), record::encode(&New::from(old))?.as_slice())?;
+        from = Some(key);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod older {
+    use super::*;
+
+    /// Writes an account as schema 2 did.
+    pub(in crate::accounts) fn write(tx: &WriteTransaction, account: &Account) {
+        let old = UserRecord2 {
+            user: account.user.clone(),
+            email: account.email.clone(),
+            email_verified: account.email_verified,
+            password_hash: account.password_hash.clone(),
+            disabled: account.disabled,
+        };
+        let mut table = tx.open_table(tables::USERS).unwrap();
+        let bytes = record::encode(&old).unwrap();
+        table
+            .insert(account.user.id.as_str(), bytes.as_slice())
+            .unwrap();
     }
 }
