@@ -99,6 +99,12 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("log_format", Text, "text", "text or json."),
     key(
+        "site_name",
+        Text,
+        "Stack",
+        "What authenticators and sign-in pages call this server.",
+    ),
+    key(
         "bus.url",
         Text,
         "mem:",

@@ -132,6 +132,22 @@ impl Setting for LogFilter {
     }
 }
 
+/// A name that stands in front of people, and in the address of a one-time code's secret.
+#[derive(Debug, Clone)]
+pub(super) struct SiteName(pub(super) String);
+
+impl Setting for SiteName {
+    fn parse(text: &str) -> Result<Self, String> {
+        let tame = |c: char| !c.is_control() && c != ':';
+        if (1..=64).contains(&text.chars().count()) && text.trim() == text && text.chars().all(tame)
+        {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a name has 1 to 64 characters, without colons and without blanks around it".into())
+        }
+    }
+}
+
 /// Who may make an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Registration {
