@@ -1,5 +1,6 @@
 //! Everything between the connection and a handler: the layers, what they need, and the extractors.
 
+pub(crate) mod access;
 pub(crate) mod body;
 pub(crate) mod client_ip;
 pub(crate) mod cookies;

@@ -5,6 +5,7 @@ mod auth;
 mod health;
 mod messages;
 mod rooms;
+mod signed_in;
 mod testing;
 mod users;
 
@@ -26,7 +27,7 @@ pub(crate) fn router(app: &AppState) -> Router {
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
         .route("/ws", get(ws::upgrade))
-        .nest("/api/v1", api(v1(app), app))
+        .nest(identity::BASE, api(v1(app), app))
         .fallback(assets::serve);
     around(routes, app)
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod admin;
+mod caller;
 mod maintenance;
 mod sign_in;
 mod tokens;
@@ -15,7 +16,7 @@ use parking_lot::Mutex;
 use stack_storage::{
     Account, AccountSweepCursor, AuditAction, AuditEntry, AuditOutcome, Session, Store,
 };
-use stack_types::{Clock, ErrorCode, Problem, SessionId, Timestamp, User, UserId};
+use stack_types::{Clock, ErrorCode, Problem, SessionId, Timestamp, UserId};
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Access, AccessTokens, unauthenticated};
@@ -27,41 +28,23 @@ use crate::keys::Keys;
 use crate::refresh::RefreshTokens;
 use crate::ticket::Tickets;
 
+pub use caller::{Caller, Credential};
 pub use sign_in::{Login, Register};
 pub use tokens::{Tokens, WsTicket};
 
-/// Sessions that were revoked, for whoever holds their sockets.
+/// What was revoked, for whoever holds sockets that were opened with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     /// Whose.
     pub user_id: UserId,
-    /// Which.
+    /// Which sessions. An API key is listed under its id.
     pub sessions: Vec<SessionId>,
+    /// Whether the user is out altogether, whatever a socket of theirs was opened with.
+    pub everything: bool,
 }
 
 /// Called after the revocation is durable, once per revocation. It must be quick and must not block.
 pub type OnRevoked = Arc<dyn Fn(Revoked) + Send + Sync>;
-
-/// Somebody who has shown who they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// Who, as of now: the role is looked up with each request.
-    pub user: User,
-    /// In which session.
-    pub session_id: SessionId,
-    /// When what they showed ends. A socket closes then, without leeway.
-    pub expires_at: Timestamp,
-}
-
-impl Caller {
-    fn access(&self) -> Access {
-        Access {
-            user_id: self.user.id,
-            session_id: self.session_id,
-            expires_at: self.expires_at,
-        }
-    }
-}
 
 /// Accounts, passwords, tokens and sessions. Cloning shares them.
 #[derive(Clone)]
@@ -173,13 +156,17 @@ impl Auth {
     fn caller(&self, access: Access, now: Timestamp) -> Result<Caller, Problem> {
         let found = self.0.store.session_with_account(access.session_id)?;
         let works = |(session, account): &(Session, Account)| {
-            session.user_id == access.user_id && session.is_live(now) && !account.disabled
+            session.user_id == access.user_id && session.is_live(now) && account.may_sign_in()
         };
         let (session, account) = found.filter(works).ok_or_else(unauthenticated)?;
         self.note_seen(&session, now);
         Ok(Caller {
             user: account.user,
             session_id: session.id,
+            credential: Credential::Session {
+                authenticated_at: session.authenticated_at,
+                method: session.method,
+            },
             expires_at: access.expires_at,
         })
     }
@@ -195,8 +182,21 @@ impl Auth {
 
     fn tell_revoked(&self, user_id: UserId, sessions: Vec<SessionId>) {
         if !sessions.is_empty() {
-            (self.0.on_revoked)(Revoked { user_id, sessions });
+            (self.0.on_revoked)(Revoked {
+                user_id,
+                sessions,
+                everything: false,
+            });
         }
+    }
+
+    /// Tells that a user is out altogether: also of what was opened without a session.
+    fn tell_out(&self, user_id: UserId, sessions: Vec<SessionId>) {
+        (self.0.on_revoked)(Revoked {
+            user_id,
+            sessions,
+            everything: true,
+        });
     }
 }
 

@@ -21,14 +21,22 @@ mod keys;
 mod password;
 mod profile;
 mod refresh;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the first to be sealed are the secrets of one-time codes"
+    )
+)]
+mod sealed;
 mod secret;
 mod throttle;
 mod ticket;
 
-pub use auth::{Auth, Caller, Login, OnRevoked, Register, Revoked, Tokens, WsTicket};
+pub use auth::{Auth, Caller, Credential, Login, OnRevoked, Register, Revoked, Tokens, WsTicket};
 pub use client::Client;
 pub use config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
 pub use hasher::HashCost;
 pub use keys::{KeyError, KeySource};
 pub use profile::{Me, OwnUser, ProfileUpdate, SessionView};
-pub use stack_storage::{AuditRecord, Counter, Delivery};
+pub use stack_storage::{AuditRecord, Counter, Delivery, Scope, SignInMethod};

@@ -8,11 +8,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use stack_auth::{Delivery, Login, OwnUser, Register, Tokens, WsTicket};
+use stack_auth::{Delivery, Login, Register, WsTicket};
 use stack_types::{ErrorCode, Problem, SessionId};
 
+use super::signed_in;
 use crate::app::{App, AppState};
 use crate::http::{ApiError, ApiResult, Identity, InPath, Json, OptionalJson, Sender, SignedIn};
 
@@ -57,16 +58,6 @@ struct NewPassword {
     new_password: String,
 }
 
-#[derive(Serialize)]
-struct SignedInAnswer {
-    user: OwnUser,
-    access_token: String,
-    token_type: &'static str,
-    expires_in_s: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<String>,
-}
-
 async fn register(
     State(app): State<AppState>,
     identity: Identity,
@@ -81,7 +72,7 @@ async fn register(
         delivery: asked.token_delivery.unwrap_or_default(),
     };
     let tokens = app.auth().register(register, &client).await?;
-    answer(&app, StatusCode::CREATED, tokens, &identity)
+    signed_in::answer(&app, StatusCode::CREATED, tokens, &identity)
 }
 
 async fn login(
@@ -97,7 +88,7 @@ async fn login(
         delivery: asked.token_delivery.unwrap_or_default(),
     };
     let tokens = app.auth().login(login, &client).await?;
-    answer(&app, StatusCode::OK, tokens, &identity)
+    signed_in::answer(&app, StatusCode::OK, tokens, &identity)
 }
 
 /// The token of the body counts, if there is one. When the token of a cookie turns out to be worth nothing any more,
@@ -116,7 +107,7 @@ async fn refresh(
     app.rates()
         .refresh(app.auth().session_of_refresh(&token), &token)?;
     match app.auth().refresh(&token, &client).await {
-        Ok(tokens) => answer(&app, StatusCode::OK, tokens, &identity),
+        Ok(tokens) => signed_in::answer(&app, StatusCode::OK, tokens, &identity),
         Err(refused) if by_cookie && refused.code.http_status() == 401 => {
             let mut headers = HeaderMap::new();
             app.cookies().clear(&mut headers);
@@ -182,7 +173,7 @@ async fn csrf(State(app): State<AppState>, identity: Identity) -> ApiResult<Resp
         .as_ref()
         .ok()
         .map(|caller| caller.session_id);
-    let token = csrf_token(&app, &identity, session)?;
+    let token = signed_in::csrf_token(&app, &identity, session)?;
     let mut headers = HeaderMap::new();
     app.cookies().set_csrf(&mut headers, &token, SIGN_IN_PAGE);
     Ok((headers, JsonAnswer(json!({ "csrf_token": token }))).into_response())
@@ -194,46 +185,6 @@ async fn providers() -> JsonAnswer<Value> {
 
 /// How long a CSRF cookie lives that was asked for; signing in sets one for as long as the session.
 const SIGN_IN_PAGE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// A new pair of tokens: as cookies, or in the body for a program, as was asked for when the session began.
-fn answer(
-    app: &App,
-    status: StatusCode,
-    tokens: Tokens,
-    identity: &Identity,
-) -> ApiResult<Response> {
-    let mut headers = HeaderMap::new();
-    let by_cookie = tokens.delivery == Delivery::Cookie;
-    if by_cookie {
-        let lives = Duration::from_secs(tokens.refresh_expires_in_s);
-        let csrf = csrf_token(app, identity, Some(tokens.session_id))?;
-        let cookies = app.cookies();
-        cookies.set_access(&mut headers, &tokens.access_token, lives);
-        cookies.set_refresh(&mut headers, &tokens.refresh_token, lives);
-        cookies.set_csrf(&mut headers, &csrf, lives);
-    }
-    let body = SignedInAnswer {
-        user: tokens.user,
-        access_token: tokens.access_token,
-        token_type: "Bearer",
-        expires_in_s: tokens.expires_in_s,
-        refresh_token: (!by_cookie).then_some(tokens.refresh_token),
-    };
-    Ok((status, headers, JsonAnswer(body)).into_response())
-}
-
-/// The carried CSRF token if it is bound to the session, or a new one.
-fn csrf_token(
-    app: &App,
-    identity: &Identity,
-    session: Option<SessionId>,
-) -> Result<String, Problem> {
-    let carried = identity.cookies.csrf.as_ref();
-    match carried.filter(|token| app.auth().verify_csrf(token, token, session).is_ok()) {
-        Some(token) => Ok(token.clone()),
-        None => app.auth().csrf_token(session),
-    }
-}
 
 fn forgotten(app: &App) -> Response {
     let mut headers = HeaderMap::new();

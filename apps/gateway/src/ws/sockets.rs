@@ -93,12 +93,14 @@ impl Sockets {
         })
     }
 
-    /// Closes the sockets of these sessions.
-    fn revoke(&self, sessions: &[SessionId]) {
+    /// Closes the sockets of these sessions, and all of a user who is out.
+    fn revoke(&self, revoked: &SessionsRevoked) {
         let registry = self.0.lock();
-        for entry in registry.by_user.values().flatten() {
-            if sessions.contains(&entry.session) {
-                entry.revoked.cancel();
+        for (user, entries) in &registry.by_user {
+            for entry in entries {
+                if revoked.user == Some(*user) || revoked.sessions.contains(&entry.session) {
+                    entry.revoked.cancel();
+                }
             }
         }
     }
@@ -109,7 +111,7 @@ impl Sockets {
         }
         for frame in message.frames.iter() {
             match serde_json::from_slice::<SessionsRevoked>(&frame) {
-                Ok(revocation) => self.revoke(&revocation.sessions),
+                Ok(revocation) => self.revoke(&revocation),
                 Err(error) => {
                     tracing::error!(%error, "a revocation on the bus cannot be read: {error}")
                 }

@@ -46,7 +46,10 @@ impl Auth {
         let auth = self.clone();
         self.to_the_end(async move {
             let revoked = auth.0.store.set_disabled(user.id, disabled, entry).await?;
-            auth.tell_revoked(user.id, revoked.ok_or_else(no_account)?);
+            let revoked = revoked.ok_or_else(no_account)?;
+            if disabled {
+                auth.tell_out(user.id, revoked);
+            }
             Ok(())
         })
         .await
@@ -62,7 +65,7 @@ impl Auth {
         prefix: &str,
         limit: usize,
     ) -> Result<Vec<Counter>, Problem> {
-        require_admin(caller)?;
+        caller.require_admin()?;
         Ok(self
             .0
             .store
@@ -80,7 +83,7 @@ impl Auth {
         key: &str,
         client: &Client,
     ) -> Result<(), Problem> {
-        require_admin(caller)?;
+        caller.require_admin()?;
         let entry = AuditEntry {
             target: Some(key.to_owned()),
             ..entry_of(caller, client, AuditAction::CounterReset)
@@ -101,19 +104,12 @@ impl Auth {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, Problem> {
-        require_admin(caller)?;
+        caller.require_admin()?;
         Ok(self.0.store.list_audit(before, limit.min(PAGE)).await?)
     }
 
     fn named(&self, username: &Username) -> Result<User, Problem> {
         self.user_by_name(username)?.ok_or_else(no_account)
-    }
-}
-
-fn require_admin(caller: &Caller) -> Result<(), Problem> {
-    match caller.user.role {
-        GlobalRole::Admin => Ok(()),
-        GlobalRole::Member => Err(Problem::forbidden("only admins may do this")),
     }
 }
 

@@ -1,3 +1,5 @@
+//! States of begun sign-ins: taken once, of one kind, for a time, and never too many.
+
 use super::*;
 
 const KEY: Fingerprint = [1; 32];

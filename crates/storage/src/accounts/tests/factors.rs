@@ -1,3 +1,5 @@
+//! Passkeys, linked accounts, one-time and recovery codes, and the last way in.
+
 use stack_types::{LinkId, PasskeyId};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! API keys, invitations, and the setup.
+
 use stack_types::{ApiKeyId, InviteId, RoomRole};
 
 use super::*;

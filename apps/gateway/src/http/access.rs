@@ -1,0 +1,169 @@
+//! What each route of the API asks of its caller, in one table. It is the outer gate: whether somebody may do
+//! something in a room is decided behind it, by `stack-rooms`.
+//!
+//! A route that is not in the table is refused to everybody, so that none is reachable that nobody has decided on.
+//! The table in `docs/SECURITY.md` is this one.
+
+use http::Method;
+use stack_auth::{Caller, Scope};
+use stack_types::Problem;
+
+/// What a route asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing: what it gives depends on what else the request holds.
+    Anyone,
+    /// A person in a session.
+    Session,
+    /// A person who is signed in, or a program whose key has this scope.
+    Scope(Scope),
+    /// An admin, or an admin's program with the scope for it.
+    Admin,
+}
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
+const PATCH: Method = Method::PATCH;
+const DELETE: Method = Method::DELETE;
+
+const READ: Need = Need::Scope(Scope::Read);
+const SEND: Need = Need::Scope(Scope::Send);
+const ROOMS: Need = Need::Scope(Scope::Rooms);
+const PRESENCE: Need = Need::Scope(Scope::Presence);
+
+/// Every route below `/api/v1`.
+pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
+    // Accounts and sessions.
+    (POST, "/auth/register", Need::Anyone),
+    (POST, "/auth/login", Need::Anyone),
+    (POST, "/auth/refresh", Need::Anyone),
+    (GET, "/auth/csrf", Need::Anyone),
+    (GET, "/auth/providers", Need::Anyone),
+    (POST, "/auth/password", Need::Session),
+    (POST, "/auth/logout", Need::Session),
+    (GET, "/auth/sessions", Need::Session),
+    (DELETE, "/auth/sessions/{session_id}", Need::Session),
+    (POST, "/auth/ticket", Need::Session),
+    // People.
+    (GET, "/me", READ),
+    (PATCH, "/me", Need::Session),
+    (GET, "/users", READ),
+    (GET, "/users/{user_id}", READ),
+    // Rooms.
+    (GET, "/rooms", READ),
+    (POST, "/rooms", ROOMS),
+    (GET, "/rooms/{room}", READ),
+    (PATCH, "/rooms/{room}", ROOMS),
+    (DELETE, "/rooms/{room}", ROOMS),
+    (GET, "/rooms/{room}/members", READ),
+    (PUT, "/rooms/{room}/members/{user_id}", ROOMS),
+    (DELETE, "/rooms/{room}/members/{user_id}", ROOMS),
+    (GET, "/rooms/{room}/bans", ROOMS),
+    (PUT, "/rooms/{room}/bans/{user_id}", ROOMS),
+    (DELETE, "/rooms/{room}/bans/{user_id}", ROOMS),
+    (GET, "/rooms/{room}/presence", READ),
+    // Messages.
+    (GET, "/rooms/{room}/messages", READ),
+    (POST, "/rooms/{room}/messages", SEND),
+    (PATCH, "/rooms/{room}/messages/{seq}", SEND),
+    (DELETE, "/rooms/{room}/messages/{seq}", SEND),
+    (PUT, "/rooms/{room}/messages/{seq}/reactions/{emoji}", SEND),
+    (
+        DELETE,
+        "/rooms/{room}/messages/{seq}/reactions/{emoji}",
+        SEND,
+    ),
+    (PUT, "/rooms/{room}/read", PRESENCE),
+    // The server.
+    (GET, "/admin/rate-counters", Need::Admin),
+    (DELETE, "/admin/rate-counters/{key}", Need::Admin),
+    // There only when a test asked for them.
+    (GET, "/testing/panic", Need::Anyone),
+    (GET, "/testing/never", Need::Anyone),
+];
+
+/// What a route asks for, by its pattern below `/api/v1`. A `HEAD` is a `GET`.
+pub(crate) fn need(method: &Method, pattern: &str) -> Option<Need> {
+    let method = match *method {
+        Method::HEAD => &Method::GET,
+        _ => method,
+    };
+    ROUTES
+        .iter()
+        .find(|(known, path, _)| known == method && *path == pattern)
+        .map(|(_, _, need)| *need)
+}
+
+impl Need {
+    /// Whether the caller has shown what is asked for.
+    ///
+    /// # Errors
+    /// Why it is not known who calls, or `forbidden`.
+    pub(crate) fn check(self, caller: &Result<Caller, Problem>) -> Result<(), Problem> {
+        if self == Self::Anyone {
+            return Ok(());
+        }
+        let caller = caller.as_ref().map_err(Clone::clone)?;
+        match self {
+            Self::Anyone => Ok(()),
+            Self::Session => caller.require_session(),
+            Self::Scope(scope) => caller.require_scope(scope),
+            Self::Admin => caller.require_admin(),
+        }
+    }
+}
+
+/// The methods of a pattern, as an `Allow` header lists them; empty when the pattern is not in the table.
+pub(crate) fn allowed(pattern: &str) -> String {
+    let mut methods: Vec<&str> = Vec::new();
+    for (method, path, _) in ROUTES {
+        if *path == pattern {
+            methods.push(method.as_str());
+            if method == Method::GET {
+                methods.push("HEAD");
+            }
+        }
+    }
+    methods.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use stack_types::ErrorCode;
+
+    use super::*;
+
+    #[test]
+    fn a_route_stands_once() {
+        for (at, (method, path, _)) in ROUTES.iter().enumerate() {
+            let again = ROUTES[at + 1..]
+                .iter()
+                .any(|(other, again, _)| other == method && again == path);
+            assert!(!again, "{method} {path}");
+            assert!(path.starts_with('/'), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_not_needed_by_anybody() {
+        assert_eq!(need(&Method::GET, "/me"), Some(READ));
+        assert_eq!(need(&Method::HEAD, "/me"), Some(READ));
+        assert_eq!(need(&Method::PUT, "/me"), None);
+        assert_eq!(need(&Method::GET, "/you"), None);
+        assert_eq!(allowed("/me"), "GET,HEAD,PATCH");
+        assert_eq!(allowed("/you"), "");
+    }
+
+    #[test]
+    fn nobody_is_let_in_only_where_anybody_is() {
+        let nobody = Err(Problem::new(ErrorCode::TokenExpired, "over"));
+        for (method, path, need) in ROUTES {
+            match need.check(&nobody) {
+                Ok(()) => assert_eq!(*need, Need::Anyone, "{method} {path}"),
+                // Why it is not known who calls is told as it is: an ended token is the cue to refresh.
+                Err(refused) => assert_eq!(refused.code, ErrorCode::TokenExpired),
+            }
+        }
+    }
+}
