@@ -47,14 +47,14 @@ pub(crate) async fn establish(
         Ok(request) => request,
         Err(refused) => return ApiError::from(refused).into_response(),
     };
-    match let_in(&request) {
+    match let_in(&app, &request) {
         Ok(()) => next.run(request).await,
         Err(refused) => *refused,
     }
 }
 
 /// Looks the route up in the table and asks the caller for what stands there.
-fn let_in(request: &Request) -> Result<(), Box<Response>> {
+fn let_in(app: &App, request: &Request) -> Result<(), Box<Response>> {
     let refuse = |problem: Problem| Box::new(ApiError::from(problem).into_response());
     let pattern = request.extensions().get::<MatchedPath>();
     let pattern = pattern.and_then(|matched| matched.as_str().strip_prefix(BASE));
@@ -72,7 +72,9 @@ fn let_in(request: &Request) -> Result<(), Box<Response>> {
         return Err(Box::new(answer.into_response()));
     };
     match request.extensions().get::<Identity>() {
-        Some(identity) => need.check(&identity.caller).map_err(refuse),
+        Some(identity) => need
+            .check(&identity.caller, app.clock().now())
+            .map_err(refuse),
         None => Err(refuse(unauthenticated("sign in first"))),
     }
 }
