@@ -248,6 +248,7 @@ pub(crate) fn auth_config(config: &Config) -> AuthConfig {
         jwt_secret: secret.map(|secret| secret.expose().as_bytes().to_vec()),
         registration: match config.auth.registration {
             Registration::Open => WhoMayRegister::Open,
+            Registration::Invite => WhoMayRegister::Invite,
             Registration::Closed => WhoMayRegister::Closed,
         },
         hash_cost: if config.testing.cheap_passwords {

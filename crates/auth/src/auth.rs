@@ -3,6 +3,7 @@
 mod account;
 mod admin;
 mod caller;
+mod invites;
 mod maintenance;
 mod sign_in;
 mod tokens;
@@ -29,6 +30,7 @@ use crate::refresh::RefreshTokens;
 use crate::ticket::Tickets;
 
 pub use caller::{Caller, Credential};
+pub use invites::{InviteLook, InviteView, InvitedRoom, MadeInvite, MakeInvite};
 pub use sign_in::{Login, Register};
 pub use tokens::{Tokens, WsTicket};
 

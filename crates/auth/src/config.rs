@@ -11,6 +11,8 @@ pub enum Registration {
     /// Everybody.
     #[default]
     Open,
+    /// Who has an invitation.
+    Invite,
     /// Nobody.
     Closed,
 }

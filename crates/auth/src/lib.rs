@@ -34,6 +34,7 @@ mod throttle;
 mod ticket;
 
 pub use auth::{Auth, Caller, Credential, Login, OnRevoked, Register, Revoked, Tokens, WsTicket};
+pub use auth::{InviteLook, InviteView, InvitedRoom, MadeInvite, MakeInvite};
 pub use client::Client;
 pub use config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
 pub use hasher::HashCost;

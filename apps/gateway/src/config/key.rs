@@ -114,7 +114,7 @@ pub(super) const KEYS: &[Key] = &[
         "auth.registration",
         Text,
         "open",
-        "Who may make an account: open or closed.",
+        "Who may make an account: open (everybody), invite (who has an invitation) or closed (nobody).",
     ),
     key(
         "auth.jwt_secret",

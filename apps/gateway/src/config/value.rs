@@ -154,6 +154,8 @@ pub enum Registration {
     /// Everybody.
     #[default]
     Open,
+    /// Who has an invitation.
+    Invite,
     /// Nobody.
     Closed,
 }
@@ -162,7 +164,7 @@ impl Setting for Registration {
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "open" => Ok(Self::Open),
-            "invite" => Err("invitations are not in this build; use open or closed".into()),
+            "invite" => Ok(Self::Invite),
             "closed" => Ok(Self::Closed),
             _ => Err(format!("\"{text}\" is none of open, invite and closed")),
         }

@@ -37,6 +37,7 @@ struct Registration {
     password: String,
     email: Option<String>,
     display_name: Option<String>,
+    invite: Option<String>,
     token_delivery: Option<Delivery>,
 }
 
@@ -69,6 +70,7 @@ async fn register(
         password: asked.password,
         email: asked.email,
         display_name: asked.display_name,
+        invite: asked.invite,
         delivery: asked.token_delivery.unwrap_or_default(),
     };
     let tokens = app.auth().register(register, &client).await?;

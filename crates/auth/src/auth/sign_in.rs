@@ -7,9 +7,9 @@ use stack_storage::{
 use stack_types::{ErrorCode, GlobalRole, Problem, SessionId, UserId, Username};
 
 use super::Auth;
+use super::invites;
 use super::tokens::Tokens;
 use crate::client::Client;
-use crate::config::Registration;
 use crate::email::Email;
 use crate::hasher::{Turn, Verdict};
 use crate::refresh::RefreshToken;
@@ -26,6 +26,8 @@ pub struct Register {
     pub email: Option<String>,
     /// The username when absent.
     pub display_name: Option<String>,
+    /// The text of an invitation. While not everybody may register, it is needed.
+    pub invite: Option<String>,
     /// How the tokens reach the client.
     pub delivery: Delivery,
 }
@@ -49,9 +51,7 @@ impl Auth {
     /// `rate_limited`, `unavailable`.
     pub async fn register(&self, asked: Register, client: &Client) -> Result<Tokens, Problem> {
         let inner = &*self.0;
-        if inner.registration == Registration::Closed {
-            return Err(Problem::forbidden("registration is closed here"));
-        }
+        let invite = self.admission(asked.invite.as_deref())?;
         let username: Username = asked
             .username
             .trim()
@@ -76,7 +76,8 @@ impl Auth {
         throttle::take_registration(&inner.store, &inner.throttle, client, now).await?;
 
         let user_id = UserId::generate(now);
-        let (session, refresh) = self.new_session(user_id, asked.delivery, client)?;
+        let method = SignInMethod::Password;
+        let (session, refresh) = self.new_session(user_id, method, asked.delivery, client)?;
         let new = NewUser {
             id: user_id,
             username,
@@ -87,7 +88,7 @@ impl Auth {
             // Nobody becomes an admin by being first.
             role: GlobalRole::Member,
             kind: AccountKind::Person,
-            invite: None,
+            invite,
         };
         let entry = AuditEntry {
             actor: Some(user_id),
@@ -99,11 +100,7 @@ impl Auth {
         };
         match inner.store.register(new, session, entry).await? {
             Ok((account, session)) => self.tokens(account, &session, &refresh),
-            Err(CreateUserError::UsernameTaken) => Err(taken("username", "this username is taken")),
-            Err(CreateUserError::EmailTaken) => Err(taken("email", "this e-mail address is taken")),
-            Err(CreateUserError::InviteClosed) => {
-                Err(Problem::forbidden("this invitation is no good any more").with_field("invite"))
-            }
+            Err(refused) => Err(not_created(refused)),
         }
     }
 
@@ -147,7 +144,9 @@ impl Auth {
                 None
             }
         };
-        let (session, refresh) = self.new_session(account.user.id, asked.delivery, client)?;
+        let method = SignInMethod::Password;
+        let (session, refresh) =
+            self.new_session(account.user.id, method, asked.delivery, client)?;
         let entry = AuditEntry {
             actor: Some(account.user.id),
             ip: client.ip.to_string(),
@@ -196,9 +195,11 @@ impl Auth {
         Ok(invalid_credentials())
     }
 
-    fn new_session(
+    /// A session for somebody who has shown who they are in this way, and its first refresh token.
+    pub(super) fn new_session(
         &self,
         user_id: UserId,
+        method: SignInMethod,
         delivery: Delivery,
         client: &Client,
     ) -> Result<(NewSession, RefreshToken), Problem> {
@@ -210,7 +211,7 @@ impl Auth {
             device: client.device.clone(),
             ip: client.ip.to_string(),
             delivery,
-            method: SignInMethod::Password,
+            method,
             refresh: refresh.fingerprint(),
             lifetime: self.0.lifetimes.session,
             idle: self.0.lifetimes.refresh_idle,
@@ -241,10 +242,14 @@ pub(super) fn invalid_credentials() -> Problem {
     Problem::new(ErrorCode::InvalidCredentials, "wrong name or password")
 }
 
-fn taken(field: &'static str, detail: &'static str) -> Problem {
-    let mut problem = Problem::new(ErrorCode::Conflict, detail);
-    problem.field = Some(field.into());
-    problem
+/// Why an account was not made, for whoever wanted it.
+pub(super) fn not_created(refused: CreateUserError) -> Problem {
+    let taken = |field, detail| Problem::new(ErrorCode::Conflict, detail).with_field(field);
+    match refused {
+        CreateUserError::UsernameTaken => taken("username", "this username is taken"),
+        CreateUserError::EmailTaken => taken("email", "this e-mail address is taken"),
+        CreateUserError::InviteClosed => invites::no_good(),
+    }
 }
 
 /// A login in its one spelling; `None` for what no account can have.

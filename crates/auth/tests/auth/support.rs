@@ -166,6 +166,7 @@ pub(crate) fn registration(username: &str, password: &str) -> Register {
         password: password.to_owned(),
         email: None,
         display_name: None,
+        invite: None,
         delivery: Delivery::Body,
     }
 }
