@@ -1,9 +1,8 @@
-// The gateway's HTTP routes as typed calls.
+// The gateway's HTTP routes about rooms and people as typed calls. Signing in is auth-api.ts, administering admin-api.ts.
 
 import type { HttpClient } from './http';
 import type {
   Ban,
-  DeviceSession,
   HistoryPage,
   Member,
   PresenceSnapshot,
@@ -13,19 +12,6 @@ import type {
   ServerInfo,
   User,
 } from './types';
-
-export interface Registration {
-  username: string;
-  password: string;
-  email?: string;
-  display_name?: string;
-}
-
-interface SignedIn {
-  user: User;
-  access_token: string;
-  expires_in_s: number;
-}
 
 export interface HistoryQuery {
   after?: number;
@@ -41,40 +27,6 @@ export class Api {
 
   constructor(http: HttpClient) {
     this.#http = http;
-  }
-
-  /** Makes an account and signs it in (cookies). */
-  register(body: Registration): Promise<User> {
-    return this.#signIn('/auth/register', body);
-  }
-
-  /** Signs in with a username or an e-mail address (cookies). */
-  login(login: string, password: string): Promise<User> {
-    return this.#signIn('/auth/login', { login, password });
-  }
-
-  async #signIn(path: string, body: unknown): Promise<User> {
-    const answer = await this.#http.request<SignedIn>('POST', path, { body, refresh: false });
-    this.#http.refresher.note(answer.expires_in_s);
-    return answer.user;
-  }
-
-  /** Ends this session; its sockets are closed by the gateway. */
-  logout(): Promise<void> {
-    return this.#http.request('POST', '/auth/logout');
-  }
-
-  /** Changes the password and ends the caller's other sessions. */
-  changePassword(current_password: string, new_password: string): Promise<void> {
-    return this.#http.request('POST', '/auth/password', { body: { current_password, new_password } });
-  }
-
-  async sessions(): Promise<DeviceSession[]> {
-    return (await this.#http.request<{ sessions: DeviceSession[] }>('GET', '/auth/sessions')).sessions;
-  }
-
-  revokeSession(id: string): Promise<void> {
-    return this.#http.request('DELETE', `/auth/sessions/${seg(id)}`);
   }
 
   /** The gateway's version and limits; needs no session. */
