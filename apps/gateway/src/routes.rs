@@ -1,10 +1,18 @@
 //! The routes, and which layers stand around them.
 
 mod admin;
+mod admin_users;
 mod auth;
 mod health;
+mod invites;
 mod messages;
+mod oauth;
+mod passkeys;
+mod recovery;
 mod rooms;
+mod second_factor;
+mod sessions;
+mod setup;
 mod signed_in;
 mod testing;
 mod users;
@@ -37,6 +45,14 @@ pub(crate) fn router(app: &AppState) -> Router {
 fn v1(app: &AppState) -> Router<AppState> {
     let mut routes = Router::new()
         .merge(auth::routes())
+        .merge(oauth::routes())
+        .merge(passkeys::routes())
+        .merge(setup::routes())
+        .merge(second_factor::routes())
+        .merge(recovery::routes())
+        .merge(sessions::routes())
+        .merge(invites::routes())
+        .merge(admin_users::routes())
         .merge(users::routes())
         .merge(rooms::routes())
         .merge(messages::routes())

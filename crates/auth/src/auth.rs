@@ -4,9 +4,17 @@ mod account;
 mod admin;
 mod caller;
 mod invites;
+mod linking;
 mod maintenance;
+mod passkeys;
+mod recovery;
+mod second_factor;
+mod sessions;
+mod oauth;
+mod setup;
 mod sign_in;
 mod tokens;
+mod users;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,13 +34,27 @@ use crate::config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
 use crate::csrf;
 use crate::hasher::Hasher;
 use crate::keys::Keys;
+use crate::passkeys::{Passkeys, PasskeysOff};
+use crate::oauth::Providers;
 use crate::refresh::RefreshTokens;
+use crate::setup::SetupPlace;
+use crate::sealed::Sealer;
 use crate::ticket::Tickets;
 
 pub use caller::{Caller, Credential};
 pub use invites::{InviteLook, InviteView, InvitedRoom, MadeInvite, MakeInvite};
-pub use sign_in::{Login, Register};
+pub use oauth::{
+    LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal, OauthStopped,
+};
+pub use recovery::{Recovery, RecoveryLink, RecoveryLook};
+pub use second_factor::{SecondFactor, SecondFactorView, TotpEnrollment};
+pub use passkeys::{
+    AskForPasskey, AssertPasskey, Begun, NewPasskeyAnswer, PasskeyView, SignUpByPasskey, SignedUp,
+};
+pub use setup::{SetUpByPassword, SetupPerson};
+pub use sign_in::{Login, Register, SignIn};
 pub use tokens::{Tokens, WsTicket};
+pub use users::{AccountQuery, AccountView, Factors, MakeAccount};
 
 /// What was revoked, for whoever holds sockets that were opened with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +84,17 @@ struct Inner {
     access: AccessTokens,
     refresh: RefreshTokens,
     csrf: hmac::Key,
+    /// The library of passkeys, or why there are none.
+    passkeys: Result<Passkeys, PasskeysOff>,
+    /// Makes up the passkeys of those who are not there.
+    decoys: hmac::Key,
+    setup: SetupPlace,
     hasher: Hasher,
+    sealer: Sealer,
+    recovery_codes: hmac::Key,
     tickets: Tickets,
+    /// Where people sign in who have an account elsewhere.
+    providers: Providers,
     /// Sessions that were heard of and whose rows do not say so yet.
     seen: Mutex<HashMap<SessionId, Timestamp>>,
     sweep: tokio::sync::Mutex<AccountSweepCursor>,
@@ -91,9 +122,12 @@ impl Auth {
         config.check()?;
         let keys = Keys::load(&config.keys, config.jwt_secret.as_deref())?;
         let lifetimes = config.lifetimes;
+        let passkeys = match &config.passkeys {
+            Some(site) => Passkeys::new(site)?,
+            None => Err(PasskeysOff::NoOrigin),
+        };
         Ok(Self(Arc::new(Inner {
             store,
-            clock,
             on_revoked,
             registration: config.registration,
             lifetimes,
@@ -101,8 +135,18 @@ impl Auth {
             access: AccessTokens::new(&keys.access, lifetimes.access, lifetimes.leeway),
             refresh: RefreshTokens::new(&keys),
             hasher: Hasher::new(&config)?,
+            sealer: keys.sealer,
+            recovery_codes: keys.recovery_codes,
             tickets: Tickets::new(lifetimes.ticket),
+            providers: match config.oauth {
+                Some(oauth) => Providers::new(oauth, clock.clone())?,
+                None => Providers::none(clock.clone()),
+            },
+            clock,
             csrf: keys.csrf,
+            passkeys,
+            decoys: keys.decoys,
+            setup: SetupPlace::new(&config.keys),
             seen: Mutex::default(),
             sweep: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::hasher::HashCost;
 use crate::keys::{KeyError, KeySource};
+use crate::passkeys::PasskeyConfig;
+use crate::oauth::OauthConfig;
 
 /// Who may make an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +38,10 @@ pub struct AuthConfig {
     pub lifetimes: Lifetimes,
     /// How often somebody may try.
     pub throttle: Throttle,
+    /// Where people sign in who have an account elsewhere.
+    pub oauth: Option<OauthConfig>,
+    /// Where passkeys belong to; without it there are none.
+    pub passkeys: Option<PasskeyConfig>,
 }
 
 impl AuthConfig {
@@ -52,6 +58,8 @@ impl AuthConfig {
             hashes_waiting: 64,
             lifetimes: Lifetimes::default(),
             throttle: Throttle::default(),
+            oauth: None,
+            passkeys: None,
         }
     }
 
@@ -109,6 +117,10 @@ pub struct Throttle {
     pub failure_window: Duration,
     /// The longest wait. A wait is a lock, and a lock is a weapon against its account's owner; so it is short.
     pub max_delay: Duration,
+    /// How many wrong codes of a second factor lock it, counted together wherever they are asked for.
+    pub factor_failures: u64,
+    /// For how long. Who gets there has the password, so that the lock is no weapon for everybody.
+    pub factor_lock: Duration,
     /// New accounts per IP and window.
     pub registrations: u64,
     /// The same for the machine itself, where developers and tests are.
@@ -125,6 +137,8 @@ impl Default for Throttle {
             free_failures: 5,
             failure_window: 30 * MINUTE,
             max_delay: 5 * MINUTE,
+            factor_failures: 10,
+            factor_lock: 15 * MINUTE,
             registrations: 5,
             registrations_loopback: 100,
             registration_window: 60 * MINUTE,
@@ -144,6 +158,14 @@ pub enum AuthError {
     /// A value makes no sense.
     #[error("{0}")]
     Config(&'static str),
+    /// An identity provider cannot be used as it is configured.
+    #[error("the identity provider {name}: {fault}")]
+    Provider {
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
 }
 
 impl AuthConfig {

@@ -65,16 +65,10 @@ pub(crate) struct Keys {
     /// Marks CSRF tokens as ours.
     pub(crate) csrf: hmac::Key,
     /// Seals secrets that are needed again.
-    #[expect(
-        dead_code,
-        reason = "the first to be sealed are those of one-time codes"
-    )]
     pub(crate) sealer: Sealer,
     /// Hashes recovery codes, which are too short for a hash without a key.
-    #[expect(dead_code, reason = "recovery codes come with one-time codes")]
     pub(crate) recovery_codes: hmac::Key,
     /// Makes up the passkeys of those who are not there.
-    #[expect(dead_code, reason = "decoys come with passkeys")]
     pub(crate) decoys: hmac::Key,
 }
 

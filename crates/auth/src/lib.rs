@@ -18,26 +18,42 @@ mod csrf;
 mod email;
 mod hasher;
 mod keys;
+mod oauth;
+mod passkeys;
 mod password;
 mod profile;
+mod recovery_codes;
 mod refresh;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the first to be sealed are the secrets of one-time codes"
-    )
-)]
 mod sealed;
 mod secret;
+mod setup;
 mod throttle;
 mod ticket;
+mod totp;
 
 pub use auth::{Auth, Caller, Credential, Login, OnRevoked, Register, Revoked, Tokens, WsTicket};
-pub use auth::{InviteLook, InviteView, InvitedRoom, MadeInvite, MakeInvite};
+pub use auth::{
+    AccountQuery, AccountView, Factors, InviteLook, InviteView, InvitedRoom, MadeInvite,
+    MakeAccount, MakeInvite, Recovery, RecoveryLink, RecoveryLook, SecondFactor, SecondFactorView,
+    SignIn, TotpEnrollment,
+};
+pub use auth::{
+    AskForPasskey, AssertPasskey, Begun, NewPasskeyAnswer, PasskeyView, SetUpByPassword, SetupPerson,
+    SignUpByPasskey, SignedUp,
+};
 pub use client::Client;
 pub use config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
 pub use hasher::HashCost;
 pub use keys::{KeyError, KeySource};
+pub use password::MIN_CHARS as MIN_PASSWORD_CHARS;
+pub use auth::{
+    LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal, OauthStopped,
+};
+pub use oauth::{
+    Fetch, FetchError, Fetching, HttpRequest, HttpResponse, OauthConfig, Preset, ProviderConfig,
+    ProviderView,
+};
+pub use passkeys::{PasskeyConfig, PasskeysOff};
 pub use profile::{Me, OwnUser, ProfileUpdate, SessionView};
+pub use setup::{SetupFileError, SetupToken};
 pub use stack_storage::{AuditRecord, Counter, Delivery, Scope, SignInMethod};

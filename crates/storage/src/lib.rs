@@ -38,12 +38,13 @@ mod tail;
 mod writer;
 
 pub use accounts::{
-    Account, AccountKind, AccountSweepCursor, AddPasskeyError, ApiKey, AuditAction, AuditEntry,
-    AuditOutcome, AuditRecord, CeremoniesFull, Ceremony, ClaimSetup, Counter, CreateUserError,
-    Delivery, Factor, Fingerprint, Invite, InviteUse, LinkTaken, NewApiKey, NewInvite, NewLink,
-    NewPasskey, NewSession, NewUser, OauthLink, Passkey, PasswordChange, ProfilePatch, Removal,
-    Rotate, Rotation, Scope, Session, SetupRefused, SignIn, SignInMethod, Stale, SweptAccounts,
-    Totp, UsePasskey, WaysIn, WebauthnHandle,
+    Account, AccountKind, AccountSweepCursor, AddLinkError, AddPasskeyError, ApiKey, AuditAction,
+    AuditEntry, AuditOutcome, AuditRecord, CeremoniesFull, Ceremony, ClaimSetup, ConfirmByPasskey, Counter,
+    CreateUserError, Delivery, Factor, Fingerprint, Invite, InviteUse, LastAdmin, LinkByEmail,
+    LinkTaken, NewApiKey, NewInvite, NewLink, NewPasskey, NewSession, NewUser, OauthLink, Passkey,
+    PasswordChange, ProfilePatch, Recover, Recovered, Removal, Rotate, Rotation, Scope,
+    SecondFactorRefused, SecondFactorSignIn, Session, SetupRefused, SignIn, SignInMethod, Stale,
+    SweptAccounts, Totp, UsePasskey, WaysIn, WebauthnHandle,
 };
 pub use error::{OpenError, StoreError};
 pub use fold::KeptLog;

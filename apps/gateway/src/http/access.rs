@@ -16,20 +16,12 @@ pub(crate) enum Need {
     /// A person in a session.
     Session,
     /// The same, who has shown a short while ago who they are: for what changes how they sign in.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the first such route comes with passkeys")
-    )]
     RecentSession,
     /// A person who is signed in, or a program whose key has this scope.
     Scope(Scope),
     /// An admin, or an admin's program with the scope for it.
     Admin,
     /// An admin who has shown a short while ago who they are: for what gives power to somebody. No program is one.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the first such route comes with API keys")
-    )]
     RecentAdmin,
 }
 
@@ -51,12 +43,56 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     (POST, "/auth/login", Need::Anyone),
     (POST, "/auth/refresh", Need::Anyone),
     (GET, "/auth/csrf", Need::Anyone),
-    (GET, "/auth/providers", Need::Anyone),
     (POST, "/auth/password", Need::Session),
     (POST, "/auth/logout", Need::Session),
     (GET, "/auth/sessions", Need::Session),
     (DELETE, "/auth/sessions/{session_id}", Need::Session),
     (POST, "/auth/ticket", Need::Session),
+    // The second factor, recovery, invitations, and accounts as admins see them.
+    (POST, "/auth/login/second-factor", Need::Anyone),
+    (POST, "/auth/reauthenticate", Need::Session),
+    (GET, "/auth/totp", Need::Session),
+    (DELETE, "/auth/totp", Need::RecentSession),
+    (POST, "/auth/totp/enroll", Need::RecentSession),
+    (POST, "/auth/totp/confirm", Need::RecentSession),
+    (POST, "/auth/recovery-codes", Need::RecentSession),
+    (DELETE, "/auth/sessions", Need::Session),
+    (POST, "/auth/recover", Need::Anyone),
+    (POST, "/auth/recover/look", Need::Anyone),
+    (GET, "/registration", Need::Anyone),
+    (GET, "/invites", Need::Admin),
+    (POST, "/invites", Need::Admin),
+    (POST, "/invites/look", Need::Anyone),
+    (DELETE, "/invites/{invite_id}", Need::Admin),
+    (GET, "/admin/users", Need::Admin),
+    (POST, "/admin/users", Need::RecentAdmin),
+    (PATCH, "/admin/users/{user_id}", Need::RecentAdmin),
+    (POST, "/admin/users/{user_id}/recovery", Need::RecentAdmin),
+    // Identity providers.
+    (GET, "/auth/providers", Need::Anyone),
+    (GET, "/auth/oauth/{provider}/start", Need::Anyone),
+    (GET, "/auth/oauth/{provider}/callback", Need::Anyone),
+    // To link an account there a recent sign-in is needed, which is asked for behind this: who comes here to show
+    // again who they are has none.
+    (POST, "/auth/oauth/{provider}/link", Need::Session),
+    (GET, "/auth/links", Need::Session),
+    (DELETE, "/auth/links/{link_id}", Need::RecentSession),
+    // Passkeys and the first run.
+    (GET, "/auth/passkeys", Need::Session),
+    (PATCH, "/auth/passkeys/{passkey_id}", Need::RecentSession),
+    (DELETE, "/auth/passkeys/{passkey_id}", Need::RecentSession),
+    (POST, "/auth/passkeys/register/begin", Need::RecentSession),
+    (POST, "/auth/passkeys/register/finish", Need::RecentSession),
+    (POST, "/auth/passkeys/signup/begin", Need::Anyone),
+    (POST, "/auth/passkeys/signup/finish", Need::Anyone),
+    (POST, "/auth/passkeys/login/begin", Need::Anyone),
+    (POST, "/auth/passkeys/login/finish", Need::Anyone),
+    (POST, "/auth/passkeys/reauthenticate/begin", Need::Session),
+    (POST, "/auth/passkeys/reauthenticate/finish", Need::Session),
+    (GET, "/setup", Need::Anyone),
+    (POST, "/setup/password", Need::Anyone),
+    (POST, "/setup/passkey/begin", Need::Anyone),
+    (POST, "/setup/passkey/finish", Need::Anyone),
     // People.
     (GET, "/me", READ),
     (PATCH, "/me", Need::Session),

@@ -1,4 +1,4 @@
-//! `/auth`: accounts, tokens and sessions.
+//! `/auth`: accounts and tokens.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use axum::Json as JsonAnswer;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use stack_auth::{Delivery, Login, Register, WsTicket};
-use stack_types::{ErrorCode, Problem, SessionId};
+use stack_types::{ErrorCode, Problem};
 
-use super::signed_in;
-use crate::app::{App, AppState};
-use crate::http::{ApiError, ApiResult, Identity, InPath, Json, OptionalJson, Sender, SignedIn};
+use super::{invites, signed_in};
+use crate::app::AppState;
+use crate::http::{ApiError, ApiResult, Identity, Json, OptionalJson, Sender, SignedIn};
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
@@ -24,11 +24,8 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/auth/refresh", post(refresh))
         .route("/auth/password", post(change_password))
         .route("/auth/logout", post(logout))
-        .route("/auth/sessions", get(sessions))
-        .route("/auth/sessions/{session_id}", delete(revoke_session))
         .route("/auth/ticket", post(ticket))
         .route("/auth/csrf", get(csrf))
-        .route("/auth/providers", get(providers))
 }
 
 #[derive(Deserialize)]
@@ -70,10 +67,11 @@ async fn register(
         password: asked.password,
         email: asked.email,
         display_name: asked.display_name,
-        invite: asked.invite,
+        invite: asked.invite.clone(),
         delivery: asked.token_delivery.unwrap_or_default(),
     };
     let tokens = app.auth().register(register, &client).await?;
+    invites::bring_in(&app, asked.invite.as_deref(), tokens.user.id).await;
     signed_in::answer(&app, StatusCode::CREATED, tokens, &identity)
 }
 
@@ -89,8 +87,8 @@ async fn login(
         password: asked.password,
         delivery: asked.token_delivery.unwrap_or_default(),
     };
-    let tokens = app.auth().login(login, &client).await?;
-    signed_in::answer(&app, StatusCode::OK, tokens, &identity)
+    let got = app.auth().login(login, &client).await?;
+    signed_in::answer_login(&app, got, &identity)
 }
 
 /// The token of the body counts, if there is one. When the token of a cookie turns out to be worth nothing any more,
@@ -137,28 +135,7 @@ async fn logout(
     Sender(client): Sender,
 ) -> ApiResult<Response> {
     app.auth().logout(&caller, &client).await?;
-    Ok(forgotten(&app))
-}
-
-async fn sessions(
-    State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-) -> ApiResult<JsonAnswer<Value>> {
-    let sessions = app.auth().sessions(&caller)?;
-    Ok(JsonAnswer(json!({ "sessions": sessions })))
-}
-
-async fn revoke_session(
-    State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
-    InPath(session): InPath<SessionId>,
-) -> ApiResult<Response> {
-    app.auth().revoke_session(&caller, session, &client).await?;
-    if session == caller.session_id {
-        return Ok(forgotten(&app));
-    }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(signed_in::forgotten(&app))
 }
 
 async fn ticket(
@@ -181,15 +158,5 @@ async fn csrf(State(app): State<AppState>, identity: Identity) -> ApiResult<Resp
     Ok((headers, JsonAnswer(json!({ "csrf_token": token }))).into_response())
 }
 
-async fn providers() -> JsonAnswer<Value> {
-    JsonAnswer(json!({ "providers": [] }))
-}
-
 /// How long a CSRF cookie lives that was asked for; signing in sets one for as long as the session.
 const SIGN_IN_PAGE: Duration = Duration::from_secs(24 * 60 * 60);
-
-fn forgotten(app: &App) -> Response {
-    let mut headers = HeaderMap::new();
-    app.cookies().clear(&mut headers);
-    (StatusCode::NO_CONTENT, headers).into_response()
-}

@@ -4,6 +4,7 @@
 use stack_storage::{AuditAction, AuditEntry, AuditOutcome, AuditRecord, Counter};
 use stack_types::{GlobalRole, Problem, User, Username};
 
+use super::users::no_account;
 use super::{Auth, Caller, entry_of};
 use crate::client::Client;
 
@@ -32,7 +33,7 @@ impl Auth {
     /// Disables an account and revokes its sessions, or enables it again, as the operator.
     ///
     /// # Errors
-    /// `not_found`, `unavailable`.
+    /// `not_found`; `conflict` for the last admin; `unavailable`.
     pub async fn set_disabled(&self, username: &Username, disabled: bool) -> Result<(), Problem> {
         let user = self.named(username)?;
         let action = match disabled {
@@ -43,16 +44,7 @@ impl Auth {
             target: Some(user.id.to_string()),
             ..operators(action)
         };
-        let auth = self.clone();
-        self.to_the_end(async move {
-            let revoked = auth.0.store.set_disabled(user.id, disabled, entry).await?;
-            let revoked = revoked.ok_or_else(no_account)?;
-            if disabled {
-                auth.tell_out(user.id, revoked);
-            }
-            Ok(())
-        })
-        .await
+        self.disable_and_tell(user.id, disabled, entry).await
     }
 
     /// The long-term counters whose key starts with `prefix`, at most 500.
@@ -122,8 +114,4 @@ fn operators(action: AuditAction) -> AuditEntry {
         target: None,
         outcome: AuditOutcome::Ok,
     }
-}
-
-fn no_account() -> Problem {
-    Problem::not_found("there is no such account")
 }

@@ -2,7 +2,7 @@
 
 use stack_storage::{
     Account, AccountKind, AuditAction, AuditEntry, AuditOutcome, CreateUserError, Delivery,
-    NewSession, NewUser, SignIn, SignInMethod,
+    NewSession, NewUser, SignIn as PasswordSignIn, SignInMethod,
 };
 use stack_types::{ErrorCode, GlobalRole, Problem, SessionId, UserId, Username};
 
@@ -43,6 +43,18 @@ pub struct Login {
     pub delivery: Delivery,
 }
 
+/// How far a sign-in got.
+#[derive(Debug, Clone)]
+pub enum SignIn {
+    /// To its end.
+    Done(Box<Tokens>),
+    /// To where a second factor is asked for.
+    SecondFactor {
+        /// What to show with it, within five minutes.
+        ticket: String,
+    },
+}
+
 impl Auth {
     /// Makes an account and signs it in.
     ///
@@ -63,7 +75,7 @@ impl Auth {
             Some(typed) => profile::display_name(typed)?,
             None => username.to_string(),
         };
-        password::check_length("password", &asked.password)?;
+        password::check_length("password", &asked.password, false)?;
         throttle::check_registrations(&inner.store, &inner.throttle, client, inner.clock.now())?;
 
         let own_names = vec![username.to_string(), display_name.clone()];
@@ -104,12 +116,12 @@ impl Auth {
         }
     }
 
-    /// Signs in by password.
+    /// Signs in by password; where a second factor is on, that is asked for next.
     ///
     /// # Errors
     /// `invalid_credentials`, the same and after the same time for an unknown login, an account without a password,
     /// a disabled one and a wrong password; `rate_limited` after too many of these; `unavailable`.
-    pub async fn login(&self, asked: Login, client: &Client) -> Result<Tokens, Problem> {
+    pub async fn login(&self, asked: Login, client: &Client) -> Result<SignIn, Problem> {
         let inner = &*self.0;
         if !password::is_hashable(&asked.password) {
             return Err(Problem::invalid_field(
@@ -144,6 +156,13 @@ impl Auth {
                 None
             }
         };
+        if self.has_second_factor(account.user.id)? {
+            let user = account.user.id;
+            let waiting = self.wait_for_factor(user, verified_hash, new_hash, asked.delivery);
+            return Ok(SignIn::SecondFactor {
+                ticket: waiting.await?,
+            });
+        }
         let method = SignInMethod::Password;
         let (session, refresh) =
             self.new_session(account.user.id, method, asked.delivery, client)?;
@@ -155,7 +174,7 @@ impl Auth {
             target: Some(account.user.id.to_string()),
             outcome: AuditOutcome::Ok,
         };
-        let sign_in = SignIn {
+        let sign_in = PasswordSignIn {
             session,
             verified_hash,
             new_hash,
@@ -163,7 +182,10 @@ impl Auth {
             audit: entry,
         };
         match inner.store.sign_in(sign_in).await? {
-            Ok((account, session)) => self.tokens(account, &session, &refresh),
+            Ok((account, session)) => {
+                let tokens = self.tokens(account, &session, &refresh)?;
+                Ok(SignIn::Done(Box::new(tokens)))
+            }
             Err(_stale) => Err(invalid_credentials()),
         }
     }
@@ -253,7 +275,7 @@ pub(super) fn not_created(refused: CreateUserError) -> Problem {
 }
 
 /// A login in its one spelling; `None` for what no account can have.
-fn normalise(typed: &str) -> Option<String> {
+pub(super) fn normalise(typed: &str) -> Option<String> {
     if typed.contains('@') {
         return Email::parse(typed).map(Email::into_string);
     }

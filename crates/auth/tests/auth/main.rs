@@ -3,9 +3,15 @@
 #[cfg(test)]
 mod account;
 #[cfg(test)]
+mod enumeration;
+#[cfg(test)]
+mod invites;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod outside;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]
@@ -14,3 +20,13 @@ mod sessions;
 mod sign_in;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod totp;
+#[cfg(test)]
+mod users;
+#[cfg(test)]
+mod authenticator;
+#[cfg(test)]
+mod passkeys;
+#[cfg(test)]
+mod setup;

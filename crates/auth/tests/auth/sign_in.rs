@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stack_auth::{AuthConfig, Client, Delivery, HashCost, Login, Register, Registration};
+use stack_auth::{AuthConfig, Client, Delivery, HashCost, Login, Register, Registration, SignIn};
 use stack_types::{ErrorCode, GlobalRole};
 
 use crate::support::{Fixture, PASSWORD, auth_on, code, registration};
@@ -306,7 +306,9 @@ async fn a_session_knows_its_device_and_address() {
         delivery: Delivery::Cookie,
     };
     fixture.clock.advance(Duration::from_secs(1));
-    let tokens = fixture.auth.login(asked, &client).await.unwrap();
+    let SignIn::Done(tokens) = fixture.auth.login(asked, &client).await.unwrap() else {
+        panic!("no second factor is on");
+    };
     let sessions = fixture.auth.sessions(&fixture.caller(&tokens)).unwrap();
     assert_eq!(sessions.len(), 2);
     assert_eq!(sessions[1].device, "Firefox on Linux");

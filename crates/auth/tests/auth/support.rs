@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use stack_auth::{Auth, AuthConfig, Caller, Client, Delivery, Login, Register, Revoked, Tokens};
+use stack_auth::{
+    Auth, AuthConfig, Caller, Client, Delivery, Login, Register, Revoked, SignIn, Tokens,
+};
 use stack_storage::{
     AccountKind, AuditAction, AuditEntry, AuditOutcome, Location, NewUser, Store, StoreConfig,
     StoreHandle,
@@ -68,6 +70,16 @@ impl Fixture {
         }
     }
 
+    /// The same server, started again with another configuration.
+    pub(crate) fn again(self, config: AuthConfig) -> Self {
+        let (auth, revoked) = auth_on(config, &self.store, &self.clock);
+        Self {
+            auth,
+            revoked,
+            ..self
+        }
+    }
+
     pub(crate) async fn close(self) {
         drop(self.auth);
         drop(self.store);
@@ -114,6 +126,13 @@ impl Fixture {
     }
 
     pub(crate) async fn login(&self, login: &str, password: &str) -> Result<Tokens, Problem> {
+        match self.begin_login(login, password).await? {
+            SignIn::Done(tokens) => Ok(*tokens),
+            SignIn::SecondFactor { .. } => panic!("no second factor is on"),
+        }
+    }
+
+    pub(crate) async fn begin_login(&self, login: &str, password: &str) -> Result<SignIn, Problem> {
         let asked = Login {
             login: login.to_owned(),
             password: password.to_owned(),

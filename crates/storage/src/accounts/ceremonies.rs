@@ -91,6 +91,18 @@ pub(super) fn take(
     Ok((now.0 < ends).then_some(state))
 }
 
+/// Whether a state is there and its time is not over.
+pub(super) fn is_open(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    kind: Ceremony,
+    key: &Fingerprint,
+) -> Result<bool, StoreError> {
+    let table = tx.open_table(kind.table())?;
+    let row = table.get(key.as_slice())?;
+    Ok(row.is_some_and(|row| now.0 < row.value().0))
+}
+
 /// Removes states whose time is over, the oldest first, and says how many.
 fn sweep(tx: &WriteTransaction, now: Timestamp) -> Result<usize, StoreError> {
     let mut ends = tx.open_table(tables::CEREMONY_ENDS)?;

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::audit::{self, AuditEntry};
 use super::users::{self, Account};
-use super::{counters, tables};
+use super::{counters, tables, totp};
 use crate::{Store, StoreError, record};
 
 /// The SHA-256 of a refresh token's secret.
@@ -305,11 +305,35 @@ fn ids_of(
     Ok(ids)
 }
 
+/// Notes that the owner of a live session has shown again who they are; `false` when there is none.
+pub(super) fn confirm(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    id: SessionId,
+    owner: UserId,
+    method: SignInMethod,
+    entry: AuditEntry,
+) -> Result<bool, StoreError> {
+    let found = get(tx, id)?;
+    let is_theirs = |record: &SessionRecord| {
+        record.session.user_id == owner && record.session.is_live(now)
+    };
+    let Some(mut record) = found.filter(is_theirs) else {
+        return Ok(false);
+    };
+    record.session.authenticated_at = now;
+    record.session.method = method;
+    put(tx, &record)?;
+    audit::append(tx, now, entry)?;
+    Ok(true)
+}
+
 impl Store {
     /// Begins the session of a sign-in.
     ///
     /// # Errors
-    /// The commit failed. [`Stale`] when the account was disabled or got another password since it was looked at.
+    /// The commit failed. [`Stale`] when the account was disabled, got another password or a second factor since it was
+    /// looked at.
     pub async fn sign_in(
         &self,
         asked: SignIn,
@@ -323,6 +347,9 @@ impl Store {
             else {
                 return Ok(Err(Stale));
             };
+            if totp::is_on(tx, owner)? {
+                return Ok(Err(Stale));
+            }
             if asked.new_hash.is_some() {
                 account.password_hash = asked.new_hash;
                 users::put(tx, account.clone())?;
@@ -359,19 +386,8 @@ impl Store {
         method: SignInMethod,
         entry: AuditEntry,
     ) -> Result<bool, StoreError> {
-        self.write(move |tx, now| {
-            let Some(mut record) = get(tx, id)?
-                .filter(|record| record.session.user_id == owner && record.session.is_live(now))
-            else {
-                return Ok(false);
-            };
-            record.session.authenticated_at = now;
-            record.session.method = method;
-            put(tx, &record)?;
-            audit::append(tx, now, entry)?;
-            Ok(true)
-        })
-        .await
+        self.write(move |tx, now| confirm(tx, now, id, owner, method, entry))
+            .await
     }
 
     /// A session and its account, revoked and disabled ones too.

@@ -7,7 +7,7 @@ use stack_types::{Timestamp, UserId};
 
 use super::audit::{self, AuditEntry};
 use super::sessions::Fingerprint;
-use super::{counters, tables};
+use super::{counters, tables, users};
 use crate::{Store, StoreError, record};
 
 /// The one-time codes of an account.
@@ -81,6 +81,11 @@ pub(super) fn spend(
     }
 }
 
+/// Whether a sign-in by password asks this account for a second factor.
+pub(super) fn is_on(tx: &WriteTransaction, owner: UserId) -> Result<bool, StoreError> {
+    Ok(get(tx, owner)?.is_some_and(|totp| totp.is_on()))
+}
+
 /// Forgets every recovery code of an account.
 fn clear_codes(tx: &WriteTransaction, owner: UserId) -> Result<(), StoreError> {
     let mut codes = tx.open_table(tables::RECOVERY_CODES)?;
@@ -138,7 +143,7 @@ impl Store {
         sealed_secret: Vec<u8>,
     ) -> Result<bool, StoreError> {
         self.write(move |tx, _| {
-            if get(tx, owner)?.is_some_and(|totp| totp.is_on()) {
+            if is_on(tx, owner)? {
                 return Ok(false);
             }
             let totp = Totp {
@@ -204,12 +209,22 @@ impl Store {
         .await
     }
 
-    /// Takes the second factor off an account, and its recovery codes; `false` when there was none.
+    /// Takes the second factor off an account, and its recovery codes; `false` when there was none, or when the
+    /// password is another than that of `expected_hash` by now: one without a second factor is longer.
     ///
     /// # Errors
     /// The commit failed.
-    pub async fn remove_totp(&self, owner: UserId, entry: AuditEntry) -> Result<bool, StoreError> {
+    pub async fn remove_totp(
+        &self,
+        owner: UserId,
+        expected_hash: Option<String>,
+        entry: AuditEntry,
+    ) -> Result<bool, StoreError> {
         self.write(move |tx, now| {
+            let account = users::get(&tx.open_table(tables::USERS)?, owner.as_str())?;
+            if account.is_none_or(|account| account.password_hash != expected_hash) {
+                return Ok(false);
+            }
             let removed = remove(tx, owner)?;
             if removed {
                 audit::append(tx, now, entry)?;
@@ -230,7 +245,7 @@ impl Store {
         entry: AuditEntry,
     ) -> Result<bool, StoreError> {
         self.write(move |tx, now| {
-            if !get(tx, owner)?.is_some_and(|totp| totp.is_on()) {
+            if !is_on(tx, owner)? {
                 return Ok(false);
             }
             set_codes(tx, owner, &codes)?;

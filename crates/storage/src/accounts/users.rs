@@ -323,6 +323,42 @@ impl Store {
         .await
     }
 
+    /// The accounts after this one in the order they were made whose username, display name or e-mail address has
+    /// `part` in it, in small letters. It looks at every account.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn find_users(
+        &self,
+        part: String,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Account>, StoreError> {
+        self.read_blocking(move |tx| {
+            let table = tx.open_table(tables::USERS)?;
+            let from = after.as_ref().map_or("", UserId::as_str);
+            let mut accounts = Vec::new();
+            for entry in table.range::<&str>((Bound::Excluded(from), Bound::Unbounded))? {
+                if accounts.len() >= limit {
+                    break;
+                }
+                let account: Account = record::decode::<UserRecord>(entry?.1.value())?.into();
+                let user = &account.user;
+                if user.username.as_str().contains(&part)
+                    || user.display_name.to_lowercase().contains(&part)
+                    || account
+                        .email
+                        .as_ref()
+                        .is_some_and(|email| email.contains(&part))
+                {
+                    accounts.push(account);
+                }
+            }
+            Ok(accounts)
+        })
+        .await
+    }
+
     /// The account's settings object as JSON text; `{}` before any.
     ///
     /// # Errors

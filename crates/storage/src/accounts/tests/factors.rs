@@ -25,7 +25,11 @@ impl Fixture {
         added.await.unwrap()
     }
 
-    async fn link(&self, owner: UserId, subject: &str) -> Result<OauthLink, LinkTaken> {
+    async fn link(&self, owner: UserId, subject: &str) -> Result<OauthLink, AddLinkError> {
+        let session = self.new_session(owner, 9);
+        let id = session.id;
+        let begun = self.store.begin_session(session, entry(AuditAction::Login));
+        begun.await.unwrap().unwrap();
         let new = NewLink {
             id: LinkId::generate(self.clock.now()),
             user_id: owner,
@@ -36,7 +40,7 @@ impl Fixture {
         };
         let added = self
             .store
-            .add_oauth_link(new, entry(AuditAction::OauthLinked));
+            .add_oauth_link(new, id, entry(AuditAction::OauthLinked));
         added.await.unwrap()
     }
 
@@ -190,7 +194,7 @@ async fn an_account_elsewhere_is_linked_to_one_here() {
     let ann = fixture.user("ann", None).await.unwrap().user.id;
     let bob = fixture.user("bob", None).await.unwrap().user.id;
     let link = fixture.link(ann, "a").await.unwrap();
-    assert_eq!(fixture.link(bob, "a").await, Err(LinkTaken));
+    assert_eq!(fixture.link(bob, "a").await, Err(AddLinkError::Taken));
     assert_eq!(
         fixture.store.oauth_links_of(ann).unwrap(),
         std::slice::from_ref(&link)
@@ -289,7 +293,7 @@ async fn a_code_is_good_once() {
         "a new set voids the old"
     );
     assert_eq!(fixture.store.recovery_codes_left(ann).unwrap(), 1);
-    assert!(fixture.store.remove_totp(ann, entry()).await.unwrap());
+    assert!(fixture.store.remove_totp(ann, Some("hash".to_owned()), entry()).await.unwrap());
     assert_eq!(fixture.store.recovery_codes_left(ann).unwrap(), 0);
     assert!(!spend(Factor::RecoveryCode([3; 32])).await);
     assert!(

@@ -115,7 +115,7 @@ async fn a_disabled_account_neither_signs_in_nor_refreshes() {
             .store
             .set_disabled(owner, on, entry(AuditAction::AccountDisabled))
     };
-    assert_eq!(disable(true).await.unwrap(), Some(vec![session]));
+    assert_eq!(disable(true).await.unwrap(), Ok(Some(vec![session])));
     let asked = SignIn {
         session: fixture.new_session(owner, 2),
         verified_hash: "hash".to_owned(),
@@ -141,6 +141,7 @@ async fn a_password_changes_once_for_a_live_session() {
         fixture.session(owner, 2).await.id,
     );
     let change = |expected: &str, keep| PasswordChange {
+        needs_second_factor: false,
         user_id: owner,
         expected_hash: Some(expected.to_owned()),
         new_hash: "new hash".to_owned(),
