@@ -11,6 +11,7 @@ pub(crate) mod layers;
 pub(crate) mod leftover;
 pub(crate) mod origin;
 pub(crate) mod path;
+pub(crate) mod outgoing;
 pub(crate) mod problem;
 pub(crate) mod query;
 pub(crate) mod rates;

@@ -109,10 +109,6 @@ impl CookieNames {
     }
 
     /// Sets the cookie that a begun sign-in is tied to.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "its first routes are being built")
-    )]
     pub(crate) fn set_ceremony(&self, headers: &mut HeaderMap, secret: &str, lives: Duration) {
         let cookie = self.cookie(self.ceremony, secret, lives, "/", SameSite::Lax, true);
         append(headers, &cookie);

@@ -10,6 +10,7 @@ mod browsers;
 mod csrf;
 mod health;
 mod messages;
+mod oidc;
 mod problems;
 mod process;
 mod rates;

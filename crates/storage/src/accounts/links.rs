@@ -3,14 +3,14 @@
 
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
-use stack_types::{LinkId, Timestamp, UserId};
+use stack_types::{GlobalRole, LinkId, SessionId, Timestamp, UserId};
 use thiserror::Error;
 
-use super::audit::{self, AuditEntry};
+use super::audit::{self, AuditAction, AuditEntry};
 use super::sessions::{self, NewSession, Session, Stale};
 use super::users::{self, Account};
 use super::ways_in::{self, Removal, rows_of};
-use super::{CreateUserError, NewUser, tables};
+use super::{CreateUserError, NewUser, passkeys, tables, totp};
 use crate::{Store, StoreError, record};
 
 /// A link.
@@ -55,6 +55,30 @@ pub struct NewLink {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the account at the provider is linked already")]
 pub struct LinkTaken;
+
+/// Why a link was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum AddLinkError {
+    /// The account there is linked already, to whomever.
+    #[error("the account at the provider is linked already")]
+    Taken,
+    /// Our account, its address or the session changed since they were looked at.
+    #[error("the account or session has changed in between")]
+    Stale,
+}
+
+/// A sign-in at a provider that vouches for the e-mail address of one of our accounts.
+#[derive(Debug, Clone)]
+pub struct LinkByEmail {
+    /// The link to make.
+    pub link: NewLink,
+    /// The address, in its one spelling.
+    pub email: String,
+    /// The session to begin.
+    pub session: NewSession,
+    /// What to put on record: a link, or an account that was adopted, is put there besides.
+    pub audit: AuditEntry,
+}
 
 fn get(
     tx: &WriteTransaction,
@@ -101,6 +125,42 @@ fn add(
     };
     put(tx, &link)?;
     Ok(Ok(link))
+}
+
+/// The account that still may be signed in to and still has this address, verified or not as was seen.
+fn account_with(
+    tx: &WriteTransaction,
+    asked: &LinkByEmail,
+    verified: bool,
+) -> Result<Option<Account>, StoreError> {
+    let found = users::get(&tx.open_table(tables::USERS)?, asked.link.user_id.as_str())?;
+    Ok(found.filter(|account| {
+        account.may_sign_in()
+            && account.email_verified == verified
+            && account.email.as_deref() == Some(asked.email.as_str())
+    }))
+}
+
+/// An entry like this one about something else that was done with it.
+fn beside(entry: &AuditEntry, action: AuditAction, target: String) -> AuditEntry {
+    AuditEntry {
+        action,
+        target: Some(target),
+        ..entry.clone()
+    }
+}
+
+/// Removes every link of a user.
+fn remove_all(tx: &WriteTransaction, owner: UserId) -> Result<(), StoreError> {
+    let ids: Vec<String> = {
+        let by_user = tx.open_table(tables::USER_OAUTH_LINKS)?;
+        let rows = rows_of!(by_user, owner.as_str());
+        rows.into_iter().map(|(id, _)| id).collect()
+    };
+    for id in ids {
+        remove(tx, owner, id.parse().map_err(StoreError::damaged)?)?;
+    }
+    Ok(())
 }
 
 /// Removes a link of a user; `false` when there is none.
@@ -153,21 +213,96 @@ impl Store {
         })
     }
 
-    /// Makes a link.
+    /// Makes a link for somebody who is signed in.
     ///
     /// # Errors
-    /// The commit failed. [`LinkTaken`] when the account there is linked already, to whomever.
+    /// The commit failed. The refusal is within: also when the session is over by now.
     pub async fn add_oauth_link(
         &self,
         new: NewLink,
+        session: SessionId,
         entry: AuditEntry,
-    ) -> Result<Result<OauthLink, LinkTaken>, StoreError> {
+    ) -> Result<Result<OauthLink, AddLinkError>, StoreError> {
         self.write(move |tx, now| {
-            let added = add(tx, now, new)?;
-            if added.is_ok() {
-                audit::append(tx, now, entry)?;
+            let owner = users::get(&tx.open_table(tables::USERS)?, new.user_id.as_str())?;
+            if !owner.is_some_and(|account| account.may_sign_in())
+                || !sessions::is_live(tx, session, new.user_id, now)?
+            {
+                return Ok(Err(AddLinkError::Stale));
             }
-            Ok(added)
+            let Ok(link) = add(tx, now, new)? else {
+                return Ok(Err(AddLinkError::Taken));
+            };
+            audit::append(tx, now, entry)?;
+            Ok(Ok(link))
+        })
+        .await
+    }
+
+    /// Links an account whose owner has shown the same e-mail address here and there, and signs in to it.
+    ///
+    /// # Errors
+    /// The commit failed. The refusal is within.
+    pub async fn link_by_email(
+        &self,
+        asked: LinkByEmail,
+    ) -> Result<Result<(Account, Session), AddLinkError>, StoreError> {
+        self.write(move |tx, now| {
+            if account_with(tx, &asked, true)?.is_none() {
+                return Ok(Err(AddLinkError::Stale));
+            }
+            let target = asked.link.id.to_string();
+            let Ok(_) = add(tx, now, asked.link)? else {
+                return Ok(Err(AddLinkError::Taken));
+            };
+            let linked = beside(&asked.audit, AuditAction::OauthLinked, target);
+            audit::append(tx, now, linked)?;
+            // The account may be signed in to, as was just seen.
+            let begun = sessions::begin(tx, now, asked.session, asked.audit)?;
+            Ok(Ok(begun.map_err(StoreError::damaged)?))
+        })
+        .await
+    }
+
+    /// Gives an account that was made with an address nobody had shown to be theirs to whom a provider vouches for
+    /// that address. Whoever made it may have been somebody else, waiting for this moment: every way in that they
+    /// have laid is taken away, and every session ended. Those that were are given back.
+    ///
+    /// An admin's account is never adopted: what an address opens must not be the whole server.
+    ///
+    /// # Errors
+    /// The commit failed. The refusal is within.
+    pub async fn adopt_unverified_account(
+        &self,
+        asked: LinkByEmail,
+    ) -> Result<Result<(Account, Session, Vec<SessionId>), AddLinkError>, StoreError> {
+        self.write(move |tx, now| {
+            let owner = asked.link.user_id;
+            let found = account_with(tx, &asked, false)?;
+            let Some(mut account) = found.filter(|account| account.user.role != GlobalRole::Admin)
+            else {
+                return Ok(Err(AddLinkError::Stale));
+            };
+            // Looked at first: a refusal must have changed nothing.
+            if get(tx, &asked.link.issuer, &asked.link.subject)?.is_some() {
+                return Ok(Err(AddLinkError::Taken));
+            }
+            account.password_hash = None;
+            account.email_verified = true;
+            users::put(tx, account)?;
+            remove_all(tx, owner)?;
+            passkeys::remove_all(tx, owner)?;
+            totp::remove(tx, owner)?;
+            let revoked = sessions::revoke_all(tx, now, owner, None)?;
+            let target = asked.link.id.to_string();
+            add(tx, now, asked.link)?.map_err(StoreError::damaged)?;
+            let adopted = beside(&asked.audit, AuditAction::AccountAdopted, owner.to_string());
+            audit::append(tx, now, adopted)?;
+            let linked = beside(&asked.audit, AuditAction::OauthLinked, target);
+            audit::append(tx, now, linked)?;
+            let begun = sessions::begin(tx, now, asked.session, asked.audit)?;
+            let (account, session) = begun.map_err(StoreError::damaged)?;
+            Ok(Ok((account, session, revoked)))
         })
         .await
     }

@@ -195,6 +195,21 @@ fn set_handle(
 fn to_handle(bytes: &[u8]) -> Result<WebauthnHandle, StoreError> {
     bytes.try_into().map_err(StoreError::damaged)
 }
+/// Removes every passkey of an account.
+pub(super) fn remove_all(tx: &WriteTransaction, owner: UserId) -> Result<(), StoreError> {
+    let mut by_user = tx.open_table(tables::USER_CREDENTIALS)?;
+    let rows: Vec<(String, Vec<u8>)> = rows_of!(by_user, owner.as_str())
+        .into_iter()
+        .map(|(id, credential)| (id, credential.value().to_vec()))
+        .collect();
+    let mut credentials = tx.open_table(tables::CREDENTIALS)?;
+    for (id, credential) in rows {
+        by_user.remove((owner.as_str(), id.as_str()))?;
+        credentials.remove(credential.as_slice())?;
+    }
+    Ok(())
+}
+
 
 fn of(tx: &ReadTransaction, owner: UserId) -> Result<Vec<Passkey>, StoreError> {
     let credentials = tx.open_table(tables::CREDENTIALS)?;
