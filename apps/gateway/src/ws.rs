@@ -10,6 +10,7 @@ mod credentials;
 mod expiry;
 mod heartbeat;
 mod ingress;
+mod replies;
 mod requests;
 mod sockets;
 

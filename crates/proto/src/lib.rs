@@ -11,7 +11,7 @@ mod request;
 
 pub use codec::JsonCodec;
 pub use incoming::{Incoming, Malformed};
-pub use outgoing::{error, ok, pong};
+pub use outgoing::{error, ok, pong, push_ok};
 pub use request::{Request, SendMessage};
 
 /// The name of the sub-protocol.

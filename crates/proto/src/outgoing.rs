@@ -26,11 +26,19 @@ struct Refusal<'a> {
 /// The `ok` that answers request `id`.
 #[must_use]
 pub fn ok(id: u64, payload: impl Serialize) -> Vec<u8> {
-    encode(&Frame {
+    let mut json = Vec::with_capacity(128);
+    push_ok(id, payload, &mut json);
+    json
+}
+
+/// Appends the `ok` that answers request `id`.
+pub fn push_ok(id: u64, payload: impl Serialize, out: &mut Vec<u8>) {
+    let frame = Frame {
         kind: "ok",
         id: Some(id),
         payload,
-    })
+    };
+    serde_json::to_writer(out, &frame).expect(HAS_JSON);
 }
 
 /// The `error` that answers request `id`, or a request without one.
@@ -59,9 +67,11 @@ pub fn pong(id: u64, now: Timestamp) -> Vec<u8> {
     ok(id, Pong { ts: now })
 }
 
-/// Frames are structs of strings and numbers, which always have a JSON form.
+/// Frames are structs of strings and numbers.
+const HAS_JSON: &str = "a frame has a JSON form";
+
 pub(crate) fn encode(frame: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(frame).expect("a frame has a JSON form")
+    serde_json::to_vec(frame).expect(HAS_JSON)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use stack_types::{Frames, Timestamp};
 
 use crate::StoreError;
@@ -24,18 +24,21 @@ pub(crate) struct Run {
     pub(crate) times: Arc<[Timestamp]>,
 }
 
+/// How many bytes [`encode`] writes.
+pub(crate) fn encoded_len(frames: &Frames) -> usize {
+    COUNT_BYTES + frames.len() * ENTRY_BYTES + frames.wire().len()
+}
+
 /// Appends the bytes of a run.
-pub(crate) fn encode(frames: &Frames, times: &[Timestamp], out: &mut Vec<u8>) {
+pub(crate) fn encode(frames: &Frames, times: &[Timestamp], out: &mut impl BufMut) {
     debug_assert_eq!(frames.len(), times.len());
     // A block holds some dozen events, a commit some thousand.
-    let count = u32::try_from(times.len()).unwrap_or(u32::MAX);
-    out.reserve(COUNT_BYTES + times.len() * ENTRY_BYTES + frames.wire().len());
-    out.extend_from_slice(&count.to_le_bytes());
+    out.put_u32_le(u32::try_from(times.len()).unwrap_or(u32::MAX));
     for (end, ts) in frames.ends().zip(times) {
-        out.extend_from_slice(&end.to_le_bytes());
-        out.extend_from_slice(&ts.0.to_le_bytes());
+        out.put_u32_le(end);
+        out.put_u64_le(ts.0);
     }
-    out.extend_from_slice(frames.wire());
+    out.put_slice(frames.wire());
 }
 
 /// A run in the file, looked at where it lies.

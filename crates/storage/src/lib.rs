@@ -48,6 +48,7 @@ pub use room::{Ban, Membership, RoomRef};
 pub use room_ops::CreateRoom;
 pub use room_tx::{Appended, RoomTx};
 pub use store::{
-    CommitReport, Commits, Committed, Location, OnCommit, Pending, Store, StoreConfig, StoreHandle,
+    CommitReport, Commits, Committed, Location, OnCommit, Store, StoreConfig, StoreHandle,
+    Submitted,
 };
 pub use sweep::{SweepCursor, Swept};

@@ -184,7 +184,7 @@ fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
         }),
     });
     batch.inner.remember(cell.clone());
-    let mut staged = Staged::of(cell);
+    let mut staged = Box::new(Staged::of(cell));
     let created = Event {
         room: room.id,
         seq: Seq::FIRST,

@@ -18,10 +18,10 @@ use crate::block::Run;
 use crate::engine::Health;
 use crate::fold::{self, Unfolded};
 use crate::room::{Ban, Membership, RoomCell, RoomRecord, RoomRef};
-use crate::room_tx::AfterCommit;
+use crate::room_tx::{AfterCommit, Effect};
 use crate::store::{CommitReport, Committed, Inner, OnCommit};
 use crate::tail::{self, Tail, TailRun};
-use crate::{StoreError, commit_row, log, recover, tables};
+use crate::{StoreError, commit_row, keys, log, recover, tables};
 
 /// Jobs in one commit at most: bounds how long the first of them waits and how much an abort undoes.
 const MAX_JOBS_PER_COMMIT: usize = 2048;
@@ -43,6 +43,15 @@ pub(crate) trait Job: Send {
 pub(crate) enum Command {
     Run(Box<dyn Job>),
     Stop,
+}
+
+impl Command {
+    /// Answers that the store is closed.
+    pub(crate) fn refuse(self) {
+        if let Self::Run(job) = self {
+            job.finish(Err(StoreError::closed()));
+        }
+    }
 }
 
 /// The thread's body. Ends on [`Command::Stop`] or when nobody can send any more.
@@ -120,9 +129,7 @@ pub(crate) fn run(
     }
     queue.close();
     while let Ok(command) = queue.try_recv() {
-        if let Command::Run(job) = command {
-            job.finish(Err(StoreError::closed()));
-        }
+        command.refuse();
     }
 }
 
@@ -201,28 +208,40 @@ fn write_log(
     commit: u64,
     rooms: &[Done],
 ) -> Result<Option<Unfolded>, StoreError> {
-    let mut row = Vec::new();
-    let mut added = Vec::new();
-    let mut bytes = 0;
-    for room in rooms.iter().filter(|room| !room.run.times.is_empty()) {
-        let Run { frames, times } = &room.run;
-        commit_row::push(room.staged.cell.number, room.first, frames, times, &mut row);
+    let rooms = || rooms.iter().filter(|room| !room.run.times.is_empty());
+    let mut row_bytes = 0;
+    let mut unfolded = Unfolded {
+        commit,
+        bytes: 0,
+        rooms: Vec::new(),
+    };
+    for room in rooms() {
+        let frames = &room.run.frames;
         let last = EventBatch::new(room.first, frames.clone()).last();
-        added.push((room.staged.cell.clone(), room.first, last));
-        bytes += frames.wire().len();
+        let cell = room.staged.cell.clone();
+        unfolded.rooms.push((cell, room.first, last));
+        unfolded.bytes += frames.wire().len();
+        row_bytes += commit_row::pushed_len(frames);
     }
-    if added.is_empty() {
+    if unfolded.rooms.is_empty() {
         return Ok(None);
     }
-    batch
-        .tx
-        .open_table(tables::LOG)?
-        .insert(commit, row.as_slice())?;
-    Ok(Some(Unfolded {
-        commit,
-        bytes,
-        rooms: added,
-    }))
+    let mut log = batch.tx.open_table(tables::LOG)?;
+    // Laid out where the engine writes it from: nearly all that a commit copies is this row.
+    let mut row = log.insert_reserve(commit, row_bytes)?;
+    let mut rest = row.as_mut();
+    for room in rooms() {
+        let Run { frames, times } = &room.run;
+        commit_row::push(
+            room.staged.cell.number,
+            room.first,
+            frames,
+            times,
+            &mut rest,
+        );
+    }
+    drop(row);
+    Ok(Some(unfolded))
 }
 
 /// One transaction under way, with what it will change in memory.
@@ -230,7 +249,12 @@ pub(crate) struct Batch<'t> {
     pub(crate) tx: &'t WriteTransaction,
     pub(crate) now: Timestamp,
     pub(crate) inner: &'t Inner,
-    pub(crate) rooms: HashMap<RoomId, Staged>,
+    /// The rooms it touches, by number. Boxed, since every operation takes one out and puts it back.
+    rooms: HashMap<u64, Box<Staged>>,
+    /// The idempotency keys, once one was asked for.
+    keys: Option<keys::Keys<'t>>,
+    /// What one operation says; kept for the next one's use of its memory.
+    pub(crate) effects: Vec<Effect>,
     /// What this transaction has folded.
     pub(crate) folded: fold::Step,
     /// What is to be done when the commit is visible.
@@ -248,6 +272,8 @@ impl<'t> Batch<'t> {
             now: inner.clock.now(),
             inner,
             rooms: HashMap::new(),
+            keys: None,
+            effects: Vec::new(),
             folded: fold::Step::default(),
             after: Vec::new(),
             queue,
@@ -256,19 +282,30 @@ impl<'t> Batch<'t> {
         }
     }
 
-    /// Takes the room's staged state out of the batch; `None` when there is no such room. Put it back with
-    /// [`Batch::stage`].
-    pub(crate) fn take_room(&mut self, id: &RoomId) -> Result<Option<Staged>, StoreError> {
-        if let Some(staged) = self.rooms.remove(id) {
-            return Ok(Some(staged));
-        }
+    /// Takes the staged state of the room with this slug out of the batch; `None` when there is no such room. Put it
+    /// back with [`Batch::stage`].
+    pub(crate) fn find_room(&mut self, id: &RoomId) -> Result<Option<Box<Staged>>, StoreError> {
         let found = self.inner.room(id)?;
-        Ok(found.map(|RoomRef(cell)| Staged::of(cell)))
+        Ok(found.map(|room| self.take_room(&room)))
+    }
+
+    /// [`Batch::find_room`] for a room that is known.
+    pub(crate) fn take_room(&mut self, RoomRef(cell): &RoomRef) -> Box<Staged> {
+        let staged = self.rooms.remove(&cell.number);
+        staged.unwrap_or_else(|| Box::new(Staged::of(cell.clone())))
     }
 
     /// Puts a room's staged state back.
-    pub(crate) fn stage(&mut self, room: Staged) {
-        self.rooms.insert(room.cell.id.clone(), room);
+    pub(crate) fn stage(&mut self, room: Box<Staged>) {
+        self.rooms.insert(room.cell.number, room);
+    }
+
+    /// The idempotency keys as this batch leaves them.
+    pub(crate) fn keys(&mut self) -> Result<&mut keys::Keys<'t>, StoreError> {
+        match &mut self.keys {
+            Some(keys) => Ok(keys),
+            none => Ok(none.insert(keys::Keys::open(self.tx)?)),
+        }
     }
 
     /// Adds an event to what the commit writes.

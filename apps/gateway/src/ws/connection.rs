@@ -5,14 +5,14 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use stack_auth::Caller;
 use stack_delivery::{Outlet, Pumped};
 use stack_proto::{Incoming, Request, error};
-use stack_types::{ConnectionId, ErrorCode, EventCodec as _, Problem, Signal};
+use stack_storage::Submitted;
+use stack_types::{ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, Signal};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -25,6 +25,7 @@ use super::credentials::Credentials;
 use super::expiry::Expiry;
 use super::heartbeat::{Heartbeat, random_fraction};
 use super::ingress::{Egress, Ingress};
+use super::replies::{Replies, Reply};
 use super::requests::{Answer, Handled, Requests, frame, signed_in};
 use super::sockets::Place;
 use crate::app::AppState;
@@ -36,6 +37,8 @@ const AUTH_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
 /// Messages on their way to the disk at most. More are read from the socket when one of them is answered.
 const MAX_WAITING: usize = 256;
+/// Messages that are taken in before the loop looks again at what comes before them.
+const MESSAGES_AT_ONCE: usize = 32;
 /// While more than this waits to be written, nothing is read: answers are only made as fast as they are taken.
 const MAX_PENDING_BYTES: usize = 256 * 1024;
 /// Refusals for the rate in a row after which the socket closes: this client does not listen.
@@ -125,12 +128,13 @@ async fn run(
         outlet: outlet.clone(),
         lease: app.presences().connect(user, connection),
         subscriptions: HashMap::new(),
+        replies: None,
         caller,
     };
     Connection {
         requests,
         place,
-        waiting: FuturesUnordered::new(),
+        waiting: 0,
         in_turn: None,
         rate_refusals: 0,
     }
@@ -196,10 +200,10 @@ async fn authenticate(
 struct Connection {
     requests: Requests,
     place: Place,
-    /// Messages on their way to the disk.
-    waiting: FuturesUnordered<BoxFuture<'static, (Option<u64>, Answer)>>,
-    /// The request that holds up the ones behind it.
-    in_turn: Option<BoxFuture<'static, (Option<u64>, Answer)>>,
+    /// Messages on their way to the disk, whose answers come by the replies.
+    waiting: usize,
+    /// What holds up the requests that come behind it.
+    in_turn: Option<BoxFuture<'static, Turn>>,
     rate_refusals: u32,
 }
 
@@ -213,9 +217,7 @@ impl Connection {
         let mut pump = std::pin::pin!(app.hub().pump(&outlet));
         let mut expiry = Expiry::of(&self.requests.caller, app.clock().now());
         loop {
-            let reads = self.in_turn.is_none()
-                && self.waiting.len() < MAX_WAITING
-                && outlet.pending_bytes() < MAX_PENDING_BYTES;
+            let reads = self.reads();
             tokio::select! {
                 biased;
                 () = self.place.revoked() => {
@@ -252,14 +254,16 @@ impl Connection {
                         return End::Close(4500, "internal error");
                     }
                 },
-                Some((id, answer)) = self.waiting.next() => {
-                    if let Some(end) = self.answer_all_ready(id, answer) {
+                replies = replies(self.requests.replies.as_ref()) => {
+                    if let Some(end) = self.answer_all(replies) {
                         return end;
                     }
                 }
-                (id, answer) = in_turn(&mut self.in_turn) => {
+                turn = in_turn(&mut self.in_turn) => {
                     self.in_turn = None;
-                    if let Some(end) = self.answer(id, answer) {
+                    if let Some((id, answer)) = turn
+                        && let Some(end) = self.answer(id, answer)
+                    {
                         return end;
                     }
                 }
@@ -275,22 +279,46 @@ impl Connection {
                 message = socket.next(), if reads => {
                     heartbeat.heard(Instant::now());
                     self.requests.lease.renew();
-                    let text = match text_of(message) {
-                        Ok(Some(text)) => text,
-                        Ok(None) => continue,
-                        Err(end) => return end,
-                    };
-                    match Box::pin(self.frame(&text, &mut expiry)).await {
-                        Ok(()) => {}
-                        Err(end) => return end,
+                    if let Err(end) = self.messages(socket, message, &mut expiry) {
+                        return end;
                     }
                 }
             }
         }
     }
 
+    /// Whether the connection takes in more of what the client wants.
+    fn reads(&self) -> bool {
+        self.in_turn.is_none()
+            && self.waiting < MAX_WAITING
+            && self.requests.outlet.pending_bytes() < MAX_PENDING_BYTES
+    }
+
+    /// Takes in a message, and with it those that have come behind it: the loop goes round once for all of them.
+    fn messages(
+        &mut self,
+        socket: &mut Socket,
+        first: Option<Result<Message, tungstenite::Error>>,
+        expiry: &mut Expiry,
+    ) -> Result<(), End> {
+        let mut next = Some(first);
+        for _ in 0..MESSAGES_AT_ONCE {
+            let Some(message) = next else {
+                break;
+            };
+            if let Some(text) = text_of(message)? {
+                self.frame(&text, expiry)?;
+            }
+            if !self.reads() {
+                break;
+            }
+            next = socket.next().now_or_never();
+        }
+        Ok(())
+    }
+
     /// Takes in one frame.
-    async fn frame(&mut self, text: &str, expiry: &mut Expiry) -> Result<(), End> {
+    fn frame(&mut self, text: &str, expiry: &mut Expiry) -> Result<(), End> {
         let incoming = parse(text, &self.requests.outlet)?;
         let id = incoming.id;
         let (app, user) = (&self.requests.app, self.requests.caller.user.id);
@@ -301,7 +329,7 @@ impl Connection {
             Ok(request) => request,
             Err(problem) => return self.answer(id, Err(problem)).map_or(Ok(()), Err),
         };
-        let (answer, begins) = match self.requests.handle(id, request).await {
+        let (answer, begins) = match self.requests.handle(id, request) {
             Handled::Done(answer) => (answer, None),
             Handled::Subscribed(answer, gap, subscription) => (answer, Some((gap, subscription))),
             Handled::SignedIn(caller, answer) => {
@@ -314,12 +342,18 @@ impl Connection {
                 }
                 (answer, None)
             }
-            Handled::Waiting(work) => {
-                self.waiting.push(Box::pin(async move { (id, work.await) }));
+            Handled::Said(submitted) => {
+                self.waiting += 1;
+                if let Submitted::Waiting(place) = submitted {
+                    self.in_turn = Some(Box::pin(async move {
+                        place.await;
+                        None
+                    }));
+                }
                 return Ok(());
             }
             Handled::InTurn(work) => {
-                self.in_turn = Some(Box::pin(async move { (id, work.await) }));
+                self.in_turn = Some(Box::pin(async move { Some((id, work.await)) }));
                 return Ok(());
             }
         };
@@ -337,53 +371,59 @@ impl Connection {
 
     /// Answers a request, and says whether that was the last of this socket.
     fn answer(&mut self, id: Option<u64>, answer: Answer) -> Option<End> {
-        let (bytes, end) = self.settle(id, answer);
-        if let Some(bytes) = bytes {
-            self.requests.outlet.send(bytes);
-        }
-        end
-    }
-
-    /// Answers a message, and with it all others that the same commit has settled: one write for all of them.
-    fn answer_all_ready(&mut self, id: Option<u64>, answer: Answer) -> Option<End> {
-        let (first, mut end) = self.settle(id, answer);
-        let mut together = BytesMut::from(first.unwrap_or_default());
-        while end.is_none()
-            && let Some(Some((id, answer))) = self.waiting.next().now_or_never()
-        {
-            let (bytes, ends) = self.settle(id, answer);
-            together.extend_from_slice(&bytes.unwrap_or_default());
-            end = ends;
-        }
-        if !together.is_empty() {
-            self.requests.outlet.send(together.freeze());
-        }
-        end
-    }
-
-    /// What to write in answer to a request, and whether that is the last of this socket.
-    fn settle(&mut self, id: Option<u64>, answer: Answer) -> (Option<Bytes>, Option<End>) {
-        let problem = match answer {
+        match answer {
             Ok(bytes) => {
                 self.rate_refusals = 0;
-                return (bytes, None);
+                self.requests.outlet.send(bytes.unwrap_or_default());
+                None
             }
-            Err(problem) => problem,
-        };
+            Err(problem) => {
+                self.requests.outlet.send(frame(&error(id, &problem)));
+                self.refused(&problem)
+            }
+        }
+    }
+
+    /// Answers all messages that a commit has settled in one write.
+    fn answer_all(&mut self, replies: Vec<Reply>) -> Option<End> {
+        self.waiting -= replies.len();
+        let mut together = FramesBuilder::default();
+        let mut json = Vec::new();
+        let mut end = None;
+        for (id, sent) in replies {
+            match (id, sent) {
+                (Some(id), Ok(sent)) => {
+                    json.clear();
+                    stack_proto::push_ok(id, &sent, &mut json);
+                    together.push(&json);
+                    self.rate_refusals = 0;
+                }
+                (None, Ok(_)) => self.rate_refusals = 0,
+                (id, Err(problem)) => {
+                    together.push(&error(id, &problem));
+                    end = self.refused(&problem);
+                }
+            }
+            if end.is_some() {
+                break;
+            }
+        }
+        self.requests.outlet.send(together.finish().wire().clone());
+        end
+    }
+
+    /// Notes a refusal, and says whether it was the last of this socket.
+    fn refused(&mut self, problem: &Problem) -> Option<End> {
         if let Some(cause) = problem.cause() {
             let user = self.requests.caller.user.id;
             tracing::error!(error = cause as &dyn std::error::Error, code = %problem.code, %user, "request failed");
         }
-        let bytes = frame(&error(id, &problem));
         if problem.code != ErrorCode::RateLimited {
-            return (Some(bytes), None);
+            return None;
         }
         self.rate_refusals += 1;
         let too_many = self.rate_refusals >= MAX_RATE_REFUSALS;
-        (
-            Some(bytes),
-            too_many.then_some(End::Close(4029, "rate limited repeatedly")),
-        )
+        too_many.then_some(End::Close(4029, "rate limited repeatedly"))
     }
 
     /// Looks whether the session still stands, and says how the socket ends if not.
@@ -401,11 +441,15 @@ impl Connection {
     /// Says goodbye: tells the client when to come back, and answers what is still on its way to the disk.
     async fn finish(mut self, outlet: &Outlet) -> End {
         let end = drain(outlet);
-        if let Some(in_turn) = self.in_turn.take() {
-            self.waiting.push(in_turn);
+        if let Some(in_turn) = self.in_turn.take()
+            && let Some((id, answer)) = in_turn.await
+            && let Some(end) = self.answer(id, answer)
+        {
+            return end;
         }
-        while let Some((id, answer)) = self.waiting.next().await {
-            if let Some(end) = self.answer(id, answer) {
+        while self.waiting > 0 {
+            let replies = replies(self.requests.replies.as_ref()).await;
+            if let Some(end) = self.answer_all(replies) {
                 return end;
             }
         }
@@ -413,11 +457,19 @@ impl Connection {
     }
 }
 
-async fn in_turn(
-    work: &mut Option<BoxFuture<'static, (Option<u64>, Answer)>>,
-) -> (Option<u64>, Answer) {
+/// What a request that holds up others ends with; `None` when its answer comes by the replies.
+type Turn = Option<(Option<u64>, Answer)>;
+
+async fn in_turn(work: &mut Option<BoxFuture<'static, Turn>>) -> Turn {
     match work {
         Some(work) => work.await,
+        None => pending().await,
+    }
+}
+
+async fn replies(replies: Option<&Arc<Replies>>) -> Vec<Reply> {
+    match replies {
+        Some(replies) => replies.take().await,
         None => pending().await,
     }
 }
