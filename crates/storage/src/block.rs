@@ -26,7 +26,12 @@ pub(crate) struct Run {
 
 /// How many bytes [`encode`] writes.
 pub(crate) fn encoded_len(frames: &Frames) -> usize {
-    COUNT_BYTES + frames.len() * ENTRY_BYTES + frames.wire().len()
+    len(frames.len(), frames.wire().len())
+}
+
+/// How long a run of so many events is, whose frames have so many bytes.
+pub(crate) fn len(events: usize, bytes: usize) -> usize {
+    COUNT_BYTES + events * ENTRY_BYTES + bytes
 }
 
 /// Appends the bytes of a run.
@@ -81,6 +86,12 @@ impl<'a> RunRef<'a> {
             .get(index * ENTRY_BYTES..)?
             .first_chunk::<4>()?;
         Some(u32::from_le_bytes(*end))
+    }
+
+    /// Where its first `events` events end.
+    pub(crate) fn end_of(&self, events: usize) -> usize {
+        let last = events.checked_sub(1).and_then(|last| self.end(last));
+        last.map_or(0, |end| end as usize)
     }
 
     /// The events from `from` on, at most `events` of them and at most `bytes` of wire, but at least one if there

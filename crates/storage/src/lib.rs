@@ -23,6 +23,7 @@ mod keys;
 mod last_seen;
 mod log;
 mod migrate_rows;
+mod pace;
 mod record;
 mod recover;
 mod retention;

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::engine::{Engine, FileOpener, Opener};
 use crate::fold::KeptLog;
+use crate::pace::Pace;
 use crate::recover::recover;
 use crate::room::{RoomCell, RoomRef};
 use crate::writer::{self, Batch, Command, Job};
@@ -108,6 +109,7 @@ pub(crate) struct Inner {
     pub(crate) two_phase_commit: bool,
     /// Bounds the memory and the threads of those who read pages at the same time.
     scans: Semaphore,
+    pub(crate) pace: Pace,
     cells: Mutex<HashMap<RoomId, Arc<RoomCell>>>,
 }
 
@@ -210,6 +212,7 @@ impl Store {
             clock,
             two_phase_commit: config.two_phase_commit,
             scans: Semaphore::new(CONCURRENT_SCANS),
+            pace: Pace::new(),
             cells: Mutex::new(HashMap::new()),
         });
         let (queue, jobs) = mpsc::channel(QUEUE);

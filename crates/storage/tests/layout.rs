@@ -334,6 +334,53 @@ async fn page(world: &World, model: &[EventBody], room: usize, cursor: u64, limi
     assert_eq!(got, model[cursor as usize - got.len()..cursor as usize]);
 }
 
+/// Every page from every place: over blocks, the tail and the seams between them, of one block and of many, cut by
+/// their events and by their bytes.
+#[tokio::test]
+async fn a_page_is_right_wherever_it_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+    let mut world = open(folder.path(), &clock);
+    let create = CreateRoom {
+        id: id(0),
+        title: "t".into(),
+        settings: RoomSettings::default(),
+        owner: alice(),
+    };
+    let room = world.store.create_room(create).await.unwrap().unwrap();
+    let created = world.store.page_after(&room, Seq::ZERO, ALL).await.unwrap();
+    world.rooms.push(room);
+    let mut model: Vec<_> = decode(&created)
+        .into_iter()
+        .map(|event| event.body)
+        .collect();
+    for step in 0..120 {
+        let size = if step % 17 < 12 { 3 } else { 9_000 };
+        let bodies: Vec<_> = (0..=step % 3)
+            .map(|index| said(format!("{step}.{index} {}", "x".repeat(size))))
+            .collect();
+        model.extend(bodies.iter().cloned());
+        let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| {
+            for body in bodies {
+                tx.append(draft(body));
+            }
+            Ok(())
+        };
+        world.store.room_op(&id(0), op).await.unwrap();
+        world.commits.next().await.unwrap();
+    }
+    let events = [1, 50, 64, 129];
+    let bytes = [700, 40_000, usize::MAX];
+    for cursor in 0..=model.len() as u64 {
+        for events in events {
+            for bytes in bytes {
+                page(&world, &model, 0, cursor, PageLimit { events, bytes }).await;
+            }
+        }
+    }
+    world.handle.shutdown().await;
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
