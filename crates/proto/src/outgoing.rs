@@ -1,7 +1,7 @@
 //! The answers to a client's requests.
 
 use serde::Serialize;
-use stack_types::{ErrorCode, Problem, Timestamp};
+use stack_types::{ErrorCode, Problem, RoomId, Seq, Timestamp};
 
 #[derive(Serialize)]
 struct Frame<P> {
@@ -26,19 +26,26 @@ struct Refusal<'a> {
 /// The `ok` that answers request `id`.
 #[must_use]
 pub fn ok(id: u64, payload: impl Serialize) -> Vec<u8> {
-    let mut json = Vec::with_capacity(128);
-    push_ok(id, payload, &mut json);
-    json
-}
-
-/// Appends the `ok` that answers request `id`.
-pub fn push_ok(id: u64, payload: impl Serialize, out: &mut Vec<u8>) {
-    let frame = Frame {
+    encode(&Frame {
         kind: "ok",
         id: Some(id),
         payload,
-    };
-    serde_json::to_writer(out, &frame).expect(HAS_JSON);
+    })
+}
+
+/// Appends the `ok` that tells request `id` where what it said has its place. One goes out for every message, so it is
+/// put together by hand; a room's id, being a slug, needs no escapes.
+pub fn push_sent(id: u64, room: &RoomId, seq: Seq, ts: Timestamp, out: &mut Vec<u8>) {
+    let mut number = itoa::Buffer::new();
+    out.extend_from_slice(br#"{"type":"ok","id":"#);
+    out.extend_from_slice(number.format(id).as_bytes());
+    out.extend_from_slice(br#","payload":{"room":""#);
+    out.extend_from_slice(room.as_str().as_bytes());
+    out.extend_from_slice(br#"","seq":"#);
+    out.extend_from_slice(number.format(seq.0).as_bytes());
+    out.extend_from_slice(br#","ts":"#);
+    out.extend_from_slice(number.format(ts.0).as_bytes());
+    out.extend_from_slice(b"}}");
 }
 
 /// The `error` that answers request `id`, or a request without one.
@@ -67,11 +74,9 @@ pub fn pong(id: u64, now: Timestamp) -> Vec<u8> {
     ok(id, Pong { ts: now })
 }
 
-/// Frames are structs of strings and numbers.
-const HAS_JSON: &str = "a frame has a JSON form";
-
+/// Frames are structs of strings and numbers, which always have a JSON form.
 pub(crate) fn encode(frame: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(frame).expect(HAS_JSON)
+    serde_json::to_vec(frame).expect("a frame has a JSON form")
 }
 
 #[cfg(test)]
@@ -86,6 +91,13 @@ mod tests {
         assert_eq!(
             text(pong(7, Timestamp(5))),
             r#"{"type":"ok","id":7,"payload":{"ts":5}}"#
+        );
+        let mut sent = Vec::new();
+        let room = "a.b-c".parse().unwrap();
+        push_sent(u64::MAX, &room, Seq(3), Timestamp(5), &mut sent);
+        assert_eq!(
+            text(sent),
+            r#"{"type":"ok","id":18446744073709551615,"payload":{"room":"a.b-c","seq":3,"ts":5}}"#
         );
         let problem = Problem::rate_limited(Duration::from_micros(10));
         assert_eq!(

@@ -163,7 +163,7 @@ impl<'a, 't> RoomTx<'a, 't> {
     /// The file cannot be read.
     pub fn find_key(&mut self, sender: &UserId, key: &str) -> Result<Option<Appended>, StoreError> {
         let (room, now) = (self.room.cell.number, self.batch.now);
-        self.batch.keys()?.find(room, sender, key, now)
+        self.batch.keys()?.find(room, sender.as_str(), key, now)
     }
 
     /// Appends an event and gives its place.
@@ -264,7 +264,10 @@ fn apply(batch: &mut Batch<'_>, room: &mut Staged, effect: Effect) -> Result<(),
         Effect::Append { event, key } => {
             batch.append(room, &event);
             if let Some(key) = key {
-                batch.keys()?.remember(number, &event, &key)?;
+                let place = (event.seq.0, event.ts.0);
+                batch
+                    .keys()?
+                    .remember(number, event.sender.as_str(), &key, place)?;
             }
             if let EventBody::Edited { target_seq, .. } = &event.body {
                 let mut edits = batch.tx.open_table(tables::EDITS)?;

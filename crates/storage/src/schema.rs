@@ -12,10 +12,16 @@ pub(crate) struct Migration {
 }
 
 /// The steps so far. A new file starts at the newest schema; the first schema was 1.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    from: 1,
-    run: crate::migrate_rows::rows_to_blocks,
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        from: 1,
+        run: crate::migrate_rows::rows_to_blocks,
+    },
+    Migration {
+        from: 2,
+        run: crate::keys::tuples_to_bytes,
+    },
+];
 
 const FIRST: u32 = 1;
 const SCHEMA: &str = "schema";

@@ -176,7 +176,11 @@ fn commit(
                 .unwrap_or_else(|_| Err(StoreError::damaged("an operation panicked")))?;
         }
         batch.write_records()?;
-        let staged: Vec<Done> = batch.rooms.drain().map(|(_, room)| room.finish()).collect();
+        let rooms = batch.rooms.drain().map(|(_, room)| room);
+        let staged: Vec<Done> = rooms
+            .chain(batch.last.take())
+            .map(|room| room.finish())
+            .collect();
         let unfolded = write_log(&batch, log.next_commit, &staged)?;
         (staged, batch.folded, unfolded, batch.after)
     };
@@ -249,7 +253,9 @@ pub(crate) struct Batch<'t> {
     pub(crate) tx: &'t WriteTransaction,
     pub(crate) now: Timestamp,
     pub(crate) inner: &'t Inner,
-    /// The rooms it touches, by number. Boxed, since every operation takes one out and puts it back.
+    /// The room of the last operation: often the next one's too.
+    last: Option<Box<Staged>>,
+    /// The other rooms it touches, by number.
     rooms: HashMap<u64, Box<Staged>>,
     /// The idempotency keys, once one was asked for.
     keys: Option<keys::Keys<'t>>,
@@ -271,6 +277,7 @@ impl<'t> Batch<'t> {
             tx,
             now: inner.clock.now(),
             inner,
+            last: None,
             rooms: HashMap::new(),
             keys: None,
             effects: Vec::new(),
@@ -291,13 +298,23 @@ impl<'t> Batch<'t> {
 
     /// [`Batch::find_room`] for a room that is known.
     pub(crate) fn take_room(&mut self, RoomRef(cell): &RoomRef) -> Box<Staged> {
-        let staged = self.rooms.remove(&cell.number);
+        let staged = match self.last.take_if(|last| last.cell.number == cell.number) {
+            None => self.rooms.remove(&cell.number),
+            last => last,
+        };
         staged.unwrap_or_else(|| Box::new(Staged::of(cell.clone())))
     }
 
     /// Puts a room's staged state back.
     pub(crate) fn stage(&mut self, room: Box<Staged>) {
-        self.rooms.insert(room.cell.number, room);
+        if let Some(before) = self.last.replace(room) {
+            self.rooms.insert(before.cell.number, before);
+        }
+    }
+
+    /// All rooms that it touches.
+    fn staged(&self) -> impl Iterator<Item = &Staged> {
+        self.rooms.values().chain(&self.last).map(|room| &**room)
     }
 
     /// The idempotency keys as this batch leaves them.
@@ -385,7 +402,7 @@ impl<'t> Batch<'t> {
 
     /// Writes the records of the rooms whose title, settings or existence changed.
     fn write_records(&mut self) -> Result<(), StoreError> {
-        for room in self.rooms.values() {
+        for room in self.staged() {
             if let Some(record) = &room.record {
                 crate::room_ops::write_record(self.tx, room.cell.number, record)?;
             }

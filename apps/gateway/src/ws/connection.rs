@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use stack_auth::Caller;
 use stack_delivery::{Outlet, Pumped};
-use stack_proto::{Incoming, Request, error};
+use stack_proto::{Incoming, Request, error, quick_send};
 use stack_storage::Submitted;
 use stack_types::{ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, Signal};
 use tokio::net::TcpStream;
@@ -319,13 +319,18 @@ impl Connection {
 
     /// Takes in one frame.
     fn frame(&mut self, text: &str, expiry: &mut Expiry) -> Result<(), End> {
-        let incoming = parse(text, &self.requests.outlet)?;
-        let id = incoming.id;
+        let (id, request) = match quick_send(text) {
+            Some((id, request)) => (id, Ok(request)),
+            None => {
+                let incoming = parse(text, &self.requests.outlet)?;
+                (incoming.id, Request::parse(&incoming))
+            }
+        };
         let (app, user) = (&self.requests.app, self.requests.caller.user.id);
         if let Err(refused) = app.rates().frame(user) {
             return self.answer(id, Err(refused.into())).map_or(Ok(()), Err);
         }
-        let request = match Request::parse(&incoming) {
+        let request = match request {
             Ok(request) => request,
             Err(problem) => return self.answer(id, Err(problem)).map_or(Ok(()), Err),
         };
@@ -394,7 +399,7 @@ impl Connection {
             match (id, sent) {
                 (Some(id), Ok(sent)) => {
                     json.clear();
-                    stack_proto::push_ok(id, &sent, &mut json);
+                    stack_proto::push_sent(id, &sent.room, sent.seq, sent.ts, &mut json);
                     together.push(&json);
                     self.rate_refusals = 0;
                 }
