@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use stack_delivery::{Outlet, Sink};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -22,7 +24,12 @@ impl Egress {
 
 impl Sink for Egress {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        // Straight to the kernel; the runtime's books matter only when the socket is full, and then it has to see that
+        // for itself.
+        match send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN) => self.0.try_write(bytes),
+            sent => Ok(sent?),
+        }
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
