@@ -267,13 +267,27 @@ impl<'a> MessageFrame<'a> {
     }
 
     fn text(&mut self, name: &str, value: &str) {
-        self.raw(name, "");
-        serde_json::to_writer(&mut *self.0, value).expect("a string has a JSON form");
+        if is_plain(value) {
+            self.raw(name, "\"");
+            self.0.extend_from_slice(value.as_bytes());
+            self.0.push(b'"');
+        } else {
+            self.raw(name, "");
+            serde_json::to_writer(&mut *self.0, value).expect("a string has a JSON form");
+        }
     }
 
     fn end(self) {
         self.0.extend_from_slice(b"}}");
     }
+}
+
+/// Whether a string needs no escapes. It looks at every byte, since that is done many bytes at a time.
+fn is_plain(text: &str) -> bool {
+    let escaped = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    !text
+        .bytes()
+        .fold(false, |found, byte| found | escaped(byte))
 }
 
 impl EventCodec for JsonCodec {

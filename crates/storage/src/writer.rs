@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redb::WriteTransaction;
-use stack_types::{Event, EventBatch, FramesBuilder, RoomId, Seq, Timestamp, UserId};
+use stack_types::{Event, EventBatch, FramesBuilder, RoomId, Seq, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::block::Run;
 use crate::engine::Health;
 use crate::fold::{self, Unfolded};
-use crate::room::{Ban, Membership, RoomCell, RoomRecord, RoomRef};
+use crate::room::{Ban, ByUser, Membership, RoomCell, RoomRecord, RoomRef};
 use crate::room_tx::{AfterCommit, Effect};
 use crate::store::{CommitReport, Committed, Inner, OnCommit};
 use crate::tail::{self, Tail, TailRun};
@@ -28,6 +28,8 @@ const MAX_JOBS_PER_COMMIT: usize = 2048;
 
 /// Bytes of events in one commit at most, about: a commit must fit into the room that is kept on the disk.
 const MAX_BYTES_PER_COMMIT: usize = 4 * 1024 * 1024;
+/// Room for the events of one room in one commit, to begin with.
+const FRAMES_BYTES: usize = 1024;
 /// While the file waits to be opened again, the writer looks so often, whether or not anybody writes.
 const MEND_EVERY: Duration = Duration::from_millis(500);
 
@@ -419,9 +421,9 @@ pub(crate) struct Staged {
     pub(crate) head: Seq,
     pub(crate) last_ts: Timestamp,
     /// Changed memberships; `None` for one that ends.
-    pub(crate) members: HashMap<UserId, Option<Membership>>,
+    pub(crate) members: ByUser<Option<Membership>>,
     /// Changed bans; `None` for one that is lifted.
-    pub(crate) bans: HashMap<UserId, Option<Ban>>,
+    pub(crate) bans: ByUser<Option<Ban>>,
     /// Events that this batch adds.
     frames: FramesBuilder,
     times: Vec<Timestamp>,
@@ -449,9 +451,9 @@ impl Staged {
             record: None,
             head,
             last_ts,
-            members: HashMap::new(),
-            bans: HashMap::new(),
-            frames: FramesBuilder::default(),
+            members: ByUser::default(),
+            bans: ByUser::default(),
+            frames: FramesBuilder::with_capacity(FRAMES_BYTES),
             times: Vec::new(),
             frames_first: Seq::FIRST,
             replaced: Vec::new(),

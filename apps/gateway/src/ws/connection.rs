@@ -37,6 +37,8 @@ const AUTH_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
 /// Messages on their way to the disk at most. More are read from the socket when one of them is answered.
 const MAX_WAITING: usize = 256;
+/// About as long is the answer to a message.
+const ANSWER_BYTES: usize = 128;
 /// Messages that are taken in before the loop looks again at what comes before them.
 const MESSAGES_AT_ONCE: usize = 32;
 /// While more than this waits to be written, nothing is read: answers are only made as fast as they are taken.
@@ -392,8 +394,8 @@ impl Connection {
     /// Answers all messages that a commit has settled in one write.
     fn answer_all(&mut self, replies: Vec<Reply>) -> Option<End> {
         self.waiting -= replies.len();
-        let mut together = FramesBuilder::default();
-        let mut json = Vec::new();
+        let mut together = FramesBuilder::with_capacity(replies.len() * ANSWER_BYTES);
+        let mut json = Vec::with_capacity(ANSWER_BYTES);
         let mut end = None;
         for (id, sent) in replies {
             match (id, sent) {
