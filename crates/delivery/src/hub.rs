@@ -200,8 +200,8 @@ impl Hub {
     ///
     /// # Errors
     /// The log cannot be read; the connection has to end.
-    pub async fn pump(&self, outlet: &Outlet) -> Result<Pumped, StoreError> {
-        outlet.pump(&self.0).await
+    pub fn pump(&self, outlet: &Outlet) -> impl Future<Output = Result<Pumped, StoreError>> {
+        outlet.pump(&self.0)
     }
 
     /// Counts since the start.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use stack_auth::Caller;
 use stack_delivery::{Outlet, Pumped};
 use stack_proto::{Incoming, Request, error, quick_send};
@@ -15,19 +15,18 @@ use stack_storage::Submitted;
 use stack_types::{ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, Signal};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::CapacityError;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+use tungstenite::error::CapacityError;
+use tungstenite::{Message, Utf8Bytes};
 
 use super::closing::close;
 use super::credentials::Credentials;
 use super::expiry::Expiry;
 use super::heartbeat::{Heartbeat, random_fraction};
-use super::ingress::{Egress, Ingress};
+use super::ingress::Egress;
 use super::replies::{Replies, Reply};
 use super::requests::{Answer, Handled, Requests, frame, signed_in};
-use super::sockets::Place;
+use super::socket::Socket;
+use super::sockets::{Place, Summons};
 use crate::app::AppState;
 
 /// A socket without credentials has so long to send `auth`.
@@ -47,10 +46,6 @@ const MAX_PENDING_BYTES: usize = 256 * 1024;
 const MAX_RATE_REFUSALS: u32 = 100;
 /// Clients are told to come back spread over so long, and not before the first of it has passed.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// Most clients send little, and an idle one must not cost a page. Larger reads made busy sockets no faster.
-const READ_BUFFER_BYTES: usize = 1024;
-
-type Socket = WebSocketStream<Ingress>;
 
 /// Why a socket ends.
 enum End {
@@ -60,36 +55,31 @@ enum End {
     Gone,
 }
 
-/// Serves a socket until it ends.
-pub(super) async fn serve(
+/// Serves a socket until it ends. All that an idle connection costs is in this future: what runs seldom is boxed, what
+/// is made on the way to the loop is made in functions that are not asynchronous, and whatever is kept is kept once.
+pub(super) fn serve(
     app: AppState,
     stream: TcpStream,
     read_ahead: Bytes,
     credentials: Credentials,
-) {
+) -> impl Future<Output = ()> {
     let stream = Arc::new(stream);
     let outlet = Outlet::new(Egress::new(stream.clone()));
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(Some(app.limits().frame_bytes))
-        .max_frame_size(Some(app.limits().frame_bytes));
-    let ingress = Ingress::new(stream.clone(), outlet.clone(), read_ahead);
-    let mut socket = WebSocketStream::from_raw_socket(ingress, Role::Server, Some(config)).await;
-
-    let stopping = app.lifecycle().stopping.clone();
-    let end = tokio::select! {
-        end = run(&app, &mut socket, &outlet, credentials) => end,
-        () = stopping.cancelled() => End::Close(1001, "the server is going down"),
-    };
-    if let End::Close(code, reason) = end {
-        tracing::debug!(code, reason, "socket closed");
-        // A client that does not take its close frame in time is left behind.
-        // Boxed, like every future below that runs seldom: what is not boxed costs memory in every idle connection.
-        let closing = Box::pin(close(&mut socket, &outlet, &stream, code, reason));
-        let _ = timeout(CLOSE_WITHIN, closing).await;
+    let most = app.limits().frame_bytes;
+    let mut socket = Socket::new(stream.clone(), outlet.clone(), read_ahead, most);
+    async move {
+        let end = tokio::select! {
+            end = run(&app, &mut socket, &outlet, credentials) => end,
+            () = app.lifecycle().stopping.cancelled() => End::Close(1001, "the server is going down"),
+        };
+        if let End::Close(code, reason) = end {
+            tracing::debug!(code, reason, "socket closed");
+            // A client that does not take its close frame in time is left behind.
+            let closing = close(&mut socket, &outlet, &stream, code, reason);
+            let _ = Box::pin(timeout(CLOSE_WITHIN, closing)).await;
+        }
+        outlet.close();
     }
-    outlet.close();
 }
 
 async fn run(
@@ -98,50 +88,62 @@ async fn run(
     outlet: &Arc<Outlet>,
     credentials: Credentials,
 ) -> End {
-    let (caller, answer) = match Box::pin(authenticate(app, socket, outlet, credentials)).await {
-        Ok(signed_in) => signed_in,
-        Err(end) => return end,
-    };
+    let signed_in = Box::pin(authenticate(app, socket, outlet, credentials)).await;
+    let mut connection =
+        match signed_in.and_then(|(caller, answer)| enter(app, outlet, caller, answer)) {
+            Ok(connection) => connection,
+            Err(end) => return end,
+        };
+    connection.run(socket).await
+}
+
+/// Gives a client that has signed in its place among the sockets.
+fn enter(
+    app: &AppState,
+    outlet: &Arc<Outlet>,
+    caller: Caller,
+    answer: Option<Bytes>,
+) -> Result<Connection, End> {
     let connection = ConnectionId::generate(app.clock().now());
     let most = app.limits().connections_per_user;
     let user = caller.user.id;
     let place = app
         .sockets()
-        .enter(user, caller.session_id, connection, outlet.clone(), most);
+        .enter(user, caller.session_id, outlet.clone(), most);
     let Some(place) = place else {
         let detail = format!("a user has at most {most} connections");
         outlet.send(frame(&error(
             None,
             &Problem::new(ErrorCode::LimitExceeded, detail),
         )));
-        return End::Close(4008, "too many connections");
+        return Err(End::Close(4008, "too many connections"));
     };
     // The session may have been revoked between the check of its token and now; from here on the place hears of it.
     if let Err(problem) = app.auth().recheck(&caller) {
         outlet.send(frame(&error(None, &problem)));
-        return End::Close(4001, "the session is over");
+        return Err(End::Close(4001, "the session is over"));
     }
     if let Some(answer) = answer {
         outlet.send(answer);
     }
     tracing::debug!(%connection, %user, session = %caller.session_id, "socket signed in");
-    let requests = Requests {
-        app: app.clone(),
-        outlet: outlet.clone(),
-        lease: app.presences().connect(user, connection),
-        subscriptions: HashMap::new(),
-        replies: None,
-        caller,
-    };
-    Connection {
-        requests,
+    let now = Instant::now();
+    Ok(Connection {
+        heartbeat: Heartbeat::new(now),
+        expiry: Expiry::of(&caller, app.clock().now()),
+        requests: Requests {
+            app: app.clone(),
+            outlet: outlet.clone(),
+            lease: app.presences().connect(user, connection),
+            subscriptions: HashMap::new(),
+            replies: None,
+            caller,
+        },
         place,
         waiting: 0,
         in_turn: None,
         rate_refusals: 0,
-    }
-    .run(socket)
-    .await
+    })
 }
 
 /// Finds out who is there: from the upgrade, or else from the first frame.
@@ -202,6 +204,8 @@ async fn authenticate(
 struct Connection {
     requests: Requests,
     place: Place,
+    heartbeat: Heartbeat,
+    expiry: Expiry,
     /// Messages on their way to the disk, whose answers come by the replies.
     waiting: usize,
     /// What holds up the requests that come behind it.
@@ -212,35 +216,36 @@ struct Connection {
 impl Connection {
     /// The loop. Its order: whatever ends the socket comes first, then what is owed to the client, then what the
     /// client wants, so that a client that floods cannot put off its own end.
-    async fn run(mut self, socket: &mut Socket) -> End {
+    async fn run(&mut self, socket: &mut Socket) -> End {
         let app = self.requests.app.clone();
         let outlet = self.requests.outlet.clone();
-        let mut heartbeat = Heartbeat::new(Instant::now());
         let mut pump = std::pin::pin!(app.hub().pump(&outlet));
-        let mut expiry = Expiry::of(&self.requests.caller, app.clock().now());
+        let mut due = std::pin::pin!(sleep_until(self.due()));
         loop {
+            // Set anew only when it has moved: each time takes the lock of the timers.
+            if due.deadline() != self.due() {
+                due.as_mut().reset(self.due());
+            }
             let reads = self.reads();
             tokio::select! {
                 biased;
-                () = self.place.revoked() => {
-                    outlet.send(frame(&stack_proto::JsonCodec.signal(&Signal::SessionRevoked)));
-                    return End::Close(4001, "the session was revoked");
-                }
-                () = self.place.doubt() => {
-                    if let Some(end) = self.recheck() {
-                        return end;
+                summons = self.place.summons() => match summons {
+                    Summons::Revoked => {
+                        outlet.send(frame(&stack_proto::JsonCodec.signal(&Signal::SessionRevoked)));
+                        return End::Close(4001, "the session was revoked");
                     }
-                }
+                    Summons::Doubt => {
+                        if let Some(end) = self.recheck() {
+                            return end;
+                        }
+                    }
+                },
                 () = app.lifecycle().draining.cancelled() => {
                     return Box::pin(self.finish(&outlet)).await;
                 }
-                () = sleep_until(expiry.next()) => {
-                    match expiry.reached() {
-                        Some(expires_at) => {
-                            let signal = Signal::SessionExpiring { expires_at };
-                            outlet.send(frame(&stack_proto::JsonCodec.signal(&signal)));
-                        }
-                        None => return End::Close(4001, "the session has expired"),
+                () = due.as_mut() => {
+                    if let Some(end) = self.on_time(socket) {
+                        return end;
                     }
                 }
                 pumped = pump.as_mut() => match pumped {
@@ -269,19 +274,10 @@ impl Connection {
                         return end;
                     }
                 }
-                () = sleep_until(heartbeat.due) => {
-                    let now = Instant::now();
-                    if !heartbeat.is_alive(now, outlet.written_bytes()) {
-                        return End::Gone;
-                    }
-                    // A failure shows as a closed outlet at the next turn.
-                    let _ = socket.send(Message::Ping(Bytes::new())).await;
-                    heartbeat.pinged(now, outlet.written_bytes());
-                }
                 message = socket.next(), if reads => {
-                    heartbeat.heard(Instant::now());
+                    self.heartbeat.heard(Instant::now());
                     self.requests.lease.renew();
-                    if let Err(end) = self.messages(socket, message, &mut expiry) {
+                    if let Err(end) = self.messages(socket, message) {
                         return end;
                     }
                 }
@@ -300,27 +296,53 @@ impl Connection {
     fn messages(
         &mut self,
         socket: &mut Socket,
-        first: Option<Result<Message, tungstenite::Error>>,
-        expiry: &mut Expiry,
+        first: Result<Message, tungstenite::Error>,
     ) -> Result<(), End> {
-        let mut next = Some(first);
-        for _ in 0..MESSAGES_AT_ONCE {
-            let Some(message) = next else {
-                break;
-            };
+        let mut message = first;
+        for taken in 1.. {
             if let Some(text) = text_of(message)? {
-                self.frame(&text, expiry)?;
+                self.frame(&text)?;
             }
-            if !self.reads() {
+            // Before the next one is taken: what is taken is taken in.
+            if taken == MESSAGES_AT_ONCE || !self.reads() {
                 break;
             }
-            next = socket.next().now_or_never();
+            match socket.next().now_or_never() {
+                Some(next) => message = next,
+                None => break,
+            }
         }
         Ok(())
     }
 
+    /// When there is something to do without anybody asking.
+    fn due(&self) -> Instant {
+        self.expiry.next().min(self.heartbeat.due)
+    }
+
+    /// Does what is due: warns of the session's end or ends with it, and pings.
+    fn on_time(&mut self, socket: &mut Socket) -> Option<End> {
+        let now = Instant::now();
+        let outlet = &self.requests.outlet;
+        if now >= self.expiry.next() {
+            let Some(expires_at) = self.expiry.reached() else {
+                return Some(End::Close(4001, "the session has expired"));
+            };
+            let signal = Signal::SessionExpiring { expires_at };
+            outlet.send(frame(&stack_proto::JsonCodec.signal(&signal)));
+        }
+        if now >= self.heartbeat.due {
+            if !self.heartbeat.is_alive(now, outlet.written_bytes()) {
+                return Some(End::Gone);
+            }
+            socket.ping();
+            self.heartbeat.pinged(now, outlet.written_bytes());
+        }
+        None
+    }
+
     /// Takes in one frame.
-    fn frame(&mut self, text: &str, expiry: &mut Expiry) -> Result<(), End> {
+    fn frame(&mut self, text: &str) -> Result<(), End> {
         let (id, request) = match quick_send(text) {
             Some((id, request)) => (id, Ok(request)),
             None => {
@@ -341,7 +363,7 @@ impl Connection {
             Handled::Subscribed(answer, gap, subscription) => (answer, Some((gap, subscription))),
             Handled::SignedIn(caller, answer) => {
                 self.place.change_session(caller.session_id);
-                *expiry = Expiry::of(&caller, self.requests.app.clock().now());
+                self.expiry = Expiry::of(&caller, self.requests.app.clock().now());
                 self.requests.caller = *caller;
                 // As at the first sign-in: a revocation in between would have found the session before.
                 if let Some(end) = self.recheck() {
@@ -446,7 +468,7 @@ impl Connection {
     }
 
     /// Says goodbye: tells the client when to come back, and answers what is still on its way to the disk.
-    async fn finish(mut self, outlet: &Outlet) -> End {
+    async fn finish(&mut self, outlet: &Outlet) -> End {
         let end = drain(outlet);
         if let Some(in_turn) = self.in_turn.take()
             && let Some((id, answer)) = in_turn.await
@@ -499,18 +521,16 @@ fn parse<'a>(text: &'a str, outlet: &Outlet) -> Result<Incoming<'a>, End> {
 }
 
 /// The text in a message; `None` for a ping or pong, which the library has dealt with.
-fn text_of(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<Utf8Bytes>, End> {
+fn text_of(message: Result<Message, tungstenite::Error>) -> Result<Option<Utf8Bytes>, End> {
     match message {
-        Some(Ok(Message::Text(text))) => Ok(Some(text)),
-        Some(Ok(Message::Binary(_))) => Err(End::Close(4000, "malformed frame: binary")),
-        Some(Ok(_)) => Ok(None),
-        Some(Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
+        Ok(Message::Text(text)) => Ok(Some(text)),
+        Ok(Message::Binary(_)) => Err(End::Close(4000, "malformed frame: binary")),
+        Ok(_) => Ok(None),
+        Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. })) => {
             Err(End::Close(1009, "the frame is over the limit"))
         }
-        Some(Err(tungstenite::Error::Utf8(_))) => Err(End::Close(1007, "the text is not UTF-8")),
-        Some(Err(tungstenite::Error::Protocol(_))) => {
-            Err(End::Close(1002, "this is not WebSocket"))
-        }
-        Some(Err(_)) | None => Err(End::Gone),
+        Err(tungstenite::Error::Utf8(_)) => Err(End::Close(1007, "the text is not UTF-8")),
+        Err(tungstenite::Error::Protocol(_)) => Err(End::Close(1002, "this is not WebSocket")),
+        Err(_) => Err(End::Gone),
     }
 }
