@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod client;
 mod lossy_bus;
 mod model;
 mod pipe;
 mod property;
 mod readers;
+mod said;
+mod step;

@@ -5,31 +5,29 @@
 //! Two hubs read the one store: one gets its commits, as in a gateway, and publishes them; the other has only what the
 //! bus brings.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use proptest::prelude::*;
-use stack_delivery::{Hub, HubHandle, Outlet, Pumped, Source, Subscription};
+use stack_delivery::{Hub, HubHandle, Source};
 use stack_proto::JsonCodec;
 use stack_storage::{
     Appended, CreateRoom, KeptLog, Location, PageLimit, RoomRef, RoomTx, Store, StoreConfig,
     StoreHandle,
 };
 use stack_types::{
-    Event, EventBody, EventCodec, EventDraft, Frames, ManualClock, Problem, RoomId, RoomSettings,
-    Seq, Timestamp, UnsubscribeReason, UserId,
+    Event, EventBody, EventCodec, ManualClock, Problem, RoomSettings, Seq, Timestamp,
+    UnsubscribeReason,
 };
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
+use crate::client::{Client, Connection};
 use crate::lossy_bus::{Faults, LossyBus, Suffered};
 use crate::pipe::Pipe;
 use crate::property;
-
-const ROOMS: usize = 3;
-const CLIENTS: usize = 6;
+use crate::said::{ROOMS, Said, alice, draft, id, said};
+use crate::step::{CLIENTS, Step, steps};
 
 /// A client that has not caught up by then never will.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -41,105 +39,6 @@ const KEPT_LOG: KeptLog = KeptLog {
 };
 
 type Answer = oneshot::Receiver<Result<Appended, Problem>>;
-
-#[derive(Debug, Clone)]
-enum Step {
-    /// So many messages, queued together.
-    Say {
-        room: usize,
-        count: usize,
-        size: usize,
-    },
-    /// The message so far from the end, if it is one.
-    Edit {
-        room: usize,
-        back: u64,
-    },
-    Redact {
-        room: usize,
-        back: u64,
-    },
-    /// With a cursor so far behind the head, or without one. Repeated, it moves the cursor.
-    Subscribe {
-        client: usize,
-        room: usize,
-        back: Option<u64>,
-    },
-    Unsubscribe {
-        client: usize,
-        room: usize,
-    },
-    /// Somebody else ends the client's subscription.
-    End {
-        client: usize,
-        room: usize,
-    },
-    /// The connection breaks, and the last bytes on it are lost. It comes back when it next does something.
-    Break {
-        client: usize,
-        lost: usize,
-    },
-    /// Comes back, to the gateway's own hub or to the other, and resumes by its cursors.
-    Resume {
-        client: usize,
-    },
-    Stall {
-        client: usize,
-    },
-    /// Takes so many bytes more.
-    Take {
-        client: usize,
-        bytes: usize,
-    },
-    TakeAll {
-        client: usize,
-    },
-    Heal,
-    RestartHub,
-    /// Store and hubs, while so many messages are on their way.
-    Restart {
-        on_their_way: usize,
-    },
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let (client, room) = (0..CLIENTS, 0..ROOMS);
-    let both = || (0..CLIENTS, 0..ROOMS);
-    let size = prop_oneof![12 => 0usize..200, 1 => 2_000usize..9_000];
-    let back = prop_oneof![2 => Just(None), 3 => (0u64..20).prop_map(Some), 2 => (0u64..400).prop_map(Some)];
-    let step = prop_oneof![
-        16 => (room.clone(), 1usize..12, size).prop_map(|(room, count, size)| Step::Say { room, count, size }),
-        1 => (room.clone(), 60usize..200).prop_map(|(room, count)| Step::Say { room, count, size: 3 }),
-        3 => (room.clone(), 0u64..60).prop_map(|(room, back)| Step::Edit { room, back }),
-        3 => (room, 0u64..60).prop_map(|(room, back)| Step::Redact { room, back }),
-        10 => (both(), back).prop_map(|((client, room), back)| Step::Subscribe { client, room, back }),
-        2 => both().prop_map(|(client, room)| Step::Unsubscribe { client, room }),
-        2 => both().prop_map(|(client, room)| Step::End { client, room }),
-        3 => (client.clone(), 0usize..2_000).prop_map(|(client, lost)| Step::Break { client, lost }),
-        3 => client.clone().prop_map(|client| Step::Resume { client }),
-        5 => client.clone().prop_map(|client| Step::Stall { client }),
-        6 => (client.clone(), 1usize..3_000).prop_map(|(client, bytes)| Step::Take { client, bytes }),
-        3 => client.prop_map(|client| Step::TakeAll { client }),
-        1 => Just(Step::Heal),
-        1 => Just(Step::RestartHub),
-        1 => (0usize..30).prop_map(|on_their_way| Step::Restart { on_their_way }),
-    ];
-    proptest::collection::vec(step, 1..80)
-}
-
-/// An event of the model: what was said, and what is left of it.
-struct Said {
-    ts: Timestamp,
-    first: EventBody,
-    now: EventBody,
-}
-
-impl Said {
-    /// What was on its way when it was taken back may still come as it was.
-    fn is(&self, event: &Event) -> bool {
-        event.ts == self.ts && (event.body == self.first || event.body == self.now)
-    }
-}
 
 struct World {
     folder: tempfile::TempDir,
@@ -157,39 +56,6 @@ struct Running {
     rooms: Vec<RoomRef>,
     own: (Hub, HubHandle),
     other: (Hub, HubHandle),
-}
-
-struct Client {
-    user: UserId,
-    on_other_hub: bool,
-    /// The last event it has of each room it listens to.
-    cursors: BTreeMap<usize, u64>,
-    connection: Option<Connection>,
-    /// What it had subscribed to when its connection broke.
-    wanted: Vec<usize>,
-}
-
-struct Connection {
-    hub: Hub,
-    pipe: Pipe,
-    outlet: Arc<Outlet>,
-    subscriptions: BTreeMap<usize, Arc<Subscription>>,
-    /// Requests whose answer has not been read: where the cursor of a room stands with it.
-    asked: VecDeque<(usize, Option<u64>)>,
-    pump: JoinSet<()>,
-}
-
-fn id(room: usize) -> RoomId {
-    format!("room-{room}").parse().unwrap()
-}
-
-fn alice() -> UserId {
-    "alice".parse().unwrap()
-}
-
-fn draft(body: EventBody) -> EventDraft {
-    let sender = alice();
-    EventDraft { sender, body }
 }
 
 impl Running {
@@ -464,11 +330,7 @@ impl World {
         for client in &mut self.clients {
             client.sever(100).await;
         }
-        let running = self.running.take().unwrap();
-        running.store_handle.shutdown().await;
-        running.own.1.shutdown().await;
-        running.other.1.shutdown().await;
-        drop((running.store, running.rooms, running.own.0, running.other.0));
+        self.stop().await;
         for (room, place, body) in pending {
             // What was refused must not be there: the whole log is held against the model at the end.
             if let Ok(place) = place.await.unwrap() {
@@ -479,6 +341,13 @@ impl World {
             client.hang_up(&self.log);
         }
         self.running = Some(Running::open(&self.folder, &self.clock, &self.bus).await);
+    }
+
+    async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        running.store_handle.shutdown().await;
+        running.own.1.shutdown().await;
+        running.other.1.shutdown().await;
     }
 
     /// Everybody comes back and takes what there is.
@@ -533,172 +402,26 @@ impl World {
     }
 }
 
-impl Said {
-    fn now(ts: Timestamp, body: EventBody) -> Self {
-        Self {
-            ts,
-            first: body.clone(),
-            now: body,
-        }
-    }
-}
-
-fn said(text: &str) -> EventBody {
-    EventBody::Message {
-        body: text.to_owned(),
-        data: None,
-        key: None,
-        reply_to: None,
-    }
-}
-
-impl Client {
-    /// Reads what has come: every event stands in line behind its room's cursor, and reads as it was said.
-    fn read(&mut self, log: &[Vec<Said>]) {
-        let Some(connection) = &mut self.connection else {
-            return;
-        };
-        for frame in connection.pipe.take_frames() {
-            let value: serde_json::Value = serde_json::from_slice(&frame).unwrap();
-            match value["type"].as_str().unwrap() {
-                "ok" => {
-                    let (room, cursor) = connection.asked.pop_front().unwrap();
-                    set(&mut self.cursors, room, cursor);
-                }
-                "unsubscribed" => {
-                    let room = room_of(&value["payload"]["room"]);
-                    let had = self.cursors.remove(&room);
-                    assert!(
-                        had.is_some(),
-                        "the end of what was not begun, or a second end"
-                    );
-                }
-                _ => {
-                    let room = room_of(&value["payload"]["room"]);
-                    let event = JsonCodec.decode(&frame).unwrap();
-                    let cursor = self.cursors.get_mut(&room);
-                    let cursor = cursor.unwrap_or_else(|| panic!("unasked for: {value}"));
-                    assert_eq!(event.seq.0, *cursor + 1, "out of line: {value}");
-                    *cursor += 1;
-                    let said = log[room].get(event.seq.0 as usize - 1);
-                    assert!(
-                        said.is_some_and(|said| said.is(&event)),
-                        "never said: {value}"
-                    );
-                }
-            }
-        }
-    }
-
-    /// The connection is gone. What had come is still to be read, but for the last bytes.
-    async fn sever(&mut self, lost: usize) {
-        if let Some(connection) = &mut self.connection {
-            connection.outlet.close();
-            connection.pipe.lose(lost);
-            if let Some(pumped) = connection.pump.join_next().await {
-                pumped.unwrap();
-            }
-            for subscription in connection.subscriptions.values() {
-                connection.hub.unsubscribe(subscription, None);
-            }
-        }
-    }
-
-    /// Finds that its connection is gone.
-    fn hang_up(&mut self, log: &[Vec<Said>]) {
-        self.read(log);
-        let Some(connection) = self.connection.take() else {
-            return;
-        };
-        // What it asked for without hearing of it, it will ask for again; and it will find out what has ended.
-        for (room, cursor) in connection.asked {
-            set(&mut self.cursors, room, cursor);
-        }
-        self.wanted = connection.subscriptions.keys().copied().collect();
-        self.cursors.retain(|room, _| self.wanted.contains(room));
-    }
-
-    /// Whether it has everything of everything it listens to, and has read every answer.
-    fn is_at(&self, heads: &[u64]) -> bool {
-        self.connection.as_ref().is_none_or(|connection| {
-            connection.asked.is_empty()
-                && self.cursors.keys().eq(connection.subscriptions.keys())
-                && self.cursors.iter().all(|(room, at)| *at == heads[*room])
-        })
-    }
-}
-
-fn set(cursors: &mut BTreeMap<usize, u64>, room: usize, cursor: Option<u64>) {
-    match cursor {
-        Some(after) => cursors.insert(room, after),
-        None => cursors.remove(&room),
-    };
-}
-
-fn room_of(name: &serde_json::Value) -> usize {
-    (0..ROOMS)
-        .find(|room| id(*room).as_str() == name.as_str().unwrap())
-        .unwrap()
-}
-
-impl Connection {
-    fn open(hub: Hub) -> Self {
-        let pipe = Pipe::open();
-        let outlet = Outlet::new(pipe.clone());
-        let mut pump = JoinSet::new();
-        let (pumping, pumped) = (hub.clone(), outlet.clone());
-        pump.spawn(
-            async move { while let Pumped::Ended(_) = pumping.pump(&pumped).await.unwrap() {} },
-        );
-        Self {
-            hub,
-            pipe,
-            outlet,
-            subscriptions: BTreeMap::new(),
-            asked: VecDeque::new(),
-            pump,
-        }
-    }
-
-    /// As the gateway does it: the new one is there before the old one goes, and the answer comes before its events.
-    fn subscribe(&mut self, user: UserId, found: &RoomRef, room: usize, after: u64) {
-        let subscription = self.hub.subscribe(&self.outlet, found, user, Seq(after));
-        if let Some(before) = self.subscriptions.insert(room, subscription.clone()) {
-            self.hub.unsubscribe(&before, None);
-        }
-        self.answer(room, Some(after));
-        self.hub.begin(&subscription);
-    }
-
-    fn unsubscribe(&mut self, room: usize) {
-        if let Some(subscription) = self.subscriptions.remove(&room) {
-            self.hub.unsubscribe(&subscription, None);
-        }
-        self.answer(room, None);
-    }
-
-    fn answer(&mut self, room: usize, cursor: Option<u64>) {
-        self.asked.push_back((room, cursor));
-        let frame = Frames::one(br#"{"type":"ok"}"#);
-        self.outlet.send(frame.wire().clone());
-    }
-}
-
 fn play(cases: u64, faults: Faults) -> Arc<Suffered> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+    // Not dropped: that would wait for what a case that failed has left behind.
+    let runtime = builder.worker_threads(2).enable_all().build();
+    let runtime = &*Box::leak(Box::new(runtime.unwrap()));
     let suffered = Arc::new(Suffered::default());
     property::check(cases, &steps(), |seed, steps| {
         runtime.block_on(async {
             let mut world = World::new(faults, seed, &suffered).await;
             for step in steps {
-                world.take(step).await;
+                let told = format!("{step:?} does not end");
+                let taken = tokio::time::timeout(PATIENCE, world.take(step)).await;
+                taken.expect(&told);
             }
             world.settle().await;
             world.check_log().await;
             // What the next process finds is what this one had.
             world.restart(0).await;
             world.check_log().await;
+            world.stop().await;
         });
     });
     suffered
