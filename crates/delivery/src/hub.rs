@@ -78,6 +78,9 @@ impl Shared {
 #[derive(Clone)]
 pub struct Hub(Arc<Shared>);
 
+/// How often the hub looks for further commits before it hands out those it has, giving way in between.
+const LOOKS: usize = 4;
+
 /// Ends the hub's tasks, also when it is dropped.
 #[derive(Debug)]
 pub struct HubHandle {
@@ -227,9 +230,18 @@ impl Hub {
             let Some(mut queued) = commit else {
                 return;
             };
-            // What was committed while the last batch went out goes with this one.
-            while let Some(more) = now(commits.next()).await {
-                queued.extend(more);
+            // What was committed while the last batch went out goes with this one, and what is about to be: where one
+            // core does everything, those who send and the writer come first. A write to every reader costs much more
+            // than another look.
+            for _ in 0..LOOKS {
+                let before = queued.len();
+                while let Some(more) = now(commits.next()).await {
+                    queued.extend(more);
+                }
+                if queued.len() == before && before > 1 {
+                    break;
+                }
+                std::thread::yield_now();
             }
             for committed in &queued {
                 let message = Message::new(
