@@ -375,3 +375,46 @@ async fn a_subscription_that_ends_while_it_waits_leaves_the_queue() {
     world.pumping(std::slice::from_ref(&outlet), told).await;
     assert_eq!(pipe.frames().len(), 1);
 }
+
+/// A large room is handed a batch in several goes, and its readers come and go in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_large_room_nobody_misses_a_message_while_others_leave() {
+    let world = World::local().await;
+    let readers: Vec<_> = (0..1200)
+        .map(|_| {
+            let pipe = Pipe::open();
+            let (outlet, subscription) = world.read(&pipe, 1);
+            (pipe, outlet, subscription)
+        })
+        .collect();
+    // Every other one leaves while messages go out, so that the last of the list take places all over it.
+    let (hub, leaving) = (
+        world.hub.clone(),
+        readers
+            .iter()
+            .step_by(2)
+            .map(|(_, _, subscription)| subscription.clone())
+            .collect::<Vec<_>>(),
+    );
+    let leave = tokio::task::spawn_blocking(move || {
+        for subscription in leaving {
+            hub.unsubscribe(&subscription, None);
+        }
+    });
+    let outlets: Vec<_> = readers
+        .iter()
+        .map(|(_, outlet, _)| outlet.clone())
+        .collect();
+    world
+        .pumping(&outlets, async {
+            let mut last = Seq(1);
+            while !leave.is_finished() || last < Seq(20) {
+                last = world.say(1).await;
+            }
+            for (pipe, _, _) in readers.iter().skip(1).step_by(2) {
+                pipe.until_seq(last).await;
+                assert_eq!(pipe.seqs(), (2..=last.0).collect::<Vec<_>>());
+            }
+        })
+        .await;
+}
