@@ -130,7 +130,7 @@ pub(crate) fn cases(quick: bool) -> Vec<Case> {
                 scenario,
                 subject,
                 arguments: arguments.split(' ').map(str::to_owned).collect(),
-                data: if matches!(scenario, "catch-up" | "history") {
+                data: if matches!(scenario, "catch-up" | "history" | "history-cold") {
                     Data::Filled
                 } else {
                     Data::Fresh
@@ -177,9 +177,16 @@ pub(crate) fn cases(quick: bool) -> Vec<Case> {
         &format!("storm --clients {}", pick(200, 5000)),
     );
     add("catch-up", &[Gateway], "catch-up");
-    add("history", &[Gateway], &pages);
+    add(HISTORY, &[Gateway], &format!("{pages} --warm"));
+    add("history-cold", &[Gateway], &pages);
     cases
 }
+
+/// Pages of a room that fits the cache; `history-cold` is the same with the cache that a gateway has by default.
+pub(crate) const HISTORY: &str = "history";
+
+/// The gateway's page cache for [`HISTORY`], in MiB.
+pub(crate) const HISTORY_CACHE_MIB: usize = 512;
 
 /// The scenario of [`soak`].
 pub(crate) const SOAK: &str = "soak";

@@ -175,6 +175,10 @@ fn command(machine: &Machine, case: &Case, address: SocketAddr, data: &PathBuf) 
                 // sooner a leak shows.
                 command.env("STACK_STORAGE_CACHE_MIB", plan::SOAK_CACHE_MIB.to_string());
             }
+            if case.scenario == plan::HISTORY {
+                let cache = plan::HISTORY_CACHE_MIB.to_string();
+                command.env("STACK_STORAGE_CACHE_MIB", cache);
+            }
             command
         }
         Subject::Ws => node("ws.mjs"),

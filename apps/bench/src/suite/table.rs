@@ -266,11 +266,18 @@ fn targets(results: &Results) -> Vec<Line> {
         "storm",
     );
     own(
-        "history page of 50, large room by small",
+        "history page of 50, large room by small, the room in the cache of 512 MiB",
         number("history", "/ratio"),
         "×",
         AtMost(1.3),
         "history",
+    );
+    own(
+        "the same, random pages of 270 MB with the cache of 64 MiB that is the default",
+        number("history-cold", "/ratio"),
+        "×",
+        Nothing,
+        "history-cold",
     );
     own(
         "newest page of 50, large room by small",
