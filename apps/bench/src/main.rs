@@ -59,6 +59,8 @@ enum Command {
     },
     /// Everything, side by side.
     Suite(suite::Options),
+    /// Minutes of everything at once, and whether memory and latencies stayed flat.
+    Soak(suite::SoakOptions),
     /// Writes the report again from results that are there.
     Report(suite::ReportOptions),
 }
@@ -77,7 +79,7 @@ enum Scenario {
     CatchUp(catch_up::Options),
     /// Pages of history in a large and a small room.
     History(history::Options),
-    /// An open loop for minutes.
+    /// Everything at once, for minutes.
     Soak(soak::Options),
     /// Fills a room with messages.
     Fill {
@@ -121,6 +123,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::Suite(options) => suite::run(&options),
+        Command::Soak(options) => suite::soak(&options),
         Command::Report(options) => suite::report(&options),
     }
 }

@@ -7,6 +7,7 @@ mod plan;
 mod plot;
 mod results;
 mod servers;
+mod soak;
 mod table;
 
 use std::fs;
@@ -35,12 +36,33 @@ pub(crate) struct Options {
     /// Only scenarios whose name starts with one of these.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Minutes of the soak; none without.
-    #[arg(long)]
-    soak_minutes: Option<f64>,
     /// Minutes to spend in all on waiting for a quiet machine and on runs again that others disturbed.
     #[arg(long, default_value_t = 15)]
     patience_minutes: u64,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    report: ReportOptions,
+}
+
+/// How long to soak, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SoakOptions {
+    /// Minutes.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Seconds in a window.
+    #[arg(long, default_value_t = 30)]
+    window_s: u64,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    report: ReportOptions,
+}
+
+/// What is run, and where.
+#[derive(Debug, clap::Args)]
+struct Place {
     /// The core of servers and floors.
     #[arg(long, default_value_t = 0)]
     server_core: usize,
@@ -53,8 +75,23 @@ pub(crate) struct Options {
     /// The folder of the Node peers, installed.
     #[arg(long)]
     peers: PathBuf,
-    #[command(flatten)]
-    report: ReportOptions,
+}
+
+impl Place {
+    fn machine(&self, out: &Path) -> Result<Machine> {
+        fs::create_dir_all(out)?;
+        Ok(Machine {
+            server_core: self.server_core,
+            load_core: self.load_core,
+            gateway: self
+                .gateway
+                .canonicalize()
+                .context("there is no gateway to measure")?,
+            peers: self.peers.clone(),
+            out: out.canonicalize()?,
+            bench: std::env::current_exe()?,
+        })
+    }
 }
 
 /// Where results and report go.
@@ -72,6 +109,11 @@ impl ReportOptions {
     fn results(&self) -> PathBuf {
         self.out.join("results.json")
     }
+
+    /// A soak is a run of its own, at another time than the rest.
+    fn soak_results(&self) -> PathBuf {
+        self.out.join("soak.json")
+    }
 }
 
 /// Runs everything and writes the report.
@@ -79,20 +121,9 @@ impl ReportOptions {
 /// # Errors
 /// A server or a generator cannot be started. A scenario that fails is in the report as a failure.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    fs::create_dir_all(&options.report.out)?;
-    let machine = Machine {
-        server_core: options.server_core,
-        load_core: options.load_core,
-        gateway: options
-            .gateway
-            .canonicalize()
-            .context("there is no gateway to measure")?,
-        peers: options.peers.clone(),
-        out: options.report.out.canonicalize()?,
-        bench: std::env::current_exe()?,
-    };
+    let machine = options.place.machine(&options.report.out)?;
     let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 3 });
-    let cases = plan::cases(options.quick, options.soak_minutes);
+    let cases = plan::cases(options.quick);
     let wanted = |case: &&Case| {
         options.only.is_empty()
             || options
@@ -113,9 +144,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     for round in 0..rounds {
         for case in &cases {
-            if case.once && round > 0 {
-                continue;
-            }
             let outcome = if case.timed && !options.quick {
                 patience.measure(|| measure(&machine, case, false))
             } else {
@@ -144,20 +172,69 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     report(&options.report)
 }
 
-/// Writes the report from the results of an earlier run.
+/// Soaks the gateway and writes the report.
+///
+/// # Errors
+/// The gateway does not start, or does not keep what it promises.
+pub(crate) fn soak(options: &SoakOptions) -> Result<()> {
+    let machine = options.place.machine(&options.report.out)?;
+    let case = plan::soak(options.minutes, options.window_s);
+    let soaked = Results {
+        conditions: Conditions::of(&machine, 1, false),
+        runs: vec![Run {
+            scenario: case.scenario.to_owned(),
+            subject: case.subject,
+            round: 0,
+            result: measure(&machine, &case, false)?,
+            failure: None,
+        }],
+    };
+    let text = serde_json::to_string_pretty(&soaked)?;
+    fs::write(options.report.soak_results(), text)?;
+    servers::remove_data(&machine)?;
+    report_soak(&options.report)
+}
+
+/// Writes the report from the results of earlier runs.
 ///
 /// # Errors
 /// There are none, or the documents cannot be written.
 pub(crate) fn report(options: &ReportOptions) -> Result<()> {
-    let text = fs::read_to_string(options.results()).context("there are no results yet")?;
-    let results: Results = serde_json::from_str(&text)?;
-    let tables = table::render(&results);
+    let results = read(&options.results())?.context("there are no results yet")?;
+    let profiles = options
+        .docs
+        .as_ref()
+        .map(|docs| docs.join("bench-profiles"));
+    let tables = table::render(&results, profiles.as_deref())?;
     println!("\n{tables}");
     if let Some(docs) = &options.docs {
-        replace(&docs.join("BENCHMARKS.md"), &tables)?;
+        replace(&docs.join("BENCHMARKS.md"), "measured", &tables)?;
         plot::write_all(&results, &docs.join("images"))?;
     }
+    report_soak(options)
+}
+
+/// The soak's part of the report, if there was one.
+fn report_soak(options: &ReportOptions) -> Result<()> {
+    let Some(soaked) = read(&options.soak_results())? else {
+        return Ok(());
+    };
+    let text = soak::render(&soaked)?;
+    println!("\n{text}");
+    if let Some(docs) = &options.docs {
+        replace(&docs.join("BENCHMARKS.md"), "soaked", &text)?;
+        plot::write_soak(&soaked, &docs.join("images"))?;
+    }
     Ok(())
+}
+
+fn read(path: &Path) -> Result<Option<Results>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(path)?;
+    let results = serde_json::from_str(&text);
+    results.with_context(|| format!("{} holds no results", path.display()))
 }
 
 /// What may be spent in all on waiting for a quiet machine and on trying again.
@@ -218,17 +295,19 @@ fn measure(machine: &Machine, case: &Case, quick: bool) -> Result<Value> {
     }
 }
 
-/// Puts the tables between their marks in a document.
-fn replace(document: &Path, tables: &str) -> Result<()> {
-    const BEGIN: &str = "<!-- measured: begin -->\n";
-    const END: &str = "<!-- measured: end -->";
-    let text = fs::read_to_string(document).context("there is no document for the tables")?;
-    let (head, rest) = text
-        .split_once(BEGIN)
-        .context("the document has no mark for its tables")?;
-    let (_, tail) = rest
-        .split_once(END)
-        .context("the document has no mark for the end of its tables")?;
-    fs::write(document, format!("{head}{BEGIN}\n{tables}\n{END}{tail}"))?;
+/// Puts text between its marks in a document.
+fn replace(document: &Path, mark: &str, text: &str) -> Result<()> {
+    let (begin, end) = (
+        format!("<!-- {mark}: begin -->\n"),
+        format!("<!-- {mark}: end -->"),
+    );
+    let old = fs::read_to_string(document).context("there is no document for the tables")?;
+    let parts = old.split_once(&begin).and_then(|(head, rest)| {
+        let (_, tail) = rest.split_once(&end)?;
+        Some((head, tail))
+    });
+    let (head, tail) =
+        parts.with_context(|| format!("the document has no marks for what was {mark}"))?;
+    fs::write(document, format!("{head}{begin}\n{text}\n{end}{tail}"))?;
     Ok(())
 }

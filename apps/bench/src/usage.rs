@@ -51,6 +51,9 @@ pub(crate) fn machine_load() -> Result<f64> {
     Ok((machine_ns()? - before) as f64 / LOOK.as_nanos() as f64)
 }
 
+/// When the generator itself is later than this part of the latencies it measures by the clock, they tell of it.
+pub(crate) const LATE: f64 = 0.5;
+
 /// A stopwatch over processor time.
 pub(crate) struct Meter {
     /// None where nothing but this process is measured.

@@ -1,11 +1,7 @@
 //! What everything hangs on that runs beside the requests, and the signals that end it.
 
-use std::cell::RefCell;
-
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-use crate::server::Place;
 
 /// The tasks of a gateway and how they learn that it goes down. Cloning shares it.
 ///
@@ -20,47 +16,20 @@ pub(crate) struct Lifecycle {
     /// HTTP connections, and the loop that accepts them.
     pub(crate) connections: TaskTracker,
     /// WebSockets. Each is a task of its own, so that its HTTP connection and the buffers of that can go.
-    pub(crate) sockets: Sockets,
+    pub(crate) sockets: TaskTracker,
     /// Tasks that serve the others and end after them: sweepers, the bus's readers.
     pub(crate) background: TaskTracker,
     /// Ends the tasks in `background`.
     pub(crate) background_stopping: CancellationToken,
 }
 
-/// The tasks of WebSockets. Cloning shares them.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Sockets(TaskTracker);
-
-tokio::task_local! {
-    /// The place among the open connections that the running socket keeps.
-    static PLACE: RefCell<Option<Place>>;
-}
-
-impl Sockets {
-    /// Runs a socket.
-    pub(crate) fn spawn(&self, socket: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(PLACE.scope(RefCell::default(), socket));
-    }
-
-    /// Keeps a connection's place until the running socket ends. Called by its task.
-    pub(crate) fn keep(place: Place) {
-        let kept = PLACE.try_with(|slot| slot.replace(Some(place)));
-        debug_assert!(kept.is_ok(), "only a socket keeps a place");
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-}
-
 impl Lifecycle {
     /// Waits until no connection and no socket is left.
     pub(crate) async fn disconnected(&self) {
         self.connections.close();
-        self.sockets.0.close();
+        self.sockets.close();
         self.connections.wait().await;
-        self.sockets.0.wait().await;
+        self.sockets.wait().await;
     }
 
     /// Ends everything at once, for a gateway that is dropped and not shut down.

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::http::Peer;
-use crate::lifecycle::{Lifecycle, Sockets};
+use crate::lifecycle::Lifecycle;
 
 pub(crate) use places::{Place, Places};
 
@@ -152,19 +152,18 @@ async fn serve_connection<S>(
     }
 }
 
-/// The TCP stream under an upgraded connection, and what had been read of it already. Its place among the open
-/// connections is kept until the task that calls this ends, which is one of [`Lifecycle::sockets`].
+/// The TCP stream under an upgraded connection, what had been read of it already, and its place among the open
+/// connections, to be kept for as long as the stream.
 ///
 /// # Errors
 /// With the connection, when it is not one of [`serve`].
-pub(crate) fn into_stream(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+pub(crate) fn into_stream(upgraded: Upgraded) -> Result<(TcpStream, Bytes, Place), Upgraded> {
     let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Watched<TcpStream>>>()?;
     let (stream, place) = io.into_inner().into_parts();
-    Sockets::keep(place);
     if let Err(error) = bound_unsent(&stream, false) {
         tracing::debug!(%error, "a connection was gone before it was a socket: {error}");
     }
-    Ok((stream, read_buf))
+    Ok((stream, read_buf, place))
 }
 
 /// Whether the kernel holds [`UNSENT_BYTES`] at most, or as much as it wants.

@@ -10,7 +10,9 @@ mod credentials;
 mod expiry;
 mod heartbeat;
 mod ingress;
+mod replies;
 mod requests;
+mod socket;
 mod sockets;
 
 use axum::body::Body;
@@ -20,7 +22,7 @@ use http::{HeaderMap, HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
 use stack_proto::SUBPROTOCOL;
 use stack_types::{ErrorCode, Problem};
-use tokio_tungstenite::tungstenite::handshake::server::create_response;
+use tungstenite::handshake::server::create_response;
 
 use crate::app::AppState;
 use crate::http::problem::ApiError;
@@ -57,12 +59,12 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        match server::into_stream(upgraded) {
-            Ok((stream, read_ahead)) => {
-                Box::pin(connection::serve(app, stream, read_ahead, credentials)).await;
-            }
-            Err(_) => tracing::error!("an upgraded connection is not one of this server's"),
-        }
+        let Ok((stream, read_ahead, place)) = server::into_stream(upgraded) else {
+            tracing::error!("an upgraded connection is not one of this server's");
+            return;
+        };
+        Box::pin(connection::serve(app, stream, read_ahead, credentials)).await;
+        drop(place);
     });
     Ok(response.map(|()| Body::empty()))
 }

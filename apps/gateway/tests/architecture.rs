@@ -65,6 +65,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("tower", &["gateway"]),
     ("tower-http", &["gateway"]),
     ("tracing-subscriber", &["gateway", "bench"]),
+    ("tungstenite", &["gateway"]),
     ("webauthn-rs", &["auth"]),
     ("zmq", &["bus"]),
 ];
@@ -76,10 +77,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("rate", &["tokio", "tracing"]),
     (
         "auth",
-        &["http", "http-body-util", "hyper-util", "tokio-tungstenite"],
+        &["http", "http-body-util", "hyper-util", "tungstenite"],
     ),
-    ("delivery", &["http", "tokio-tungstenite"]),
-    ("rooms", &["http", "tokio-tungstenite"]),
+    ("delivery", &["http", "tungstenite"]),
+    ("rooms", &["http", "tungstenite"]),
 ];
 
 fn workspace() -> Metadata {

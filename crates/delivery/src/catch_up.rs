@@ -45,7 +45,8 @@ impl Outlet {
                 // Waiting comes before reading: a page is in memory only while somebody takes it.
                 full = !self.writable_or_news().await;
             } else if let Some(subscription) = self.next_behind() {
-                full = serve(&subscription, shared).await?;
+                // Boxed: every idle connection keeps room for what is not.
+                full = Box::pin(serve(&subscription, shared)).await?;
             } else {
                 self.news().await;
             }

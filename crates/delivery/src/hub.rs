@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription as BusSubscription, Topic};
-use stack_storage::{Commits, RoomRef, Store, StoreError};
+use stack_storage::{Commits, Committed, RoomRef, Store, StoreError};
 use stack_types::{EventBatch, EventCodec, Frames, RoomId, Seq, Signal, UnsubscribeReason, UserId};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::catch_up::Pumped;
@@ -26,6 +27,10 @@ const CONCURRENT_READS: usize = 8;
 /// How often the hub compares what it handed out with the log. A batch that the bus lost is otherwise noticed only
 /// when the next one of its room comes.
 const HEAL_EVERY: Duration = Duration::from_secs(1);
+
+/// Batches that have queued up go out together up to so many bytes: far more than makes a write worth its price, and
+/// no more than a socket takes at once.
+const RUN_BYTES: usize = 64 * 1024;
 
 /// Where a hub's batches come from.
 pub enum Source {
@@ -73,10 +78,13 @@ impl Shared {
 #[derive(Clone)]
 pub struct Hub(Arc<Shared>);
 
-/// Ends the hub's tasks.
+/// How often the hub looks for further commits before it hands out those it has, giving way in between.
+const LOOKS: usize = 4;
+
+/// Ends the hub's tasks, also when it is dropped.
 #[derive(Debug)]
 pub struct HubHandle {
-    cancel: CancellationToken,
+    cancel: DropGuard,
     tasks: TaskTracker,
 }
 
@@ -84,7 +92,7 @@ impl HubHandle {
     /// Stops taking batches and waits for the tasks to end. Call it after the store has ended, so that the last
     /// commit is still handed out and published.
     pub async fn shutdown(self) {
-        self.cancel.cancel();
+        drop(self.cancel);
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -119,7 +127,15 @@ impl Hub {
         tasks.spawn(hub.clone().run_signals(signals, cancel.clone()));
         match source {
             Source::Commits(commits) => {
-                tasks.spawn(hub.clone().run_commits(commits, cancel.clone()));
+                // On a thread of its own: a large room keeps it in the kernel for milliseconds, and meanwhile the
+                // runtime serves those who send.
+                let run = hub.clone().run_commits(commits, cancel.clone());
+                let (runtime, running) = (Handle::current(), tasks.token());
+                // None of the runtime's: that one would wait for it when it is dropped.
+                std::thread::spawn(move || {
+                    runtime.block_on(run);
+                    drop(running);
+                });
             }
             Source::Bus => {
                 let events = bus.subscribe(Prefix::rooms()).await?;
@@ -127,6 +143,7 @@ impl Hub {
             }
         }
         tasks.spawn(hub.clone().run_healing(cancel.clone()));
+        let cancel = cancel.drop_guard();
         Ok((hub, HubHandle { cancel, tasks }))
     }
 
@@ -186,8 +203,8 @@ impl Hub {
     ///
     /// # Errors
     /// The log cannot be read; the connection has to end.
-    pub async fn pump(&self, outlet: &Outlet) -> Result<Pumped, StoreError> {
-        outlet.pump(&self.0).await
+    pub fn pump(&self, outlet: &Outlet) -> impl Future<Output = Result<Pumped, StoreError>> {
+        outlet.pump(&self.0)
     }
 
     /// Counts since the start.
@@ -210,19 +227,62 @@ impl Hub {
                 commit = commits.next() => commit,
                 () = cancel.cancelled() => None,
             };
-            let Some(commit) = commit else {
+            let Some(mut queued) = commit else {
                 return;
             };
-            for committed in commit {
+            // What was committed while the last batch went out goes with this one, and what is about to be: where one
+            // core does everything, those who send and the writer come first. A write to every reader costs much more
+            // than another look.
+            for _ in 0..LOOKS {
+                let before = queued.len();
+                while let Some(more) = now(commits.next()).await {
+                    queued.extend(more);
+                }
+                if queued.len() == before && before > 1 {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+            for committed in &queued {
                 let message = Message::new(
                     Topic::room(&committed.room),
                     committed.batch.frames().clone(),
                 );
                 // Closed only when the gateway ends; the log has the events.
                 let _ = self.0.bus.publish(message);
-                self.fan_out(&committed.room, &committed.batch);
+            }
+            for run in self.runs(queued) {
+                self.fan_out(&run.hub, &EventBatch::joined(&run.batches));
             }
         }
+    }
+
+    /// What goes out in one write per reader: batches of one room that follow each other, of rooms with readers here.
+    fn runs(&self, queued: Vec<Committed>) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut last: HashMap<RoomId, usize> = HashMap::new();
+        for Committed { room, batch } in queued {
+            let Some(hub) = self.room(&room) else {
+                continue;
+            };
+            let bytes = batch.frames().wire().len();
+            let open = last.get(&room).map(|&at| &mut runs[at]);
+            match open.filter(|run| run.takes(&batch)) {
+                Some(run) => {
+                    run.bytes += bytes;
+                    run.batches.push(batch);
+                }
+                None => {
+                    last.insert(room, runs.len());
+                    runs.push(Run {
+                        hub,
+                        batches: vec![batch],
+                        bytes,
+                    });
+                }
+            }
+        }
+        runs
     }
 
     async fn run_bus(self, mut events: BusSubscription, cancel: CancellationToken) {
@@ -235,7 +295,11 @@ impl Hub {
                 return;
             };
             match self.batch_of(&message) {
-                Some((room, batch)) => self.fan_out(&room, &batch),
+                Some((room, batch)) => {
+                    if let Some(hub) = self.room(&room) {
+                        self.fan_out(&hub, &batch);
+                    }
+                }
                 None => {
                     self.0.malformed.fetch_add(1, Ordering::Relaxed);
                 }
@@ -284,16 +348,14 @@ impl Hub {
         }
     }
 
-    fn fan_out(&self, room: &RoomId, batch: &EventBatch) {
-        if let Some(hub) = self.room(room) {
-            let fanned = hub.fan_out(batch);
-            self.0
-                .live_deliveries
-                .fetch_add(fanned.deliveries, Ordering::Relaxed);
-            self.0
-                .fell_behind
-                .fetch_add(fanned.fell_behind, Ordering::Relaxed);
-        }
+    fn fan_out(&self, hub: &RoomHub, batch: &EventBatch) {
+        let fanned = hub.fan_out(batch);
+        self.0
+            .live_deliveries
+            .fetch_add(fanned.deliveries, Ordering::Relaxed);
+        self.0
+            .fell_behind
+            .fetch_add(fanned.fell_behind, Ordering::Relaxed);
     }
 
     /// Reads a bus message as a batch: consecutive events of the room its topic names.
@@ -321,6 +383,32 @@ impl Hub {
             reason,
         };
         Frames::one(&self.0.codec.signal(&signal)).wire().clone()
+    }
+}
+
+/// Batches for the readers of a room, one behind the other.
+struct Run {
+    hub: Arc<RoomHub>,
+    batches: Vec<EventBatch>,
+    bytes: usize,
+}
+
+impl Run {
+    fn takes(&self, batch: &EventBatch) -> bool {
+        self.bytes + batch.frames().wire().len() <= RUN_BYTES
+            && self
+                .batches
+                .last()
+                .is_some_and(|last| last.last().next() == batch.first())
+    }
+}
+
+/// What a future gives at once, if it does.
+async fn now<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
+    tokio::select! {
+        biased;
+        output = future => output,
+        () = std::future::ready(()) => None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use stack_types::{Frames, RoomId};
 use tokio::sync::Notify;
@@ -92,13 +92,13 @@ impl Outlet {
         if state.closed {
             return;
         }
-        let rest = if state.pending.is_empty() {
-            self.write_now(&mut state, bytes)
+        let written = if state.pending.is_empty() {
+            self.write_now(&mut state, &bytes)
         } else {
-            bytes
+            0
         };
-        if !rest.is_empty() && !state.closed {
-            state.push(rest);
+        if written < bytes.len() && !state.closed {
+            state.push(bytes.slice(written..));
             self.news.notify_one();
         }
     }
@@ -109,10 +109,9 @@ impl Outlet {
         if state.closed || !state.pending.is_empty() {
             return;
         }
-        let whole = bytes.len();
-        let rest = self.write_now(&mut state, bytes);
-        if rest.len() < whole && !rest.is_empty() {
-            state.push(rest);
+        let written = self.write_now(&mut state, &bytes);
+        if (1..bytes.len()).contains(&written) && !state.closed {
+            state.push(bytes.slice(written..));
             self.news.notify_one();
         }
     }
@@ -178,15 +177,14 @@ impl Outlet {
         if !state.pending.is_empty() {
             return Taken::Some(0);
         }
-        let wire = frames.wire_range(index..frames.len());
-        let rest = self.write_now(&mut state, wire.clone());
+        let wire = frames.wire_from(index);
+        let written = self.write_now(&mut state, wire);
         if state.closed {
             return Taken::Closed;
         }
-        if rest.is_empty() {
+        if written == wire.len() {
             return Taken::All;
         }
-        let written = wire.len() - rest.len();
         let (whole, cut) = frames.split_at(index, written);
         match cut {
             None => Taken::Some(whole),
@@ -268,8 +266,9 @@ impl Outlet {
 
     fn flush_now(&self, state: &mut State) {
         while let Some(bytes) = state.pop() {
-            let rest = self.write_now(state, bytes);
-            if !rest.is_empty() && !state.closed {
+            let written = self.write_now(state, &bytes);
+            if written < bytes.len() && !state.closed {
+                let rest = bytes.slice(written..);
                 state.pending_bytes += rest.len();
                 state.pending.push_front(rest);
                 return;
@@ -277,24 +276,24 @@ impl Outlet {
         }
     }
 
-    /// Writes what the sink takes and gives the rest. A failure closes the outlet.
-    fn write_now(&self, state: &mut State, mut bytes: Bytes) -> Bytes {
-        while !bytes.is_empty() {
-            match self.sink.try_write(&bytes) {
+    /// Writes what the sink takes and says how much that was. A failure closes the outlet.
+    #[inline]
+    fn write_now(&self, state: &mut State, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.sink.try_write(&bytes[written..]) {
                 Ok(0) => break,
-                Ok(written) => {
-                    bytes.advance(written);
-                    state.written += written as u64;
-                }
+                Ok(more) => written += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => {
                     self.close_locked(state);
-                    return Bytes::new();
+                    break;
                 }
             }
         }
-        bytes
+        state.written += written as u64;
+        written
     }
 
     fn close_locked(&self, state: &mut State) {

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use stack_storage::RoomRef;
 use stack_types::{EventBatch, RoomId, Seq, UserId};
 
 use crate::outlet::{Outlet, Taken};
+
+/// Readers served between two breaks: a write takes some microseconds, and who wants to join a large room or to leave it
+/// waits for less than a millisecond or so.
+const AT_ONCE: usize = 256;
 
 /// One connection's reading of one room.
 #[derive(Debug)]
@@ -170,39 +174,16 @@ impl RoomHub {
     /// front of it, is behind from here on.
     pub(crate) fn fan_out(&self, batch: &EventBatch) -> Fanned {
         let mut fanned = Fanned::default();
-        let mut state = self.state.lock();
-        let State { head, readers, .. } = &mut *state;
-        *head = batch.last().max(*head);
-        for reader in readers {
-            let Some(cursor) = reader.live else {
-                continue;
-            };
-            let index = batch.index_after(cursor);
-            let frames = batch.frames();
-            if index == frames.len() {
-                continue;
-            }
-            let outlet = &reader.subscription.outlet;
-            let missed = batch.first() > cursor.next();
-            // The room's lock is held, so the subscription cannot end meanwhile.
-            let taken = if missed {
-                Taken::Some(0)
-            } else {
-                outlet.offer(frames, index, || false)
-            };
-            match taken {
-                Taken::All => {
-                    fanned.deliveries += (frames.len() - index) as u64;
-                    reader.live = Some(batch.last());
-                }
-                Taken::Some(count) => {
-                    fanned.deliveries += count as u64;
-                    fanned.fell_behind += 1;
-                    reader.fall_behind(Seq(cursor.0 + count as u64));
-                }
-                // The connection's own task finds its outlet closed and takes its subscriptions away.
-                Taken::Closed => reader.live = None,
-            }
+        let mut rest = usize::MAX;
+        while rest > 0 {
+            let mut state = self.state.lock();
+            state.head = batch.last().max(state.head);
+            // From the end: who leaves meanwhile is replaced by the last of the list, who then has the batch already.
+            rest = rest.min(state.readers.len());
+            let from = rest.saturating_sub(AT_ONCE);
+            hand_out(batch, &mut state.readers[from..rest], &mut fanned);
+            rest = from;
+            MutexGuard::unlock_fair(state);
         }
         fanned
     }
@@ -229,6 +210,41 @@ impl RoomHub {
     pub(crate) fn signal(&self, bytes: &Bytes) {
         for reader in &self.state.lock().readers {
             reader.subscription.outlet.offer_lossy(bytes.clone());
+        }
+    }
+}
+
+/// Hands a batch to those of the readers who are live.
+fn hand_out(batch: &EventBatch, readers: &mut [Reader], fanned: &mut Fanned) {
+    for reader in readers {
+        let Some(cursor) = reader.live else {
+            continue;
+        };
+        let index = batch.index_after(cursor);
+        let frames = batch.frames();
+        if index == frames.len() {
+            continue;
+        }
+        let outlet = &reader.subscription.outlet;
+        let missed = batch.first() > cursor.next();
+        // The room's lock is held, so the subscription cannot end meanwhile.
+        let taken = if missed {
+            Taken::Some(0)
+        } else {
+            outlet.offer(frames, index, || false)
+        };
+        match taken {
+            Taken::All => {
+                fanned.deliveries += (frames.len() - index) as u64;
+                reader.live = Some(batch.last());
+            }
+            Taken::Some(count) => {
+                fanned.deliveries += count as u64;
+                fanned.fell_behind += 1;
+                reader.fall_behind(Seq(cursor.0 + count as u64));
+            }
+            // The connection's own task finds its outlet closed and takes its subscriptions away.
+            Taken::Closed => reader.live = None,
         }
     }
 }

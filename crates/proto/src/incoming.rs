@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// The largest `id` a client may pick: integers beyond are not exact in every language.
-const MAX_ID: u64 = (1 << 53) - 1;
+pub(crate) const MAX_ID: u64 = (1 << 53) - 1;
 
 /// It is not a frame; the socket closes with 4000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

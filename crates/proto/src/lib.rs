@@ -7,11 +7,13 @@ mod codec;
 mod fields;
 mod incoming;
 mod outgoing;
+mod quick;
 mod request;
 
 pub use codec::JsonCodec;
 pub use incoming::{Incoming, Malformed};
-pub use outgoing::{error, ok, pong};
+pub use outgoing::{error, ok, pong, push_sent};
+pub use quick::quick_send;
 pub use request::{Request, SendMessage};
 
 /// The name of the sub-protocol.

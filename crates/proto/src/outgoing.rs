@@ -1,7 +1,7 @@
 //! The answers to a client's requests.
 
 use serde::Serialize;
-use stack_types::{ErrorCode, Problem, Timestamp};
+use stack_types::{ErrorCode, Problem, RoomId, Seq, Timestamp};
 
 #[derive(Serialize)]
 struct Frame<P> {
@@ -31,6 +31,21 @@ pub fn ok(id: u64, payload: impl Serialize) -> Vec<u8> {
         id: Some(id),
         payload,
     })
+}
+
+/// Appends the `ok` that tells request `id` where what it said has its place. One goes out for every message, so it is
+/// put together by hand; a room's id, being a slug, needs no escapes.
+pub fn push_sent(id: u64, room: &RoomId, seq: Seq, ts: Timestamp, out: &mut Vec<u8>) {
+    let mut number = itoa::Buffer::new();
+    out.extend_from_slice(br#"{"type":"ok","id":"#);
+    out.extend_from_slice(number.format(id).as_bytes());
+    out.extend_from_slice(br#","payload":{"room":""#);
+    out.extend_from_slice(room.as_str().as_bytes());
+    out.extend_from_slice(br#"","seq":"#);
+    out.extend_from_slice(number.format(seq.0).as_bytes());
+    out.extend_from_slice(br#","ts":"#);
+    out.extend_from_slice(number.format(ts.0).as_bytes());
+    out.extend_from_slice(b"}}");
 }
 
 /// The `error` that answers request `id`, or a request without one.
@@ -76,6 +91,13 @@ mod tests {
         assert_eq!(
             text(pong(7, Timestamp(5))),
             r#"{"type":"ok","id":7,"payload":{"ts":5}}"#
+        );
+        let mut sent = Vec::new();
+        let room = "a.b-c".parse().unwrap();
+        push_sent(u64::MAX, &room, Seq(3), Timestamp(5), &mut sent);
+        assert_eq!(
+            text(sent),
+            r#"{"type":"ok","id":18446744073709551615,"payload":{"room":"a.b-c","seq":3,"ts":5}}"#
         );
         let problem = Problem::rate_limited(Duration::from_micros(10));
         assert_eq!(

@@ -106,7 +106,7 @@ impl Rooms {
             });
             Ok(())
         };
-        self.0.store.room_op(room.clone(), op).await?;
+        self.0.store.room_op(room, op).await?;
         self.view(&user, &found)
     }
 
@@ -124,7 +124,7 @@ impl Rooms {
             tx.after_commit(move || hub.end(&room, UnsubscribeReason::Deleted, |_| true));
             Ok(())
         };
-        self.0.store.room_op(room.clone(), op).await?;
+        self.0.store.room_op(room, op).await?;
         tracing::info!(%room, %user, "room deleted");
         Ok(())
     }

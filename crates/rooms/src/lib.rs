@@ -16,6 +16,6 @@ mod view;
 pub use create::{NewRoom, RoomPatch};
 pub use history::{Page, PageQuery};
 pub use members::NewBan;
-pub use messages::{SendMessage, Sending, Sent};
+pub use messages::{Say, SendMessage, Sent};
 pub use rooms::{Rooms, RoomsConfig, Subscribed, SubscribedAnswer};
 pub use view::{BanView, Member, Room};

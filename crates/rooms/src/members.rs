@@ -57,10 +57,7 @@ impl Rooms {
             return Ok(member.role);
         }
         self.take_turn(user, &found)?;
-        self.0
-            .store
-            .room_op(room.clone(), move |tx| join(tx, user))
-            .await
+        self.0.store.room_op(room, move |tx| join(tx, user)).await
     }
 
     /// Leaves a room.
@@ -76,7 +73,7 @@ impl Rooms {
             rooms.end_readers_after(tx, user, UnsubscribeReason::Left);
             Ok(())
         };
-        self.0.store.room_op(room.clone(), op).await
+        self.0.store.room_op(room, op).await
     }
 
     /// Brings somebody into a room or gives them another role; oneself as `member` joins.
@@ -107,7 +104,7 @@ impl Rooms {
             self.join(user, room).await?;
         } else {
             let op = move |tx: &mut RoomTx<'_, '_>| put_member(tx, actor, user, role);
-            self.0.store.room_op(room.clone(), op).await?;
+            self.0.store.room_op(room, op).await?;
         }
         let place = found.member(&user).ok_or_else(rights::no_such_room)?;
         Ok(Member {
@@ -142,7 +139,7 @@ impl Rooms {
             rooms.end_readers_after(tx, user, UnsubscribeReason::Removed);
             Ok(())
         };
-        self.0.store.room_op(room.clone(), op).await
+        self.0.store.room_op(room, op).await
     }
 
     /// Bans somebody: they are removed and cannot come back while the ban holds.
@@ -199,7 +196,7 @@ impl Rooms {
             rooms.end_readers_after(tx, user, UnsubscribeReason::Banned);
             Ok(record)
         };
-        let record = self.0.store.room_op(room.clone(), op).await?;
+        let record = self.0.store.room_op(room, op).await?;
         Ok(record.into())
     }
 
@@ -219,7 +216,7 @@ impl Rooms {
             tx.append(told(actor, user, MemberAction::Unbanned, None, None));
             Ok(())
         };
-        self.0.store.room_op(room.clone(), op).await
+        self.0.store.room_op(room, op).await
     }
 
     /// The bans that hold, oldest first.

@@ -1,17 +1,16 @@
 //! Saying something, and changing what was said.
 
 use std::ops::RangeInclusive;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::Serialize;
 use stack_rate::Quota;
-use stack_storage::{Appended, Pending, RoomRef, RoomTx};
+use stack_storage::{Appended, RoomRef, RoomTx, Submitted};
 use stack_types::{
     ErrorCode, Event, EventBody, EventDraft, JsonValue, Problem, RoomId, RoomSettings, Seq,
     Timestamp, UserId,
 };
+use tokio::sync::oneshot;
 
 use crate::Rooms;
 use crate::rights::{self, Action, Standing};
@@ -50,68 +49,127 @@ pub struct Sent {
     pub ts: Timestamp,
 }
 
-/// Something said that waits for its commit. It is carried out even if this is dropped.
-#[derive(Debug)]
-pub struct Sending {
-    room: RoomId,
-    pending: Pending<Appended>,
-}
-
-impl Future for Sending {
-    type Output = Result<Sent, Problem>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let place = std::task::ready!(Pin::new(&mut self.pending).poll(cx))?;
-        Poll::Ready(Ok(Sent {
-            room: self.room.clone(),
-            seq: place.seq,
-            ts: place.ts,
-        }))
-    }
+/// Something that somebody says: what is answered once it is on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Say {
+    /// A message.
+    Message(SendMessage),
+    /// One's own message gets a new text.
+    Edit {
+        /// The message.
+        target: Seq,
+        /// Its new text.
+        body: String,
+    },
+    /// A message is taken back: one's own, or as a moderator anybody's. Its text and that of its edits are gone from
+    /// the log then.
+    Redact {
+        /// The message.
+        target: Seq,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// A message gets a reaction, or loses it.
+    React {
+        /// The message.
+        target: Seq,
+        /// With what.
+        emoji: String,
+        /// Whether the reaction is taken back.
+        remove: bool,
+    },
 }
 
 impl Rooms {
-    /// Says something. What is submitted one after the other gets its place in that order; await the [`Sending`] for
-    /// the commit.
+    /// Says something. What is said one after the other gets its place in that order.
+    ///
+    /// `reply` gets the place on the writer thread, as soon as it is on disk; it must be quick. The place is refused
+    /// with `not_found` without the room or the message meant, `forbidden`, `invalid_field`, `gone` when the message
+    /// meant was redacted, and `unavailable` when it cannot be written. Nothing was said then.
     ///
     /// # Errors
-    /// `not_found`, `forbidden`, `rate_limited`, `payload_too_large`, `invalid_field`; `unavailable` when it cannot be
-    /// written. Nothing was said then.
-    pub async fn send(
+    /// What is refused at once, and then `reply` is not called: `not_found`, `forbidden`, `rate_limited`,
+    /// `payload_too_large`, `invalid_field`.
+    pub fn say<A>(
         &self,
         user: UserId,
         room: &RoomId,
+        say: Say,
+        reply: A,
+    ) -> Result<Submitted, Problem>
+    where
+        A: FnOnce(Result<Sent, Problem>) + Send + 'static,
+    {
+        let (room, standing) = self.check(&user, room, Action::Speak)?;
+        match say {
+            Say::Message(message) => self.message(user, &room, standing, message, reply),
+            Say::Edit { target, body } => self.edit(user, &room, target, body, reply),
+            Say::Redact { target, reason } => self.redact(user, &room, target, reason, reply),
+            Say::React {
+                target,
+                emoji,
+                remove,
+            } => self.react(user, &room, target, emoji, remove, reply),
+        }
+    }
+
+    /// Says something, and waits until it is on disk.
+    ///
+    /// # Errors
+    /// Whatever [`Rooms::say`] refuses or replies; `unavailable` also when the gateway goes down meanwhile.
+    pub async fn say_and_wait(
+        &self,
+        user: UserId,
+        room: &RoomId,
+        say: Say,
+    ) -> Result<Sent, Problem> {
+        let (reply, answer) = oneshot::channel();
+        // Nobody waits any more when the caller has gone; what was said stands.
+        let submitted = self.say(user, room, say, |sent| drop(reply.send(sent)))?;
+        submitted.queued().await;
+        let gone = |_| Problem::new(ErrorCode::Unavailable, "the gateway is going down");
+        answer.await.map_err(gone)?
+    }
+
+    fn message<A>(
+        &self,
+        user: UserId,
+        room: &RoomRef,
+        standing: Standing,
         message: SendMessage,
-    ) -> Result<Sending, Problem> {
-        let (found, standing) = self.check(&user, room, Action::Speak)?;
+        reply: A,
+    ) -> Result<Submitted, Problem>
+    where
+        A: FnOnce(Result<Sent, Problem>) + Send + 'static,
+    {
         self.check_key(message.key.as_deref())?;
-        if let Err(refused) = self.admit(user, &found, standing, &message) {
+        if let Err(refused) = self.admit(user, room, standing, &message) {
             let Some(key) = message.key else {
                 return Err(refused);
             };
             // Whatever is wrong with a repeat, the first one was said: that is the answer. The writer is asked, since
             // the first may still be on its way to the disk.
             let repeated = move |tx: &mut RoomTx<'_, '_>| tx.find_key(&user, &key)?.ok_or(refused);
-            return self.submit(user, room, repeated).await;
+            return Ok(self.submit(user, room, repeated, reply));
         }
-        let turn = is_slowed(&found.settings(), standing).then(|| Turn {
+        let turn = is_slowed(&room.settings(), standing).then(|| Turn {
             rooms: self.clone(),
-            key: (user, room.clone()),
+            key: (user, room.id().clone()),
             taken: false,
         });
-        self.submit(user, room, move |tx| {
+        let op = move |tx: &mut RoomTx<'_, '_>| {
             if let Some(key) = &message.key
                 && let Some(place) = tx.find_key(&user, key)?
             {
                 return Ok(place);
             }
-            let place = say(tx, user, message)?;
+            let place = append(tx, user, message)?;
             if let Some(turn) = turn {
                 tx.after_commit(move || turn.take());
             }
             Ok(place)
-        })
-        .await
+        };
+        Ok(self.submit(user, room, op, reply))
     }
 
     /// Checks sizes and rate of a message.
@@ -135,22 +193,20 @@ impl Rooms {
         Ok(())
     }
 
-    /// Gives one's own message a new text.
-    ///
-    /// # Errors
-    /// As for [`Rooms::send`]; `not_found` without the message, `forbidden` when it is another's, `gone` when it was
-    /// redacted.
-    pub async fn edit(
+    fn edit<A>(
         &self,
         user: UserId,
-        room: &RoomId,
+        room: &RoomRef,
         target: Seq,
         body: String,
-    ) -> Result<Sending, Problem> {
-        let (found, _) = self.check(&user, room, Action::Speak)?;
-        self.check_body(&found.settings(), &body, false)?;
-        self.take_turn(user, &found)?;
-        self.submit(user, room, move |tx| {
+        reply: A,
+    ) -> Result<Submitted, Problem>
+    where
+        A: FnOnce(Result<Sent, Problem>) + Send + 'static,
+    {
+        self.check_body(&room.settings(), &body, false)?;
+        self.take_turn(user, room)?;
+        let op = move |tx: &mut RoomTx<'_, '_>| {
             if message_at(tx, user, target)?.sender != user {
                 return Err(Problem::forbidden("only the author edits a message"));
             }
@@ -161,23 +217,21 @@ impl Rooms {
                     body: Some(body),
                 },
             }))
-        })
-        .await
+        };
+        Ok(self.submit(user, room, op, reply))
     }
 
-    /// Takes a message back: one's own, or as a moderator anybody's. Its text and that of its edits are gone from
-    /// the log then.
-    ///
-    /// # Errors
-    /// As for [`Rooms::edit`].
-    pub async fn redact(
+    fn redact<A>(
         &self,
         user: UserId,
-        room: &RoomId,
+        room: &RoomRef,
         target: Seq,
         reason: Option<String>,
-    ) -> Result<Sending, Problem> {
-        let (found, _) = self.check(&user, room, Action::Speak)?;
+        reply: A,
+    ) -> Result<Submitted, Problem>
+    where
+        A: FnOnce(Result<Sent, Problem>) + Send + 'static,
+    {
         if reason
             .as_ref()
             .is_some_and(|reason| reason.len() > MAX_REASON_BYTES)
@@ -185,8 +239,8 @@ impl Rooms {
             let detail = format!("a reason is at most {MAX_REASON_BYTES} bytes");
             return Err(Problem::invalid_field("reason", detail));
         }
-        self.take_turn(user, &found)?;
-        self.submit(user, room, move |tx| {
+        self.take_turn(user, room)?;
+        let op = move |tx: &mut RoomTx<'_, '_>| {
             if message_at(tx, user, target)?.sender != user {
                 rights::check(tx, &user, Action::Moderate)?;
             }
@@ -198,23 +252,22 @@ impl Rooms {
                     reason,
                 },
             }))
-        })
-        .await
+        };
+        Ok(self.submit(user, room, op, reply))
     }
 
-    /// Reacts to a message, or takes the reaction back.
-    ///
-    /// # Errors
-    /// As for [`Rooms::send`]; `not_found` without the message, `gone` when it was redacted.
-    pub async fn react(
+    fn react<A>(
         &self,
         user: UserId,
-        room: &RoomId,
+        room: &RoomRef,
         target: Seq,
         emoji: String,
         remove: bool,
-    ) -> Result<Sending, Problem> {
-        let (found, _) = self.check(&user, room, Action::Speak)?;
+        reply: A,
+    ) -> Result<Submitted, Problem>
+    where
+        A: FnOnce(Result<Sent, Problem>) + Send + 'static,
+    {
         let sane = (1..=MAX_EMOJI_BYTES).contains(&emoji.len())
             && !emoji
                 .chars()
@@ -223,8 +276,8 @@ impl Rooms {
             let detail = format!("an emoji is 1 to {MAX_EMOJI_BYTES} bytes without blanks");
             return Err(Problem::invalid_field("emoji", detail));
         }
-        self.take_turn(user, &found)?;
-        self.submit(user, room, move |tx| {
+        self.take_turn(user, room)?;
+        let op = move |tx: &mut RoomTx<'_, '_>| {
             message_at(tx, user, target)?;
             Ok(tx.append(EventDraft {
                 sender: user,
@@ -234,25 +287,26 @@ impl Rooms {
                     remove,
                 },
             }))
-        })
-        .await
+        };
+        Ok(self.submit(user, room, op, reply))
     }
 
-    async fn submit<F>(&self, user: UserId, room: &RoomId, op: F) -> Result<Sending, Problem>
+    fn submit<F, A>(&self, user: UserId, room: &RoomRef, op: F, reply: A) -> Submitted
     where
         F: FnOnce(&mut RoomTx<'_, '_>) -> Result<Appended, Problem> + Send + 'static,
+        A: FnOnce(Result<Sent, Problem>) + Send + 'static,
     {
-        let pending = self
-            .0
-            .store
-            .submit(room.clone(), move |tx| {
-                rights::check(tx, &user, Action::Speak)?;
-                op(tx)
-            })
-            .await?;
-        Ok(Sending {
-            room: room.clone(),
-            pending,
+        let sent_to = room.id().clone();
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            rights::check(tx, &user, Action::Speak)?;
+            op(tx)
+        };
+        self.0.store.submit(room, op, move |place| {
+            reply(place.map(|Appended { seq, ts }| Sent {
+                room: sent_to,
+                seq,
+                ts,
+            }));
         })
     }
 
@@ -344,7 +398,11 @@ impl Drop for Turn {
 }
 
 /// Appends a message.
-fn say(tx: &mut RoomTx<'_, '_>, user: UserId, message: SendMessage) -> Result<Appended, Problem> {
+fn append(
+    tx: &mut RoomTx<'_, '_>,
+    user: UserId,
+    message: SendMessage,
+) -> Result<Appended, Problem> {
     if let Some(target) = message.reply_to
         && !readable(tx, user).contains(&target)
     {

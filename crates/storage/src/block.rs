@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use stack_types::{Frames, Timestamp};
 
 use crate::StoreError;
@@ -24,18 +24,26 @@ pub(crate) struct Run {
     pub(crate) times: Arc<[Timestamp]>,
 }
 
+/// How many bytes [`encode`] writes.
+pub(crate) fn encoded_len(frames: &Frames) -> usize {
+    len(frames.len(), frames.wire().len())
+}
+
+/// How long a run of so many events is, whose frames have so many bytes.
+pub(crate) fn len(events: usize, bytes: usize) -> usize {
+    COUNT_BYTES + events * ENTRY_BYTES + bytes
+}
+
 /// Appends the bytes of a run.
-pub(crate) fn encode(frames: &Frames, times: &[Timestamp], out: &mut Vec<u8>) {
+pub(crate) fn encode(frames: &Frames, times: &[Timestamp], out: &mut impl BufMut) {
     debug_assert_eq!(frames.len(), times.len());
     // A block holds some dozen events, a commit some thousand.
-    let count = u32::try_from(times.len()).unwrap_or(u32::MAX);
-    out.reserve(COUNT_BYTES + times.len() * ENTRY_BYTES + frames.wire().len());
-    out.extend_from_slice(&count.to_le_bytes());
+    out.put_u32_le(u32::try_from(times.len()).unwrap_or(u32::MAX));
     for (end, ts) in frames.ends().zip(times) {
-        out.extend_from_slice(&end.to_le_bytes());
-        out.extend_from_slice(&ts.0.to_le_bytes());
+        out.put_u32_le(end);
+        out.put_u64_le(ts.0);
     }
-    out.extend_from_slice(frames.wire());
+    out.put_slice(frames.wire());
 }
 
 /// A run in the file, looked at where it lies.
@@ -78,6 +86,12 @@ impl<'a> RunRef<'a> {
             .get(index * ENTRY_BYTES..)?
             .first_chunk::<4>()?;
         Some(u32::from_le_bytes(*end))
+    }
+
+    /// Where its first `events` events end.
+    pub(crate) fn end_of(&self, events: usize) -> usize {
+        let last = events.checked_sub(1).and_then(|last| self.end(last));
+        last.map_or(0, |end| end as usize)
     }
 
     /// The events from `from` on, at most `events` of them and at most `bytes` of wire, but at least one if there

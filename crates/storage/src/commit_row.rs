@@ -4,6 +4,7 @@
 //! section   any number of times: room u64 LE, first seq u64 LE, length u32 LE, a run (see `block`)
 //! ```
 
+use bytes::BufMut;
 use stack_types::{Frames, Seq, Timestamp};
 
 use crate::StoreError;
@@ -19,16 +20,24 @@ pub(crate) struct Section<'a> {
     pub(crate) run: RunRef<'a>,
 }
 
+/// How many bytes [`push`] writes.
+pub(crate) fn pushed_len(frames: &Frames) -> usize {
+    HEAD_BYTES + block::encoded_len(frames)
+}
+
 /// Appends a section to a row.
-pub(crate) fn push(room: u64, first: Seq, frames: &Frames, times: &[Timestamp], row: &mut Vec<u8>) {
-    row.extend_from_slice(&room.to_le_bytes());
-    row.extend_from_slice(&first.0.to_le_bytes());
-    let length_at = row.len();
-    row.extend_from_slice(&[0; 4]);
-    block::encode(frames, times, row);
+pub(crate) fn push(
+    room: u64,
+    first: Seq,
+    frames: &Frames,
+    times: &[Timestamp],
+    row: &mut impl BufMut,
+) {
+    row.put_u64_le(room);
+    row.put_u64_le(first.0);
     // A commit holds some thousand events of at most some ten kilobytes.
-    let length = u32::try_from(row.len() - length_at - 4).unwrap_or(u32::MAX);
-    row[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+    row.put_u32_le(u32::try_from(block::encoded_len(frames)).unwrap_or(u32::MAX));
+    block::encode(frames, times, row);
 }
 
 /// The sections of a row.

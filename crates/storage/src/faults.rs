@@ -256,7 +256,7 @@ async fn create_rooms(store: &Store, rooms: usize) {
 
 async fn say(store: &Store, room: usize, body: String) -> Result<Seq, Problem> {
     store
-        .room_op(room_id(room), move |tx| {
+        .room_op(&room_id(room), move |tx| {
             if let Some(place) = tx.find_key(&alice(), &body)? {
                 return Ok(place.seq);
             }

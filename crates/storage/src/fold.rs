@@ -25,8 +25,9 @@ const FOLD_BYTES_PER_ROOM: usize = 1024 * 1024;
 
 /// A block is full with so many events …
 pub(crate) const BLOCK_EVENTS: usize = 64;
-/// … or so many bytes.
-pub(crate) const BLOCK_BYTES: usize = 64 * 1024;
+/// … or when the next one would make its row longer. The engine gives a row of this size a page of its own whose size
+/// is a power of two, 16 KiB at this length; a little more, and half of what is written, kept and read is empty.
+pub(crate) const BLOCK_BYTES: usize = 16 * 1024 - 64;
 
 /// A commit whose row is in the log.
 #[derive(Debug)]
@@ -215,6 +216,11 @@ impl Step {
     }
 }
 
+/// Whether one more event fits into a block of so many, when its frames then have so many bytes.
+pub(crate) fn fits_block(events: usize, bytes: usize) -> bool {
+    events < BLOCK_EVENTS && block::len(events + 1, bytes) <= BLOCK_BYTES
+}
+
 /// Writes a room's blocks, one behind the other.
 struct BlockWriter<'a, 't> {
     blocks: &'a mut Table<'t, (u64, u64), &'static [u8]>,
@@ -272,7 +278,7 @@ impl<'a, 't> BlockWriter<'a, 't> {
                 self.times.extend_from_slice(&run.run.times[index..end]);
                 taken += end - index;
                 index = end;
-                if self.is_full() {
+                if index < len || self.is_full() {
                     self.flush()?;
                 }
             }
@@ -280,16 +286,22 @@ impl<'a, 't> BlockWriter<'a, 't> {
         Ok(taken)
     }
 
-    /// Where the frames end that still go into the block: at the event that fills it.
+    /// Where the frames end that still go into the block. An empty block takes at least one.
     fn block_end(&self, frames: &Frames, from: usize) -> usize {
-        let events = BLOCK_EVENTS.saturating_sub(self.times.len()).max(1);
-        let bytes = BLOCK_BYTES.saturating_sub(self.frames.bytes());
-        let (fit, _) = frames.split_at(from, bytes);
-        frames.len().min(from + events.min(fit + 1))
+        let (mut events, mut bytes) = (self.times.len(), self.frames.bytes());
+        let mut end = from;
+        while end < frames.len() {
+            bytes += frames.wire_range(end..end + 1).len();
+            if !fits_block(events, bytes) && events > 0 {
+                break;
+            }
+            (events, end) = (events + 1, end + 1);
+        }
+        end
     }
 
     fn is_full(&self) -> bool {
-        self.times.len() >= BLOCK_EVENTS || self.frames.bytes() >= BLOCK_BYTES
+        !fits_block(self.times.len(), self.frames.bytes())
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
@@ -312,5 +324,74 @@ impl<'a, 't> BlockWriter<'a, 't> {
         let first = self.first;
         self.flush()?;
         Ok((Some(first), self.written))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::ReadableDatabase;
+
+    use super::*;
+    use crate::block::Run;
+    use crate::tail::TailRun;
+
+    fn run(first: u64, sizes: &[usize]) -> TailRun {
+        let mut frames = FramesBuilder::default();
+        for size in sizes {
+            frames.push(&vec![b'x'; *size]);
+        }
+        let times = (0..sizes.len() as u64)
+            .map(|index| Timestamp(first + index))
+            .collect();
+        let run = Run {
+            frames: frames.finish(),
+            times,
+        };
+        TailRun {
+            first: Seq(first),
+            run,
+        }
+    }
+
+    #[test]
+    fn a_block_grows_to_its_bound_and_not_beyond() {
+        let backend = redb::backends::InMemoryBackend::new();
+        let db = redb::Database::builder()
+            .create_with_backend(backend)
+            .unwrap();
+        let mut sizes = vec![250; 100];
+        sizes.extend([40_000, 3, BLOCK_BYTES, 3]);
+        sizes.extend([3; 100]);
+        let mut tail = Tail::default();
+        let (mut next, mut open) = (Seq(1), None);
+        // In three steps, two of which go on with the block that the one before has left open.
+        for part in [&sizes[..30], &sizes[30..90], &sizes[90..]] {
+            tail.push(run(next.0, part));
+            let tx = db.begin_write().unwrap();
+            {
+                let mut blocks = tx.open_table(tables::ROOM_BLOCKS).unwrap();
+                let mut writer = BlockWriter::open(&mut blocks, 7, open, next).unwrap();
+                let taken = writer.take(&tail, next, usize::MAX).unwrap();
+                assert_eq!(taken, part.len());
+                open = writer.finish().unwrap().0;
+            }
+            tx.commit().unwrap();
+            next = Seq(next.0 + part.len() as u64);
+        }
+        let tx = db.begin_read().unwrap();
+        let blocks = tx.open_table(tables::ROOM_BLOCKS).unwrap();
+        let (mut read, mut firsts) = (Vec::new(), Vec::new());
+        for entry in blocks.iter().unwrap() {
+            let (key, row) = entry.unwrap();
+            let row = row.value();
+            let run = RunRef::of(row).unwrap().to_run().unwrap();
+            assert!(run.times.len() == 1 || row.len() <= BLOCK_BYTES);
+            assert_eq!(key.value().1, read.len() as u64 + 1);
+            firsts.push(key.value().1);
+            read.extend(run.frames.iter().map(|frame| frame.len()));
+        }
+        assert_eq!(read, sizes);
+        // 61 events of 250 bytes, with header and entry, fill a block; 64 of any size do.
+        assert_eq!(firsts, [1, 62, 101, 102, 103, 104, 168]);
     }
 }

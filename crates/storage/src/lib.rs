@@ -24,6 +24,7 @@ mod last_seen;
 mod log;
 mod migrate_identity;
 mod migrate_rows;
+mod pace;
 mod record;
 mod recover;
 mod retention;
@@ -53,6 +54,7 @@ pub use room::{Ban, Membership, RoomRef};
 pub use room_ops::CreateRoom;
 pub use room_tx::{Appended, RoomTx};
 pub use store::{
-    CommitReport, Commits, Committed, Location, OnCommit, Pending, Store, StoreConfig, StoreHandle,
+    CommitReport, Commits, Committed, Location, OnCommit, Store, StoreConfig, StoreHandle,
+    Submitted,
 };
 pub use sweep::{SweepCursor, Swept};

@@ -1,13 +1,15 @@
 //! Reading a room's log: its blocks, and behind them the tail in memory, as one line of events.
 
 use std::ops::{Range, RangeInclusive};
+use std::time::Instant;
 
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use stack_types::{EventBatch, Frames, FramesBuilder, Seq, Timestamp};
 
 use crate::block::{self, RunRef};
-use crate::tail::{Tail, frame_in, replaced};
+use crate::fold::BLOCK_EVENTS;
+use crate::tail::{frame_in, replaced};
 use crate::{RoomRef, Store, StoreError, commit_row, tables};
 
 /// How much a page holds at most. A page holds at least one event, however large.
@@ -18,6 +20,12 @@ pub struct PageLimit {
     /// Bytes of frames.
     pub bytes: usize,
 }
+
+/// Pages of more events are read off the runtime.
+const BRIEF_EVENTS: usize = 2 * BLOCK_EVENTS;
+/// Blocks that are read on the runtime for one page at most. So few of them hold a page of common messages; the rest
+/// of another page is read off the runtime.
+const BRIEF_BLOCKS: usize = 8;
 
 impl Store {
     /// The events behind `after`, oldest first, as much as `limit` allows. Empty when there are none.
@@ -34,17 +42,16 @@ impl Store {
         let mut page = Page::new(start, limit);
         // The tail comes first: what leaves it while the blocks are read stands in them already.
         let (in_tail, tail) = tail_from(room, start, limit.events);
-        if in_tail {
-            page.take_all(&tail);
-            return Ok(page.finish());
+        if !in_tail {
+            let number = room.0.number;
+            page = self
+                .read_page(page, limit, move |page, tx, most| {
+                    page.take_blocks(tx, number, most)
+                })
+                .await?;
         }
-        let number = room.0.number;
-        self.read_blocking(move |tx| {
-            page.take_blocks(tx, number)?;
-            page.take_all(&tail);
-            Ok(page.finish())
-        })
-        .await
+        page.take_all(&tail);
+        Ok(page.finish())
     }
 
     /// The newest events in front of `before`, oldest first, as much as `limit` allows. Empty when there are none.
@@ -57,17 +64,45 @@ impl Store {
         before: Seq,
         limit: PageLimit,
     ) -> Result<EventBatch, StoreError> {
-        let mut page = PageBack::new(before.prev().min(room.head()), room.first(), limit);
         // As above: the tail first.
-        let tail = room.0.state.read().tail.clone();
-        page.take_tail(&tail);
-        if page.is_done() {
-            return Ok(page.finish());
+        let (last, first, tail) = {
+            let state = room.0.state.read();
+            let last = before.prev().min(state.head);
+            let tail = state.tail.back_from(last, limit.events);
+            (last, state.record.first, tail)
+        };
+        let mut page = PageBack::new(last, first, limit);
+        page.take_tail(tail);
+        if !page.is_done() {
+            let number = room.0.number;
+            page = self
+                .read_page(page, limit, move |page, tx, most| {
+                    page.take_blocks(tx, number, most)
+                })
+                .await?;
         }
-        let number = room.0.number;
+        Ok(page.finish())
+    }
+
+    /// Reads a page on with `take`, which is told how many blocks it may read and says whether it is done. What is
+    /// brief is read here and now, unless the file is slow; everything else off the runtime.
+    async fn read_page<P, F>(&self, mut page: P, limit: PageLimit, take: F) -> Result<P, StoreError>
+    where
+        P: Send + 'static,
+        F: Fn(&mut P, &ReadTransaction, usize) -> Result<bool, StoreError> + Send + 'static,
+    {
+        let pace = &self.inner.pace;
+        let began = Instant::now();
+        if limit.events <= BRIEF_EVENTS && pace.is_quick(began) {
+            let done = self.read(|tx| take(&mut page, tx, BRIEF_BLOCKS))?;
+            pace.took(began, Instant::now());
+            if done {
+                return Ok(page);
+            }
+        }
         self.read_blocking(move |tx| {
-            page.take_blocks(tx, number)?;
-            Ok(page.finish())
+            take(&mut page, tx, usize::MAX)?;
+            Ok(page)
         })
         .await
     }
@@ -79,17 +114,22 @@ impl Store {
     pub async fn last_until(&self, room: &RoomRef, ts: Timestamp) -> Result<Seq, StoreError> {
         let number = room.0.number;
         // As above: the tail first. Retention may drop blocks before the snapshot is taken; then `first` has moved.
-        let (tail, first, head) = {
+        let (first, last) = {
             let state = room.0.state.read();
-            (state.tail.clone(), state.record.first, state.head)
+            if let Some(last) = state.tail.last_until(ts) {
+                return Ok(last);
+            }
+            let last = state.tail.first().map_or(state.head, Seq::prev);
+            (state.record.first, last)
         };
         let room = room.clone();
         // Times never fall as numbers grow, so the place of a time is found by halving.
         self.read_blocking(move |tx| {
-            let (mut low, mut high) = (first.max(room.first()).prev(), head);
+            let blocks = tx.open_table(tables::ROOM_BLOCKS)?;
+            let (mut low, mut high) = (first.max(room.first()).prev(), last);
             while low < high {
                 let middle = Seq(low.0 + (high.0 - low.0).div_ceil(2));
-                match time_at(tx, number, &tail, middle)? {
+                match time_at(&blocks, number, middle)? {
                     Some(time) if time > ts => high = middle.prev(),
                     // Dropped for its age meanwhile: older than anything that is left.
                     None if middle < room.first() => low = middle,
@@ -110,12 +150,43 @@ fn tail_from(room: &RoomRef, start: Seq, events: usize) -> (bool, Vec<(Seq, Fram
     (in_tail, state.tail.from(start, events))
 }
 
+/// Some frames of a run.
+type Part = (Frames, Range<usize>);
+
+/// The frames of a page's parts, oldest first.
+fn joined(parts: &[Part]) -> Frames {
+    if let [(frames, range)] = parts
+        && *range == (0..frames.len())
+    {
+        return frames.clone();
+    }
+    let bytes = parts.iter().map(|(frames, range)| wire_len(frames, range));
+    let mut builder = FramesBuilder::with_capacity(bytes.sum());
+    for (frames, range) in parts {
+        builder.extend(frames, range.clone());
+    }
+    builder.finish()
+}
+
+/// How many bytes the frames of a range have.
+fn wire_len(frames: &Frames, range: &Range<usize>) -> usize {
+    end_in(frames, range.end) - end_in(frames, range.start)
+}
+
+/// Where the first `events` frames end.
+fn end_in(frames: &Frames, events: usize) -> usize {
+    let last = events
+        .checked_sub(1)
+        .and_then(|last| frames.ends().nth(last));
+    last.map_or(0, |end| end as usize)
+}
+
 /// A page that is being put together, strictly in order.
 struct Page {
     first: Seq,
     next: Seq,
-    limit: PageLimit,
-    frames: FramesBuilder,
+    left: PageLimit,
+    parts: Vec<Part>,
     full: bool,
 }
 
@@ -124,42 +195,50 @@ impl Page {
         Self {
             first,
             next: first,
-            limit,
-            frames: FramesBuilder::default(),
+            left: limit,
+            parts: Vec::new(),
             full: false,
         }
     }
 
-    fn events_left(&self) -> usize {
-        self.limit.events - self.frames.len()
+    /// Takes what it can of at most `most` blocks, and says whether there is nothing left to take.
+    fn take_blocks(
+        &mut self,
+        tx: &ReadTransaction,
+        room: u64,
+        most: usize,
+    ) -> Result<bool, StoreError> {
+        let blocks = tx.open_table(tables::ROOM_BLOCKS)?;
+        let mut found = (&blocks as Blocks<'_>).last_in((room, 0)..=(room, self.next.0))?;
+        for _ in 0..most {
+            let Some((first, row)) = found else {
+                return Ok(true);
+            };
+            let run = RunRef::of(row.value())?;
+            let from = usize::try_from(self.next.0 - first).unwrap_or(usize::MAX);
+            if from >= run.len() {
+                return Ok(true);
+            }
+            let wanted = self.left.events.min(run.len() - from);
+            let frames = run.frames(from, wanted, self.left.bytes)?;
+            if !self.parts.is_empty() && frames.wire().len() > self.left.bytes {
+                return Ok(self.fill());
+            }
+            let len = frames.len();
+            self.take(frames, 0..len);
+            if self.full || len < wanted {
+                return Ok(self.fill());
+            }
+            // Blocks stand one behind the other.
+            let next = blocks.get((room, self.next.0))?;
+            found = next.map(|row| (self.next.0, row));
+        }
+        Ok(false)
     }
 
-    fn take_blocks(&mut self, tx: &ReadTransaction, room: u64) -> Result<(), StoreError> {
-        let blocks = tx.open_table(tables::ROOM_BLOCKS)?;
-        let Some(start) = block_of(&blocks, room, self.next)? else {
-            return Ok(());
-        };
-        for entry in blocks.range(start..=(room, u64::MAX))? {
-            let (key, row) = entry?;
-            let (run, first) = (RunRef::of(row.value())?, Seq(key.value().1));
-            let from = usize::try_from(self.next.0.saturating_sub(first.0)).unwrap_or(usize::MAX);
-            if first > self.next || from >= run.len() {
-                break;
-            }
-            let bytes = self.limit.bytes.saturating_sub(self.frames.bytes());
-            let wanted = self.events_left().min(run.len() - from);
-            let frames = run.frames(from, wanted, bytes)?;
-            if !self.frames.is_empty() && frames.wire().len() > bytes {
-                self.full = true;
-                break;
-            }
-            self.take(&frames, 0, frames.len());
-            self.full |= frames.len() < wanted;
-            if self.full {
-                break;
-            }
-        }
-        Ok(())
+    fn fill(&mut self) -> bool {
+        self.full = true;
+        true
     }
 
     fn take_all(&mut self, tail: &[(Seq, Frames)]) {
@@ -168,27 +247,29 @@ impl Page {
             if self.full || *first > self.next {
                 return;
             }
-            let most = frames.len().min(from.saturating_add(self.events_left()));
-            let bytes = self.limit.bytes.saturating_sub(self.frames.bytes());
-            let fits = match frames.split_at(from, bytes) {
-                (0, _) if self.frames.is_empty() => from + 1,
+            let most = frames.len().min(from.saturating_add(self.left.events));
+            let fits = match frames.split_at(from, self.left.bytes) {
+                (0, _) if self.parts.is_empty() => from + 1,
                 (whole, _) => from + whole,
             };
-            self.full = fits < most || self.events_left() == 0;
-            self.take(frames, from, most.min(fits));
+            self.full = fits < most;
+            self.take(frames.clone(), from..most.min(fits));
         }
     }
 
-    fn take(&mut self, frames: &Frames, from: usize, to: usize) {
-        if from < to {
-            self.frames.extend(frames, from..to);
-            self.next = Seq(self.first.0 + self.frames.len() as u64);
-            self.full |= self.events_left() == 0;
+    fn take(&mut self, frames: Frames, range: Range<usize>) {
+        if !range.is_empty() {
+            let bytes = wire_len(&frames, &range);
+            self.left.bytes = self.left.bytes.saturating_sub(bytes);
+            self.left.events -= range.len();
+            self.next = Seq(self.next.0 + range.len() as u64);
+            self.parts.push((frames, range));
         }
+        self.full |= self.left.events == 0;
     }
 
     fn finish(self) -> EventBatch {
-        EventBatch::new(self.first, self.frames.finish())
+        EventBatch::new(self.first, joined(&self.parts))
     }
 }
 
@@ -199,7 +280,7 @@ struct PageBack {
     first: Seq,
     left: PageLimit,
     /// Newest first.
-    parts: Vec<(Frames, Range<usize>)>,
+    parts: Vec<Part>,
     full: bool,
 }
 
@@ -218,75 +299,87 @@ impl PageBack {
         self.full || self.left.events == 0 || self.last < self.first
     }
 
-    fn take_tail(&mut self, tail: &Tail) {
-        for run in tail.runs_back() {
+    /// Takes what it can of the tail, which comes newest first.
+    fn take_tail(&mut self, tail: Vec<(Seq, Frames)>) {
+        for (first, frames) in tail {
             if self.is_done() {
                 return;
             }
-            self.take(run.first, run.run.frames.clone());
+            let range = self.range_of(first, frames.len(), |events| end_in(&frames, events));
+            if !range.is_empty() {
+                self.parts.push((frames, range));
+            }
         }
     }
 
-    fn take_blocks(&mut self, tx: &ReadTransaction, room: u64) -> Result<(), StoreError> {
+    /// Takes what it can of at most `most` blocks, and says whether there is nothing left to take.
+    fn take_blocks(
+        &mut self,
+        tx: &ReadTransaction,
+        room: u64,
+        most: usize,
+    ) -> Result<bool, StoreError> {
         let blocks = tx.open_table(tables::ROOM_BLOCKS)?;
-        for entry in blocks.range((room, 0)..=(room, self.last.0))?.rev() {
+        let mut rows = blocks.range((room, 0)..=(room, self.last.0))?.rev();
+        for _ in 0..most {
             if self.is_done() {
-                break;
+                return Ok(true);
             }
+            let Some(entry) = rows.next() else {
+                return Ok(true);
+            };
             let (key, row) = entry?;
             let (first, run) = (Seq(key.value().1), RunRef::of(row.value())?);
-            self.take(first, run.frames(0, usize::MAX, usize::MAX)?);
+            let range = self.range_of(first, run.len(), |events| run.end_of(events));
+            if !range.is_empty() {
+                let frames = run.frames(range.start, range.len(), usize::MAX)?;
+                let len = frames.len();
+                self.parts.push((frames, 0..len));
+            }
         }
-        Ok(())
+        Ok(self.is_done())
     }
 
-    /// Takes what it can of a run that starts at `first`, from the end.
-    fn take(&mut self, first: Seq, frames: Frames) {
-        let Some(end) = self
-            .last
-            .next()
-            .0
-            .checked_sub(first.0)
-            .filter(|end| *end > 0)
-        else {
-            return;
-        };
-        let end = usize::try_from(end).unwrap_or(usize::MAX);
-        if end > frames.len() {
+    /// What is taken of a run of `len` events that starts at `first`, from the end; `end_of` says where so many of its
+    /// events end.
+    fn range_of(
+        &mut self,
+        first: Seq,
+        len: usize,
+        end_of: impl Fn(usize) -> usize,
+    ) -> Range<usize> {
+        let behind = self.last.next().0.saturating_sub(first.0);
+        let end = usize::try_from(behind).unwrap_or(usize::MAX);
+        if end > len {
             // A hole: nothing in front of it belongs to this page.
             self.full = true;
-            return;
+            return 0..0;
         }
-        let readable = usize::try_from(self.last.next().0 - self.first.0.max(first.0)).unwrap_or(0);
-        let ends: Vec<usize> = frames.ends().map(|end| end as usize).collect();
-        let start_of = |index: usize| index.checked_sub(1).map_or(0, |before| ends[before]);
+        let unreadable =
+            usize::try_from(self.first.0.saturating_sub(first.0)).unwrap_or(usize::MAX);
+        let lowest = unreadable.max(end.saturating_sub(self.left.events));
         let mut start = end;
-        while end - start < readable.min(self.left.events) {
-            let bytes = ends[end - 1] - start_of(start - 1);
+        let mut bytes = 0;
+        while start > lowest {
+            // Nothing is sure of a damaged block; taking its frames out will tell.
+            let more = end_of(end).saturating_sub(end_of(start - 1));
             let is_first = start == end && self.parts.is_empty();
-            if bytes > self.left.bytes && !is_first {
+            if more > self.left.bytes && !is_first {
                 self.full = true;
                 break;
             }
             start -= 1;
+            bytes = more;
         }
-        if start < end {
-            self.left.events -= end - start;
-            self.left.bytes = self
-                .left
-                .bytes
-                .saturating_sub(ends[end - 1] - start_of(start));
-            self.last = Seq(first.0 + start as u64).prev();
-            self.parts.push((frames, start..end));
-        }
+        self.left.events -= end - start;
+        self.left.bytes = self.left.bytes.saturating_sub(bytes);
+        self.last = Seq(first.0 + start as u64).prev();
+        start..end
     }
 
-    fn finish(self) -> EventBatch {
-        let mut builder = FramesBuilder::default();
-        for (frames, range) in self.parts.into_iter().rev() {
-            builder.extend(&frames, range);
-        }
-        EventBatch::new(self.last.next(), builder.finish())
+    fn finish(mut self) -> EventBatch {
+        self.parts.reverse();
+        EventBatch::new(self.last.next(), joined(&self.parts))
     }
 }
 
@@ -308,12 +401,6 @@ impl<T: ReadableTable<(u64, u64), &'static [u8]>> BlockTable for T {
     }
 }
 
-/// The key of the block that holds an event, or would if it were there.
-fn block_of(blocks: Blocks<'_>, room: u64, seq: Seq) -> Result<Option<(u64, u64)>, StoreError> {
-    let found = blocks.last_in((room, 0)..=(room, seq.0))?;
-    Ok(found.map(|(first, _)| (room, first)))
-}
-
 /// The frame of an event that stands in a block.
 pub(crate) fn frame_in_blocks(
     blocks: Blocks<'_>,
@@ -332,18 +419,8 @@ pub(crate) fn frame_in_blocks(
     frame_in(&frames, seq, seq).map(Some)
 }
 
-fn time_at(
-    tx: &ReadTransaction,
-    room: u64,
-    tail: &Tail,
-    seq: Seq,
-) -> Result<Option<Timestamp>, StoreError> {
-    if let Some(ts) = tail.time(seq) {
-        return Ok(Some(ts));
-    }
-    let blocks = tx.open_table(tables::ROOM_BLOCKS)?;
-    let found = (&blocks as Blocks<'_>).last_in((room, 0)..=(room, seq.0))?;
-    match found {
+fn time_at(blocks: Blocks<'_>, room: u64, seq: Seq) -> Result<Option<Timestamp>, StoreError> {
+    match blocks.last_in((room, 0)..=(room, seq.0))? {
         Some((first, row)) => {
             let index = usize::try_from(seq.0 - first).unwrap_or(usize::MAX);
             Ok(RunRef::of(row.value())?.time(index))

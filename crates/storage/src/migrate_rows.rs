@@ -1,9 +1,9 @@
 //! Schema 1 kept one row per event: (room, seq) → time (8 bytes, little endian) and frame. Schema 2 keeps blocks.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
-use stack_types::{FramesBuilder, Seq, Timestamp};
+use stack_types::{Frames, FramesBuilder, Seq, Timestamp};
 
-use crate::fold::{BLOCK_BYTES, BLOCK_EVENTS};
+use crate::fold::fits_block;
 use crate::{StoreError, block, tables};
 
 const EVENTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("events");
@@ -17,14 +17,14 @@ pub(crate) fn rows_to_blocks(tx: &WriteTransaction) -> Result<(), StoreError> {
         for entry in rows.iter()? {
             let (key, row) = entry?;
             let (room, seq) = key.value();
-            if open.is_full() || open.next() != (room, Seq(seq)) {
-                open.write(&mut blocks)?;
-                (open.room, open.first) = (room, Seq(seq));
-            }
             let (ts, frame) = row
                 .value()
                 .split_first_chunk::<8>()
                 .ok_or_else(|| StoreError::damaged("row of the log is too short"))?;
+            if !open.fits(frame) || open.next() != (room, Seq(seq)) {
+                open.write(&mut blocks)?;
+                (open.room, open.first) = (room, Seq(seq));
+            }
             open.frames.push(frame);
             open.times.push(Timestamp(u64::from_le_bytes(*ts)));
         }
@@ -48,8 +48,9 @@ impl Open {
         (self.room, Seq(self.first.0 + self.times.len() as u64))
     }
 
-    fn is_full(&self) -> bool {
-        self.times.len() >= BLOCK_EVENTS || self.frames.bytes() >= BLOCK_BYTES
+    fn fits(&self, frame: &[u8]) -> bool {
+        let bytes = self.frames.bytes() + Frames::one(frame).wire().len();
+        fits_block(self.times.len(), bytes)
     }
 
     fn write(

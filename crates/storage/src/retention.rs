@@ -54,7 +54,7 @@ impl Store {
 }
 
 fn expire(batch: &mut Batch<'_>, room: &RoomId, since: Timestamp) -> Result<usize, StoreError> {
-    let Some(mut staged) = batch.take_room(room)? else {
+    let Some(mut staged) = batch.find_room(room)? else {
         return Ok(0);
     };
     let number = staged.cell.number;

@@ -6,10 +6,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::tail::Tail;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use stack_types::{RoomId, RoomRole, RoomSettings, Seq, Timestamp, UserId};
+
+/// Something of people, by their ids. Ids are made here, so that the map needs no defence against chosen keys; it is
+/// asked twice for every message.
+pub(crate) type ByUser<T> = HashMap<UserId, T, RandomState>;
 
 /// Somebody's place in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,8 +77,8 @@ pub(crate) struct RoomState {
     pub(crate) tail: Tail,
     /// The first event of the last block, when the next fold may go on with it.
     pub(crate) open_block: Option<Seq>,
-    pub(crate) members: HashMap<UserId, Membership>,
-    pub(crate) bans: HashMap<UserId, Ban>,
+    pub(crate) members: ByUser<Membership>,
+    pub(crate) bans: ByUser<Ban>,
 }
 
 /// A room in memory.

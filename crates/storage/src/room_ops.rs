@@ -8,7 +8,7 @@ use stack_types::{
     Event, EventBody, RoomAction, RoomId, RoomRole, RoomSettings, Seq, Timestamp, UserId,
 };
 
-use crate::room::{Ban, Membership, RoomCell, RoomRecord, RoomRef, RoomState};
+use crate::room::{Ban, ByUser, Membership, RoomCell, RoomRecord, RoomRef, RoomState};
 use crate::tail::Tail;
 use crate::writer::{Batch, Staged};
 use crate::{Store, StoreError, log, record, tables};
@@ -179,12 +179,12 @@ fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
             folded: Seq::ZERO,
             tail: Tail::default(),
             open_block: None,
-            members: HashMap::from([(room.owner, membership)]),
-            bans: HashMap::new(),
+            members: ByUser::from_iter([(room.owner, membership)]),
+            bans: ByUser::default(),
         }),
     });
     batch.inner.remember(cell.clone());
-    let mut staged = Staged::of(cell);
+    let mut staged = Box::new(Staged::of(cell));
     let created = Event {
         room: room.id,
         seq: Seq::FIRST,
@@ -275,8 +275,8 @@ pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>
     let row = row.ok_or_else(|| StoreError::damaged("a room's record is missing"))?;
     let record: RoomRecord = record::decode(row.value())?;
 
-    let mut members = HashMap::new();
-    let mut bans = HashMap::new();
+    let mut members = ByUser::default();
+    let mut bans = ByUser::default();
     if !record.deleted {
         for entry in tx
             .open_table(tables::MEMBERS)?

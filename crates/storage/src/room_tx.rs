@@ -7,7 +7,7 @@ use stack_types::{
 
 use crate::room::{Ban, Membership, RoomRecord};
 use crate::writer::{Batch, Staged};
-use crate::{StoreError, keys, room_ops, tables};
+use crate::{StoreError, room_ops, tables};
 
 /// Where an event got its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,8 @@ pub struct RoomTx<'a, 't> {
 /// What is to be done as soon as a commit is visible.
 pub(crate) type AfterCommit = Box<dyn FnOnce() + Send>;
 
-enum Effect {
+/// What an operation says is to change.
+pub(crate) enum Effect {
     Append { event: Event, key: Option<String> },
     Rewrite(Event),
     Member(UserId, Option<Membership>),
@@ -43,13 +44,14 @@ impl<'a, 't> RoomTx<'a, 't> {
     /// Runs `op` and, unless it refuses, applies what it said.
     pub(crate) fn run<R>(
         batch: &'a mut Batch<'t>,
-        mut room: Staged,
+        room: &mut Staged,
         op: impl FnOnce(&mut RoomTx<'_, 't>) -> Result<R, Problem>,
     ) -> Result<Result<R, Problem>, StoreError> {
+        let effects = std::mem::take(&mut batch.effects);
         let mut tx = RoomTx {
             batch,
-            room: &room,
-            effects: Vec::new(),
+            room,
+            effects,
             after: Vec::new(),
             appended: 0,
         };
@@ -59,15 +61,17 @@ impl<'a, 't> RoomTx<'a, 't> {
         } else {
             op(&mut tx)
         };
-        let effects = std::mem::take(&mut tx.effects);
-        let after = std::mem::take(&mut tx.after);
+        let RoomTx {
+            mut effects, after, ..
+        } = tx;
         if result.is_ok() {
             batch.after.extend(after);
-            for effect in effects {
-                apply(batch, &mut room, effect)?;
+            for effect in effects.drain(..) {
+                apply(batch, room, effect)?;
             }
         }
-        batch.stage(room);
+        effects.clear();
+        batch.effects = effects;
         Ok(result)
     }
 
@@ -157,14 +161,9 @@ impl<'a, 't> RoomTx<'a, 't> {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn find_key(&self, sender: &UserId, key: &str) -> Result<Option<Appended>, StoreError> {
-        keys::find(
-            self.batch.tx,
-            self.room.cell.number,
-            sender,
-            key,
-            self.batch.now,
-        )
+    pub fn find_key(&mut self, sender: &UserId, key: &str) -> Result<Option<Appended>, StoreError> {
+        let (room, now) = (self.room.cell.number, self.batch.now);
+        self.batch.keys()?.find(room, sender.as_str(), key, now)
     }
 
     /// Appends an event and gives its place.
@@ -265,7 +264,10 @@ fn apply(batch: &mut Batch<'_>, room: &mut Staged, effect: Effect) -> Result<(),
         Effect::Append { event, key } => {
             batch.append(room, &event);
             if let Some(key) = key {
-                keys::remember(batch.tx, number, &event, &key)?;
+                let place = (event.seq.0, event.ts.0);
+                batch
+                    .keys()?
+                    .remember(number, event.sender.as_str(), &key, place)?;
             }
             if let EventBody::Edited { target_seq, .. } = &event.body {
                 let mut edits = batch.tx.open_table(tables::EDITS)?;

@@ -19,6 +19,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         from: 2,
+        run: crate::keys::tuples_to_bytes,
+    },
+    Migration {
+        from: 3,
         run: crate::migrate_identity::accounts_and_sessions,
     },
 ];

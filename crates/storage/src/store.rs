@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use redb::{ReadTransaction, WriteTransaction};
 use stack_types::{Clock, ErrorCode, EventBatch, EventCodec, Problem, RoomId, Timestamp};
+use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::engine::{Engine, FileOpener, Opener};
 use crate::fold::KeptLog;
+use crate::pace::Pace;
 use crate::recover::recover;
 use crate::room::{RoomCell, RoomRef};
 use crate::writer::{self, Batch, Command, Job};
@@ -108,6 +109,7 @@ pub(crate) struct Inner {
     pub(crate) two_phase_commit: bool,
     /// Bounds the memory and the threads of those who read pages at the same time.
     scans: Semaphore,
+    pub(crate) pace: Pace,
     cells: Mutex<HashMap<RoomId, Arc<RoomCell>>>,
 }
 
@@ -210,6 +212,7 @@ impl Store {
             clock,
             two_phase_commit: config.two_phase_commit,
             scans: Semaphore::new(CONCURRENT_SCANS),
+            pace: Pace::new(),
             cells: Mutex::new(HashMap::new()),
         });
         let (queue, jobs) = mpsc::channel(QUEUE);
@@ -237,42 +240,60 @@ impl Store {
         self.inner.room(id)
     }
 
-    /// Queues an operation on one room and gives back its answer to wait for. Operations queued one after the
-    /// other are carried out in that order.
+    /// Queues an operation on one room. Operations queued one after the other are carried out in that order.
     ///
     /// `op` runs on the writer thread. It sees the room as every operation before it left it, decides, and says
     /// through the [`RoomTx`] what is to change; that happens only if it returns `Ok`, and all in one transaction.
     /// It must be quick and must not block.
     ///
-    /// # Errors
-    /// The store is closed. The answer itself is `not_found` without the room, what `op` refused with, or
-    /// `unavailable` when the commit failed.
-    pub async fn submit<R, F>(&self, room: RoomId, op: F) -> Result<Pending<R>, StoreError>
+    /// `reply` gets the answer there too, after the commit: `not_found` without the room, what `op` refused with,
+    /// `unavailable` when the commit failed or the store is closed. It must be as quick.
+    pub fn submit<R, F, A>(&self, room: &RoomRef, op: F, reply: A) -> Submitted
     where
         R: Send + 'static,
         F: FnOnce(&mut RoomTx<'_, '_>) -> Result<R, Problem> + Send + 'static,
+        A: FnOnce(Result<R, Problem>) + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
         let job = RoomJob {
-            room,
+            room: room.clone(),
             op: Some(op),
             result: None,
             reply,
         };
-        self.enqueue(Box::new(job)).await?;
-        Ok(Pending(answer))
+        match self.queue.try_send(Command::Run(Box::new(job))) {
+            Ok(()) => Submitted::Queued,
+            Err(TrySendError::Full(command)) => {
+                let queue = self.queue.clone();
+                Submitted::Waiting(Box::pin(async move {
+                    if let Err(SendError(command)) = queue.send(command).await {
+                        command.refuse();
+                    }
+                }))
+            }
+            Err(TrySendError::Closed(command)) => {
+                command.refuse();
+                Submitted::Queued
+            }
+        }
     }
 
     /// [`Store::submit`], and waits for the answer.
     ///
     /// # Errors
     /// What `op` refused with, `not_found` without the room, `unavailable` when it could not be committed.
-    pub async fn room_op<R, F>(&self, room: RoomId, op: F) -> Result<R, Problem>
+    pub async fn room_op<R, F>(&self, room: &RoomId, op: F) -> Result<R, Problem>
     where
         R: Send + 'static,
         F: FnOnce(&mut RoomTx<'_, '_>) -> Result<R, Problem> + Send + 'static,
     {
-        self.submit(room, op).await?.await
+        let room = self.room(room)?.ok_or_else(no_such_room)?;
+        let (reply, answer) = oneshot::channel();
+        // Nobody waits any more when the caller has gone; the operation stands.
+        let submitted = self.submit(&room, op, |result| drop(reply.send(result)));
+        submitted.queued().await;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(StoreError::closed().into()))
     }
 
     /// Runs `op` in the writer's next transaction. It must check before it writes: a refusal is a value in `R`,
@@ -328,39 +349,58 @@ impl Store {
     }
 }
 
-/// An answer that comes after the commit. Dropping it does not undo the operation.
-#[derive(Debug)]
-pub struct Pending<R>(oneshot::Receiver<Result<R, Problem>>);
+/// An operation's way into the writer's queue.
+#[must_use = "an operation that still waits for its place in the queue is only carried out when that is awaited"]
+pub enum Submitted {
+    /// It is in the queue, or was refused already.
+    Queued,
+    /// The queue is full, and this puts it in as soon as there is a place. Dropped before, nothing happens, and
+    /// nobody gets an answer.
+    Waiting(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
 
-impl<R> Future for Pending<R> {
-    type Output = Result<R, Problem>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = std::task::ready!(Pin::new(&mut self.0).poll(cx));
-        Poll::Ready(answer.unwrap_or_else(|_| Err(StoreError::closed().into())))
+impl Submitted {
+    /// Waits until it is in the queue.
+    pub async fn queued(self) {
+        match self {
+            Self::Queued => {}
+            Self::Waiting(place) => place.await,
+        }
     }
 }
 
-struct RoomJob<R, F> {
-    room: RoomId,
-    op: Option<F>,
-    result: Option<Result<R, Problem>>,
-    reply: oneshot::Sender<Result<R, Problem>>,
+impl std::fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Queued => "Queued",
+            Self::Waiting(_) => "Waiting",
+        })
+    }
 }
 
-impl<R, F> Job for RoomJob<R, F>
+fn no_such_room() -> Problem {
+    Problem::new(ErrorCode::NotFound, "there is no such room")
+}
+
+struct RoomJob<R, F, A> {
+    room: RoomRef,
+    op: Option<F>,
+    result: Option<Result<R, Problem>>,
+    reply: A,
+}
+
+impl<R, F, A> Job for RoomJob<R, F, A>
 where
     R: Send,
     F: FnOnce(&mut RoomTx<'_, '_>) -> Result<R, Problem> + Send,
+    A: FnOnce(Result<R, Problem>) + Send,
 {
     fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
-        let Some(op) = self.op.take() else {
-            return Ok(());
-        };
-        self.result = Some(match batch.take_room(&self.room)? {
-            None => Err(Problem::new(ErrorCode::NotFound, "there is no such room")),
-            Some(staged) => RoomTx::run(batch, staged, op)?,
-        });
+        if let Some(op) = self.op.take() {
+            let mut staged = batch.take_room(&self.room);
+            self.result = Some(RoomTx::run(batch, &mut staged, op)?);
+            batch.stage(staged);
+        }
         Ok(())
     }
 
@@ -370,8 +410,7 @@ where
             (Ok(()), None) => Err(StoreError::closed().into()),
             (Err(error), _) => Err(error.into()),
         };
-        // Nobody waits any more when the client has gone; the operation stands.
-        let _ = self.reply.send(answer);
+        (self.reply)(answer);
     }
 }
 
@@ -395,7 +434,7 @@ where
 
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
         let Self { result, reply, .. } = *self;
-        // As above.
+        // Nobody waits any more when the caller has gone; the operation stands.
         let _ = reply.send(outcome.and_then(|()| result.ok_or_else(StoreError::closed)));
     }
 }

@@ -2,9 +2,9 @@
 //! deleted rooms.
 
 use redb::{ReadableTable, WriteTransaction};
-use stack_types::Timestamp;
 
-use crate::{Store, StoreError, keys, tables};
+use crate::keys::KeyCursor;
+use crate::{Store, StoreError, tables};
 
 /// Rows that one step looks at or removes at most.
 const STEP: usize = 1000;
@@ -22,7 +22,7 @@ pub struct Swept {
 
 /// Where the walk over the keys goes on.
 #[derive(Debug, Clone, Default)]
-pub struct SweepCursor(Option<(u64, String, String)>);
+pub struct SweepCursor(Option<KeyCursor>);
 
 impl Store {
     /// One step of sweeping. Call it again at once while [`Swept::more`] says so, and every few minutes otherwise.
@@ -32,9 +32,10 @@ impl Store {
     pub async fn sweep(&self, cursor: &mut SweepCursor) -> Result<Swept, StoreError> {
         let from = cursor.0.take();
         let (swept, next) = self
-            .write(move |tx, now| {
-                let rows = sweep_deleted_rooms(tx)?;
-                let (keys, next) = sweep_keys(tx, now, from)?;
+            .write_batch(move |batch| {
+                let rows = sweep_deleted_rooms(batch.tx)?;
+                let now = batch.now;
+                let (keys, next) = batch.keys()?.expire(now, from, STEP)?;
                 let swept = Swept {
                     keys,
                     rows,
@@ -46,38 +47,6 @@ impl Store {
         cursor.0 = next;
         Ok(swept)
     }
-}
-
-type KeyCursor = Option<(u64, String, String)>;
-
-fn sweep_keys(
-    tx: &WriteTransaction,
-    now: Timestamp,
-    from: KeyCursor,
-) -> Result<(usize, KeyCursor), StoreError> {
-    let mut table = tx.open_table(tables::KEYS)?;
-    let mut expired = Vec::new();
-    let mut last = None;
-    {
-        let (room, sender, key) = from.unwrap_or_default();
-        for entry in table
-            .range((room, sender.as_str(), key.as_str())..)?
-            .take(STEP)
-        {
-            let (at, value) = entry?;
-            let (room, sender, key) = at.value();
-            let at = (room, sender.to_owned(), key.to_owned());
-            if now.since(Timestamp(value.value().1)) > keys::KEPT {
-                expired.push(at.clone());
-            }
-            last = Some((at, last.map_or(1, |(_, seen): (_, usize)| seen + 1)));
-        }
-    }
-    for (room, sender, key) in &expired {
-        table.remove((*room, sender.as_str(), key.as_str()))?;
-    }
-    let next = last.and_then(|(at, seen)| (seen == STEP).then_some(at));
-    Ok((expired.len(), next))
 }
 
 fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<usize, StoreError> {

@@ -33,9 +33,8 @@ pub(crate) const ROOM_BLOCKS: TableDefinition<(u64, u64), &[u8]> =
     TableDefinition::new("room_blocks");
 /// (room, edited seq, seq of the edit): which edits a redaction has to strip.
 pub(crate) const EDITS: TableDefinition<(u64, u64, u64), ()> = TableDefinition::new("edits");
-/// (room, sender, idempotency key) → (seq, time).
-pub(crate) const KEYS: TableDefinition<(u64, &str, &str), (u64, u64)> =
-    TableDefinition::new("keys");
+/// Room, sender and idempotency key, as [`crate::keys`] lays them out → (seq, time).
+pub(crate) const KEYS: TableDefinition<&[u8], (u64, u64)> = TableDefinition::new("message_keys");
 
 /// User → when they were last seen.
 pub(crate) const PRESENCE: TableDefinition<&str, u64> = TableDefinition::new("presence");

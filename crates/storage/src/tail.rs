@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use stack_types::{EventBatch, Frames, FramesBuilder, Seq, Timestamp};
+use stack_types::{Frames, FramesBuilder, Seq, Timestamp};
 
 use crate::StoreError;
 use crate::block::Run;
@@ -17,7 +17,7 @@ pub(crate) struct TailRun {
 
 impl TailRun {
     pub(crate) fn last(&self) -> Seq {
-        EventBatch::new(self.first, self.run.frames.clone()).last()
+        Seq(self.first.0 + self.run.frames.len() as u64).prev()
     }
 }
 
@@ -37,11 +37,6 @@ impl Tail {
 
     pub(crate) fn runs(&self) -> impl Iterator<Item = &TailRun> {
         self.0.iter()
-    }
-
-    /// The runs, newest first.
-    pub(crate) fn runs_back(&self) -> impl Iterator<Item = &TailRun> {
-        self.0.iter().rev()
     }
 
     /// The run that holds an event.
@@ -83,11 +78,29 @@ impl Tail {
             .collect()
     }
 
-    /// The time of an event.
-    pub(crate) fn time(&self, seq: Seq) -> Option<Timestamp> {
-        let run = self.find(seq)?;
-        let index = usize::try_from(seq.0 - run.first.0).ok()?;
-        run.run.times.get(index).copied()
+    /// The runs from the one that holds `seq` back, as many as hold `events` events, newest first, sharing their
+    /// frames.
+    pub(crate) fn back_from(&self, seq: Seq, events: usize) -> Vec<(Seq, Frames)> {
+        let end = self.0.partition_point(|run| run.first <= seq);
+        let enough = Seq(seq
+            .0
+            .saturating_sub(u64::try_from(events).unwrap_or(u64::MAX)));
+        let wanted = self.0.range(..end).rev();
+        wanted
+            .take_while(|run| run.last() > enough)
+            .map(|run| (run.first, run.run.frames.clone()))
+            .collect()
+    }
+
+    /// The last event whose time is not after `ts`; `None` when there is none in the tail.
+    pub(crate) fn last_until(&self, ts: Timestamp) -> Option<Seq> {
+        let is_until = |time: &Timestamp| *time <= ts;
+        let runs = self
+            .0
+            .partition_point(|run| run.run.times.first().is_some_and(is_until));
+        let run = self.0.get(runs.checked_sub(1)?)?;
+        let events = run.run.times.partition_point(is_until);
+        Some(Seq(run.first.0 + events as u64).prev())
     }
 }
 

@@ -11,23 +11,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redb::WriteTransaction;
-use stack_types::{Event, EventBatch, FramesBuilder, RoomId, Seq, Timestamp, UserId};
+use stack_types::{Event, EventBatch, FramesBuilder, RoomId, Seq, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::block::Run;
 use crate::engine::Health;
 use crate::fold::{self, Unfolded};
-use crate::room::{Ban, Membership, RoomCell, RoomRecord, RoomRef};
-use crate::room_tx::AfterCommit;
+use crate::room::{Ban, ByUser, Membership, RoomCell, RoomRecord, RoomRef};
+use crate::room_tx::{AfterCommit, Effect};
 use crate::store::{CommitReport, Committed, Inner, OnCommit};
 use crate::tail::{self, Tail, TailRun};
-use crate::{StoreError, commit_row, log, recover, tables};
+use crate::{StoreError, commit_row, keys, log, recover, tables};
 
 /// Jobs in one commit at most: bounds how long the first of them waits and how much an abort undoes.
 const MAX_JOBS_PER_COMMIT: usize = 2048;
 
 /// Bytes of events in one commit at most, about: a commit must fit into the room that is kept on the disk.
 const MAX_BYTES_PER_COMMIT: usize = 4 * 1024 * 1024;
+/// Room for the events of one room in one commit, to begin with.
+const FRAMES_BYTES: usize = 1024;
 /// While the file waits to be opened again, the writer looks so often, whether or not anybody writes.
 const MEND_EVERY: Duration = Duration::from_millis(500);
 
@@ -43,6 +45,15 @@ pub(crate) trait Job: Send {
 pub(crate) enum Command {
     Run(Box<dyn Job>),
     Stop,
+}
+
+impl Command {
+    /// Answers that the store is closed.
+    pub(crate) fn refuse(self) {
+        if let Self::Run(job) = self {
+            job.finish(Err(StoreError::closed()));
+        }
+    }
 }
 
 /// The thread's body. Ends on [`Command::Stop`] or when nobody can send any more.
@@ -120,9 +131,7 @@ pub(crate) fn run(
     }
     queue.close();
     while let Ok(command) = queue.try_recv() {
-        if let Command::Run(job) = command {
-            job.finish(Err(StoreError::closed()));
-        }
+        command.refuse();
     }
 }
 
@@ -169,7 +178,11 @@ fn commit(
                 .unwrap_or_else(|_| Err(StoreError::damaged("an operation panicked")))?;
         }
         batch.write_records()?;
-        let staged: Vec<Done> = batch.rooms.drain().map(|(_, room)| room.finish()).collect();
+        let rooms = batch.rooms.drain().map(|(_, room)| room);
+        let staged: Vec<Done> = rooms
+            .chain(batch.last.take())
+            .map(|room| room.finish())
+            .collect();
         let unfolded = write_log(&batch, log.next_commit, &staged)?;
         (staged, batch.folded, unfolded, batch.after)
     };
@@ -201,28 +214,40 @@ fn write_log(
     commit: u64,
     rooms: &[Done],
 ) -> Result<Option<Unfolded>, StoreError> {
-    let mut row = Vec::new();
-    let mut added = Vec::new();
-    let mut bytes = 0;
-    for room in rooms.iter().filter(|room| !room.run.times.is_empty()) {
-        let Run { frames, times } = &room.run;
-        commit_row::push(room.staged.cell.number, room.first, frames, times, &mut row);
+    let rooms = || rooms.iter().filter(|room| !room.run.times.is_empty());
+    let mut row_bytes = 0;
+    let mut unfolded = Unfolded {
+        commit,
+        bytes: 0,
+        rooms: Vec::new(),
+    };
+    for room in rooms() {
+        let frames = &room.run.frames;
         let last = EventBatch::new(room.first, frames.clone()).last();
-        added.push((room.staged.cell.clone(), room.first, last));
-        bytes += frames.wire().len();
+        let cell = room.staged.cell.clone();
+        unfolded.rooms.push((cell, room.first, last));
+        unfolded.bytes += frames.wire().len();
+        row_bytes += commit_row::pushed_len(frames);
     }
-    if added.is_empty() {
+    if unfolded.rooms.is_empty() {
         return Ok(None);
     }
-    batch
-        .tx
-        .open_table(tables::LOG)?
-        .insert(commit, row.as_slice())?;
-    Ok(Some(Unfolded {
-        commit,
-        bytes,
-        rooms: added,
-    }))
+    let mut log = batch.tx.open_table(tables::LOG)?;
+    // Laid out where the engine writes it from: nearly all that a commit copies is this row.
+    let mut row = log.insert_reserve(commit, row_bytes)?;
+    let mut rest = row.as_mut();
+    for room in rooms() {
+        let Run { frames, times } = &room.run;
+        commit_row::push(
+            room.staged.cell.number,
+            room.first,
+            frames,
+            times,
+            &mut rest,
+        );
+    }
+    drop(row);
+    Ok(Some(unfolded))
 }
 
 /// One transaction under way, with what it will change in memory.
@@ -230,7 +255,14 @@ pub(crate) struct Batch<'t> {
     pub(crate) tx: &'t WriteTransaction,
     pub(crate) now: Timestamp,
     pub(crate) inner: &'t Inner,
-    pub(crate) rooms: HashMap<RoomId, Staged>,
+    /// The room of the last operation: often the next one's too.
+    last: Option<Box<Staged>>,
+    /// The other rooms it touches, by number.
+    rooms: HashMap<u64, Box<Staged>>,
+    /// The idempotency keys, once one was asked for.
+    keys: Option<keys::Keys<'t>>,
+    /// What one operation says; kept for the next one's use of its memory.
+    pub(crate) effects: Vec<Effect>,
     /// What this transaction has folded.
     pub(crate) folded: fold::Step,
     /// What is to be done when the commit is visible.
@@ -247,7 +279,10 @@ impl<'t> Batch<'t> {
             tx,
             now: inner.clock.now(),
             inner,
+            last: None,
             rooms: HashMap::new(),
+            keys: None,
+            effects: Vec::new(),
             folded: fold::Step::default(),
             after: Vec::new(),
             queue,
@@ -256,19 +291,40 @@ impl<'t> Batch<'t> {
         }
     }
 
-    /// Takes the room's staged state out of the batch; `None` when there is no such room. Put it back with
-    /// [`Batch::stage`].
-    pub(crate) fn take_room(&mut self, id: &RoomId) -> Result<Option<Staged>, StoreError> {
-        if let Some(staged) = self.rooms.remove(id) {
-            return Ok(Some(staged));
-        }
+    /// Takes the staged state of the room with this slug out of the batch; `None` when there is no such room. Put it
+    /// back with [`Batch::stage`].
+    pub(crate) fn find_room(&mut self, id: &RoomId) -> Result<Option<Box<Staged>>, StoreError> {
         let found = self.inner.room(id)?;
-        Ok(found.map(|RoomRef(cell)| Staged::of(cell)))
+        Ok(found.map(|room| self.take_room(&room)))
+    }
+
+    /// [`Batch::find_room`] for a room that is known.
+    pub(crate) fn take_room(&mut self, RoomRef(cell): &RoomRef) -> Box<Staged> {
+        let staged = match self.last.take_if(|last| last.cell.number == cell.number) {
+            None => self.rooms.remove(&cell.number),
+            last => last,
+        };
+        staged.unwrap_or_else(|| Box::new(Staged::of(cell.clone())))
     }
 
     /// Puts a room's staged state back.
-    pub(crate) fn stage(&mut self, room: Staged) {
-        self.rooms.insert(room.cell.id.clone(), room);
+    pub(crate) fn stage(&mut self, room: Box<Staged>) {
+        if let Some(before) = self.last.replace(room) {
+            self.rooms.insert(before.cell.number, before);
+        }
+    }
+
+    /// All rooms that it touches.
+    fn staged(&self) -> impl Iterator<Item = &Staged> {
+        self.rooms.values().chain(&self.last).map(|room| &**room)
+    }
+
+    /// The idempotency keys as this batch leaves them.
+    pub(crate) fn keys(&mut self) -> Result<&mut keys::Keys<'t>, StoreError> {
+        match &mut self.keys {
+            Some(keys) => Ok(keys),
+            none => Ok(none.insert(keys::Keys::open(self.tx)?)),
+        }
     }
 
     /// Adds an event to what the commit writes.
@@ -348,7 +404,7 @@ impl<'t> Batch<'t> {
 
     /// Writes the records of the rooms whose title, settings or existence changed.
     fn write_records(&mut self) -> Result<(), StoreError> {
-        for room in self.rooms.values() {
+        for room in self.staged() {
             if let Some(record) = &room.record {
                 crate::room_ops::write_record(self.tx, room.cell.number, record)?;
             }
@@ -365,9 +421,9 @@ pub(crate) struct Staged {
     pub(crate) head: Seq,
     pub(crate) last_ts: Timestamp,
     /// Changed memberships; `None` for one that ends.
-    pub(crate) members: HashMap<UserId, Option<Membership>>,
+    pub(crate) members: ByUser<Option<Membership>>,
     /// Changed bans; `None` for one that is lifted.
-    pub(crate) bans: HashMap<UserId, Option<Ban>>,
+    pub(crate) bans: ByUser<Option<Ban>>,
     /// Events that this batch adds.
     frames: FramesBuilder,
     times: Vec<Timestamp>,
@@ -395,9 +451,9 @@ impl Staged {
             record: None,
             head,
             last_ts,
-            members: HashMap::new(),
-            bans: HashMap::new(),
-            frames: FramesBuilder::default(),
+            members: ByUser::default(),
+            bans: ByUser::default(),
+            frames: FramesBuilder::with_capacity(FRAMES_BYTES),
             times: Vec::new(),
             frames_first: Seq::FIRST,
             replaced: Vec::new(),

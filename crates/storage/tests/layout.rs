@@ -127,7 +127,7 @@ fn decode(batch: &stack_types::EventBatch) -> Vec<Event> {
 async fn redact(world: &World, model: &mut Vec<EventBody>, room: usize, target: Seq) {
     world
         .store
-        .room_op(id(room), move |tx| {
+        .room_op(&id(room), move |tx| {
             tx.redact(target)?;
             Ok(tx.append(draft(EventBody::Redacted {
                 target_seq: target,
@@ -183,10 +183,16 @@ async fn play(steps: Vec<Step>) {
                     model[room].push(body.clone());
                     let op =
                         move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft(body)));
-                    pending.push(world.store.submit(id(room), op).await.unwrap());
+                    let (reply, sent) = tokio::sync::oneshot::channel();
+                    let home = world.store.room(&id(room)).unwrap().unwrap();
+                    let submitted = world
+                        .store
+                        .submit(&home, op, |sent| reply.send(sent).unwrap());
+                    submitted.queued().await;
+                    pending.push(sent);
                 }
                 for sent in pending {
-                    sent.await.unwrap();
+                    sent.await.unwrap().unwrap();
                 }
             }
             Step::Redact { room, back } => {
@@ -211,7 +217,7 @@ async fn play(steps: Vec<Step>) {
                     model[room].push(body.clone());
                     let op =
                         move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft(body)));
-                    world.store.room_op(id(room), op).await.unwrap();
+                    world.store.room_op(&id(room), op).await.unwrap();
                 }
             }
             Step::Page {
@@ -265,7 +271,7 @@ async fn play(steps: Vec<Step>) {
         );
         for seq in (1..=model.len() as u64).step_by(17) {
             let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.event(Seq(seq))?);
-            let event = world.store.room_op(id(room), op).await.unwrap().unwrap();
+            let event = world.store.room_op(&id(room), op).await.unwrap().unwrap();
             assert_eq!(
                 (event.seq, &event.body),
                 (Seq(seq), &model[seq as usize - 1])
@@ -328,6 +334,53 @@ async fn page(world: &World, model: &[EventBody], room: usize, cursor: u64, limi
     assert_eq!(got, model[cursor as usize - got.len()..cursor as usize]);
 }
 
+/// Every page from every place: over blocks, the tail and the seams between them, of one block and of many, cut by
+/// their events and by their bytes.
+#[tokio::test]
+async fn a_page_is_right_wherever_it_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+    let mut world = open(folder.path(), &clock);
+    let create = CreateRoom {
+        id: id(0),
+        title: "t".into(),
+        settings: RoomSettings::default(),
+        owner: alice(),
+    };
+    let room = world.store.create_room(create).await.unwrap().unwrap();
+    let created = world.store.page_after(&room, Seq::ZERO, ALL).await.unwrap();
+    world.rooms.push(room);
+    let mut model: Vec<_> = decode(&created)
+        .into_iter()
+        .map(|event| event.body)
+        .collect();
+    for step in 0..120 {
+        let size = if step % 17 < 12 { 3 } else { 9_000 };
+        let bodies: Vec<_> = (0..=step % 3)
+            .map(|index| said(format!("{step}.{index} {}", "x".repeat(size))))
+            .collect();
+        model.extend(bodies.iter().cloned());
+        let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| {
+            for body in bodies {
+                tx.append(draft(body));
+            }
+            Ok(())
+        };
+        world.store.room_op(&id(0), op).await.unwrap();
+        world.commits.next().await.unwrap();
+    }
+    let events = [1, 50, 64, 129];
+    let bytes = [700, 40_000, usize::MAX];
+    for cursor in 0..=model.len() as u64 {
+        for events in events {
+            for bytes in bytes {
+                page(&world, &model, 0, cursor, PageLimit { events, bytes }).await;
+            }
+        }
+    }
+    world.handle.shutdown().await;
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
@@ -369,7 +422,7 @@ async fn retention_drops_whole_blocks_and_tells_where_the_log_begins() {
             let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| {
                 Ok(tx.append(draft(said("x".into()))))
             };
-            world.store.room_op(id(room), op).await.unwrap();
+            world.store.room_op(&id(room), op).await.unwrap();
         }
         while let Ok(Some(_)) =
             tokio::time::timeout(std::time::Duration::ZERO, world.commits.next()).await
@@ -438,7 +491,7 @@ async fn what_was_redacted_is_nowhere_in_what_can_be_read_after_a_crash() {
         let body = said(text.to_owned());
         model.push(body.clone());
         let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft(body)));
-        world.store.room_op(id(0), op).await.unwrap();
+        world.store.room_op(&id(0), op).await.unwrap();
     }
     for target in 2..=7 {
         redact(&world, &mut model, 0, Seq(target)).await;

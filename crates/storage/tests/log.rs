@@ -80,7 +80,7 @@ fn message(body: &str, key: Option<&str>) -> EventDraft {
 async fn say(store: &Store, room: &RoomRef, body: &str) -> Appended {
     let draft = message(body, None);
     store
-        .room_op(room.id().clone(), |tx| Ok(tx.append(draft)))
+        .room_op(room.id(), |tx| Ok(tx.append(draft)))
         .await
         .unwrap()
 }
@@ -89,11 +89,9 @@ async fn say_once(store: &Store, room: &RoomRef, body: &str, key: &str) -> Appen
     let draft = message(body, Some(key));
     let key = key.to_owned();
     store
-        .room_op(room.id().clone(), move |tx| {
-            match tx.find_key(&alice(), &key)? {
-                Some(place) => Ok(place),
-                None => Ok(tx.append(draft)),
-            }
+        .room_op(room.id(), move |tx| match tx.find_key(&alice(), &key)? {
+            Some(place) => Ok(place),
+            None => Ok(tx.append(draft)),
         })
         .await
         .unwrap()
@@ -239,7 +237,7 @@ async fn a_refused_operation_leaves_nothing_behind() {
     let Fixture { store, .. } = open(Location::Memory);
     let general = room(&store, "general").await;
     let refused: Result<(), Problem> = store
-        .room_op(general.id().clone(), |tx| {
+        .room_op(general.id(), |tx| {
             tx.append(message("never", Some("k")));
             tx.set_member("bob".parse().unwrap(), None);
             tx.delete();
@@ -256,7 +254,7 @@ async fn an_operation_that_panics_is_answered_and_the_store_goes_on() {
     let Fixture { store, .. } = open(Location::Memory);
     let general = room(&store, "general").await;
     let broken = store
-        .room_op::<(), _>(general.id().clone(), |_| panic!("a bug in a rule"))
+        .room_op::<(), _>(general.id(), |_| panic!("a bug in a rule"))
         .await;
     assert_eq!(broken.unwrap_err().code, ErrorCode::Internal);
     assert_eq!(say(&store, &general, "still here").await.seq, Seq(2));
@@ -277,9 +275,9 @@ async fn redacting_leaves_a_tombstone_and_strips_the_edits() {
             body: edited,
         }))
     };
-    store.room_op(general.id().clone(), op).await.unwrap();
+    store.room_op(general.id(), op).await.unwrap();
     store
-        .room_op(general.id().clone(), move |tx| Ok(tx.redact(said.seq)?))
+        .room_op(general.id(), move |tx| Ok(tx.redact(said.seq)?))
         .await
         .unwrap();
 
@@ -376,13 +374,11 @@ async fn a_deleted_room_is_gone_its_name_is_not_and_its_rows_are_swept() {
     let general = room(&store, "general").await;
     for _ in 0..2500 {
         let draft = message("x", None);
-        let _queued = store
-            .submit(general.id().clone(), |tx| Ok(tx.append(draft)))
-            .await
-            .unwrap();
+        let submitted = store.submit(&general, |tx| Ok(tx.append(draft)), drop);
+        submitted.queued().await;
     }
     store
-        .room_op(general.id().clone(), |tx| {
+        .room_op(general.id(), |tx| {
             tx.delete();
             Ok(())
         })
@@ -444,7 +440,7 @@ async fn what_was_committed_is_there_after_a_restart() {
         );
         Ok(())
     };
-    store.room_op(general.id().clone(), op).await.unwrap();
+    store.room_op(general.id(), op).await.unwrap();
     store.set_read(bob, &general, Seq(2)).await.unwrap();
     store.set_read(bob, &general, Seq(1)).await.unwrap();
     handle.shutdown().await;
@@ -483,9 +479,7 @@ async fn a_closed_store_refuses_and_says_so() {
     let general = room(&store, "general").await;
     handle.shutdown().await;
     let draft = message("late", None);
-    let late = store
-        .room_op(general.id().clone(), |tx| Ok(tx.append(draft)))
-        .await;
+    let late = store.room_op(general.id(), |tx| Ok(tx.append(draft))).await;
     assert_eq!(late.unwrap_err().code, ErrorCode::Unavailable);
 }
 

@@ -84,6 +84,13 @@ impl Frames {
         }
     }
 
+    /// The frames from `index` on as they go to a socket. Empty behind the last.
+    #[must_use]
+    pub fn wire_from(&self, index: usize) -> &[u8] {
+        let start = self.marks.get(index).map(|mark| mark.header as usize);
+        start.map_or(&[], |start| &self.bytes[start..])
+    }
+
     /// How many whole frames the first `bytes` bytes of `wire_range(from..)` hold, and where in that slice the
     /// frame ends that the boundary cuts; `None` when it cuts none.
     #[must_use]
@@ -250,6 +257,23 @@ impl EventBatch {
         Self { first, frames }
     }
 
+    /// Batches that follow each other without a hole, as one.
+    ///
+    /// # Panics
+    /// When there are none.
+    #[must_use]
+    pub fn joined(batches: &[Self]) -> Self {
+        if let [only] = batches {
+            return only.clone();
+        }
+        let bytes = batches.iter().map(|batch| batch.frames.wire().len()).sum();
+        let mut builder = FramesBuilder::with_capacity(bytes);
+        for batch in batches {
+            builder.extend(&batch.frames, 0..batch.frames.len());
+        }
+        Self::new(batches[0].first, builder.finish())
+    }
+
     /// The number of the first event.
     #[must_use]
     pub fn first(&self) -> Seq {
@@ -300,6 +324,8 @@ mod tests {
         assert_eq!(frames.json(1).len(), 300);
         assert_eq!(frames.wire_range(0..3), frames.wire());
         assert!(frames.wire_range(3..3).is_empty());
+        assert_eq!(frames.wire_from(1), frames.wire_range(1..3));
+        assert!(frames.wire_from(3).is_empty());
     }
 
     #[test]
@@ -334,6 +360,15 @@ mod tests {
             [2, 300, 70_000]
         );
         assert_eq!(joined.json(2), frames.json(2));
+    }
+
+    #[test]
+    fn batches_that_follow_each_other_are_joined() {
+        let batches = [10, 13].map(|first| EventBatch::new(Seq(first), three()));
+        let joined = EventBatch::joined(&batches);
+        assert_eq!((joined.first(), joined.last()), (Seq(10), Seq(15)));
+        assert_eq!(joined.frames().json(5), three().json(2));
+        assert_eq!(EventBatch::joined(&batches[..1]), batches[0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! characters. The base-58 alphabet rises in ASCII, so ids sort as strings in the order of their time.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -26,11 +27,17 @@ impl fmt::Display for InvalidId {
 impl std::error::Error for InvalidId {}
 
 /// The text of an id, in place: an id is copied, never allocated.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Text {
     // Unused bytes are zero, so that comparing the array compares the strings.
     bytes: [u8; MAX_LEN],
     len: u8,
+}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.bytes);
+    }
 }
 
 impl Text {

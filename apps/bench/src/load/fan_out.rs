@@ -161,7 +161,7 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
         "latency": room.latencies.summary(),
         "generator_late": room.lateness.summary(),
         "shares": shares,
-        "generator_was_the_limit": shares.generator_was_the_limit(),
+        "generator_was_the_limit": shares.generator_was_the_limit() || room.generator_was_late(),
         "rss_gathered": rss_gathered,
         "rss_flooded": rss_flooded,
         "rss_end": usage::rss(server.pid)?,
@@ -262,6 +262,11 @@ impl Room {
             }
             self.turn(swarm, wait)?;
         }
+    }
+
+    /// Whether a good part of the latencies in the open loop is the generator's own: it sent so late itself.
+    fn generator_was_late(&self) -> bool {
+        self.lateness.len() > 0 && self.lateness.at(0.99) > self.latencies.at(0.99) * usage::LATE
     }
 
     fn may_send(&self, in_flight: u64, window: Window) -> bool {

@@ -29,10 +29,15 @@ pub(crate) struct Options {
     /// Pages of each room and kind.
     #[arg(long, default_value_t = 2000)]
     pages: u64,
+    /// Read the large room from end to end first, so that as much of it is in memory as may be.
+    #[arg(long)]
+    warm: bool,
 }
 
 /// Events on a page.
 const LIMIT: u64 = 50;
+/// Events on a page that is read to warm up.
+const WARM_LIMIT: u64 = 500;
 
 /// Runs the scenario.
 ///
@@ -42,6 +47,22 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
     let mut swarm = Swarm::new(server.address, server.dialect, server.token()?.as_deref())?;
     let reader = swarm.gather(1, 1, None, |_| Kind::Listener)?[0];
     swarm.stay_awake();
+    if options.warm {
+        for (id, after) in (0..options.large_head - WARM_LIMIT)
+            .step_by(WARM_LIMIT as usize)
+            .enumerate()
+        {
+            let cursor = format!(r#","after":{after}"#);
+            page(
+                &mut swarm,
+                reader,
+                id as u64,
+                &options.large,
+                WARM_LIMIT,
+                &cursor,
+            )?;
+        }
+    }
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let [mut large, mut small] = [Latencies::new()?, Latencies::new()?];
     let [mut large_newest, mut small_newest] = [Latencies::new()?, Latencies::new()?];
@@ -62,8 +83,8 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
         ] {
             let after = random.below(head - LIMIT);
             let cursor = format!(r#","after":{after}"#);
-            latencies.record(page(&mut swarm, reader, turn, room, &cursor)?);
-            newest.record(page(&mut swarm, reader, turn, room, "")?);
+            latencies.record(page(&mut swarm, reader, turn, room, LIMIT, &cursor)?);
+            newest.record(page(&mut swarm, reader, turn, room, LIMIT, "")?);
         }
     }
     Ok(json!({
@@ -77,11 +98,18 @@ pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
 }
 
 /// Asks for one page and gives the time it took.
-fn page(swarm: &mut Swarm, reader: ConnId, id: u64, room: &str, cursor: &str) -> Result<u64> {
+fn page(
+    swarm: &mut Swarm,
+    reader: ConnId,
+    id: u64,
+    room: &str,
+    limit: u64,
+    cursor: &str,
+) -> Result<u64> {
     /// A page that is full has at least so many bytes.
     const FULL_BYTES: usize = LIMIT as usize * crate::dialect::BODY_BYTES;
     let text = format!(
-        r#"{{"type":"history","id":{id},"payload":{{"room":"{room}","limit":{LIMIT}{cursor}}}}}"#
+        r#"{{"type":"history","id":{id},"payload":{{"room":"{room}","limit":{limit}{cursor}}}}}"#
     );
     let mut out = Vec::new();
     frame::push(frame::TEXT, text.as_bytes(), &mut out);

@@ -70,19 +70,31 @@ impl Conditions {
             )
         };
         format!(
-            "{what}. {date}, {processor}, {cores} cores, {memory:.0} GiB, {system}, {kernel}. Server and generator are \
-             pinned to a core each. {stack}; Node {node} with ws {ws} and socket.io {socket_io}; {nats}.",
+            "{what}. {machine} {stack}; Node {node} with ws {ws} and socket.io {socket_io}; {nats}.",
+            machine = self.machine(),
+            stack = self.stack,
+            node = self.node,
+            ws = self.ws,
+            socket_io = self.socket_io,
+            nats = self.nats,
+        )
+    }
+
+    /// For the soak, which has no peers.
+    pub(crate) fn render_soak(&self) -> String {
+        format!("Conditions: {} {}.", self.machine(), self.stack)
+    }
+
+    fn machine(&self) -> String {
+        format!(
+            "{date}, {processor}, {cores} cores, {memory:.0} GiB, {system}, {kernel}. Server and generator are pinned to \
+             a core each.",
             date = self.date,
             processor = self.processor,
             cores = self.cores,
             memory = self.memory_gib,
             system = self.system,
             kernel = self.kernel,
-            stack = self.stack,
-            node = self.node,
-            ws = self.ws,
-            socket_io = self.socket_io,
-            nats = self.nats,
         )
     }
 }

@@ -69,8 +69,6 @@ pub(crate) struct Case {
     /// The generator's.
     pub(crate) arguments: Vec<String>,
     pub(crate) data: Data,
-    /// Not in every round.
-    pub(crate) once: bool,
     /// Time is measured, so others on the machine disturb it.
     pub(crate) timed: bool,
 }
@@ -96,7 +94,7 @@ pub(crate) fn subscribers_of(case: &Case) -> String {
 }
 
 /// All cases of a round, in order.
-pub(crate) fn cases(quick: bool, soak_minutes: Option<f64>) -> Vec<Case> {
+pub(crate) fn cases(quick: bool) -> Vec<Case> {
     use Subject::{Append, AppendEach, Gateway, Nats, RedbRows, SendLoop, SocketIo, Ws, WsCorked};
     let pick = |short: u64, full: u64| if quick { short } else { full };
     let subscribers = pick(50, 1000);
@@ -132,13 +130,12 @@ pub(crate) fn cases(quick: bool, soak_minutes: Option<f64>) -> Vec<Case> {
                 scenario,
                 subject,
                 arguments: arguments.split(' ').map(str::to_owned).collect(),
-                data: if matches!(scenario, "catch-up" | "history") {
+                data: if matches!(scenario, "catch-up" | "history" | "history-cold") {
                     Data::Filled
                 } else {
                     Data::Fresh
                 },
-                once: scenario == "soak",
-                timed: !matches!(scenario, "idle" | "idle-room" | "soak"),
+                timed: !matches!(scenario, "idle" | "idle-room"),
             });
         }
     };
@@ -180,9 +177,31 @@ pub(crate) fn cases(quick: bool, soak_minutes: Option<f64>) -> Vec<Case> {
         &format!("storm --clients {}", pick(200, 5000)),
     );
     add("catch-up", &[Gateway], "catch-up");
-    add("history", &[Gateway], &pages);
-    if let Some(minutes) = soak_minutes {
-        add("soak", &[Gateway], &format!("soak --minutes {minutes}"));
-    }
+    add(HISTORY, &[Gateway], &format!("{pages} --warm"));
+    add("history-cold", &[Gateway], &pages);
     cases
+}
+
+/// Pages of a room that fits the cache; `history-cold` is the same with the cache that a gateway has by default.
+pub(crate) const HISTORY: &str = "history";
+
+/// The gateway's page cache for [`HISTORY`], in MiB.
+pub(crate) const HISTORY_CACHE_MIB: usize = 512;
+
+/// The scenario of [`soak`].
+pub(crate) const SOAK: &str = "soak";
+
+/// The gateway's page cache in a soak, in MiB.
+pub(crate) const SOAK_CACHE_MIB: usize = 16;
+
+/// The gateway for minutes.
+pub(crate) fn soak(minutes: f64, window_s: u64) -> Case {
+    let arguments = format!("soak --minutes {minutes} --window-s {window_s}");
+    Case {
+        scenario: SOAK,
+        subject: Subject::Gateway,
+        arguments: arguments.split(' ').map(str::to_owned).collect(),
+        data: Data::Fresh,
+        timed: true,
+    }
 }

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use serde_json::Value;
 
 use super::plan::Subject;
 use super::results::Results;
+use super::soak;
 use super::table::figure;
 
 const WIDTH: f64 = 760.0;
@@ -109,27 +109,26 @@ pub(crate) fn write_all(results: &Results, folder: &Path) -> Result<()> {
             )?;
         }
     }
-    if let Some(run) = results
-        .of("soak", Gateway)
-        .find(|run| run.failure.is_none())
-    {
-        let windows = run.result.get("windows").and_then(Value::as_array);
-        let points = |path: &str, scale: f64| -> Vec<(f64, f64)> {
-            let point = |window: &Value| {
-                Some((
-                    window.get("at_s")?.as_f64()?,
-                    window.get(path)?.as_f64()? * scale,
-                ))
-            };
-            windows.into_iter().flatten().filter_map(point).collect()
-        };
-        let lines = [
-            ("p50 in µs", points("p50_us", 1.0)),
-            ("p99 in µs", points("p99_us", 1.0)),
-            ("RSS in MiB", points("rss", 1.0 / 1024.0 / 1024.0)),
-        ];
-        fs::write(folder.join("bench-soak.svg"), line_charts("Soak", &lines))?;
-    }
+    Ok(())
+}
+
+/// Draws a soak over its time.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub(crate) fn write_soak(soaked: &Results, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let points = |path: &str, scale: f64| -> Vec<(f64, f64)> {
+        let points = soak::points(soaked, path).into_iter();
+        points.map(|(at, value)| (at, value * scale)).collect()
+    };
+    let lines = [
+        ("RSS in MiB", points("rss", 1.0 / 1024.0 / 1024.0)),
+        ("fan-out p99, ms", points("fan_out_p99_us", 1e-3)),
+        ("durable p99, ms", points("ack_p99_us", 1e-3)),
+        ("page p99, ms", points("page_p99_us", 1e-3)),
+    ];
+    fs::write(folder.join("bench-soak.svg"), line_charts("Soak", &lines))?;
     Ok(())
 }
 

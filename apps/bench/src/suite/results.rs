@@ -30,6 +30,11 @@ impl Run {
         self.result.pointer(path)?.as_f64()
     }
 
+    /// Whether the generator may have set the pace.
+    pub(crate) fn generator_was_the_limit(&self) -> bool {
+        self.result.get("generator_was_the_limit") == Some(&Value::Bool(true))
+    }
+
     /// One line to follow the run by.
     pub(crate) fn line(&self) -> String {
         let mut line = format!(
@@ -57,6 +62,9 @@ impl Run {
             if let Some(number) = self.number(path) {
                 line.push_str(&format!("  {} {label}", super::table::figure(number)));
             }
+        }
+        if self.generator_was_the_limit() {
+            line.push_str("  THE GENERATOR WAS THE LIMIT");
         }
         line
     }
@@ -92,8 +100,7 @@ impl Results {
 
     /// Whether the generator may have set the pace in one of a case's runs.
     pub(crate) fn generator_was_the_limit(&self, scenario: &str, subject: Subject) -> bool {
-        self.of(scenario, subject)
-            .any(|run| run.result.get("generator_was_the_limit") == Some(&Value::Bool(true)))
+        self.of(scenario, subject).any(Run::generator_was_the_limit)
     }
 }
 

@@ -170,6 +170,15 @@ fn command(machine: &Machine, case: &Case, address: SocketAddr, data: &PathBuf) 
                 .env("STACK_AUTH_ACCESS_TOKEN_TTL_S", "3600")
                 .env("STACK_LOG", "warn")
                 .current_dir(data);
+            if case.scenario == plan::SOAK {
+                // Its file grows all the time, and the cache with it up to its bound: the smaller the bound, the
+                // sooner a leak shows.
+                command.env("STACK_STORAGE_CACHE_MIB", plan::SOAK_CACHE_MIB.to_string());
+            }
+            if case.scenario == plan::HISTORY {
+                let cache = plan::HISTORY_CACHE_MIB.to_string();
+                command.env("STACK_STORAGE_CACHE_MIB", cache);
+            }
             command
         }
         Subject::Ws => node("ws.mjs"),

@@ -1,5 +1,10 @@
 //! The tables of the report: ratios against the targets first, then what was measured.
 
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
 use super::plan::Subject;
 use super::results::{Number, Results, median};
 
@@ -27,16 +32,27 @@ const MESSAGES: &str = "/messages_per_s";
 const P50: &str = "/latency/p50_us";
 const P99: &str = "/latency/p99_us";
 
-/// The whole report.
-pub(crate) fn render(results: &Results) -> String {
+/// The whole report. `profiles` is the folder of what people found out about the targets that are missed.
+///
+/// # Errors
+/// A profile cannot be read.
+pub(crate) fn render(results: &Results, profiles: Option<&Path>) -> Result<String> {
     let mut out = String::new();
     let conditions = results.conditions.render();
-    out.push_str(&format!("Conditions: {conditions} {}\n", others(results)));
+    out.push_str(&format!(
+        "Conditions: {conditions} {} {}\n",
+        others(results),
+        generator(results)
+    ));
     out.push_str("\n| against the targets | reached | wanted | |\n| --- | ---: | ---: | --- |\n");
-    for line in targets(results) {
+    let lines = targets(results);
+    for line in &lines {
         if let Some(row) = line.row(results) {
             out.push_str(&row);
         }
+    }
+    if let Some(profiles) = profiles {
+        out.push_str(&why(&lines, profiles)?);
     }
     out.push_str(&fan_out(results));
     out.push_str(&rest(results));
@@ -51,7 +67,59 @@ pub(crate) fn render(results: &Results) -> String {
             out.push_str(&format!("- {}\n", run.line().trim()));
         }
     }
-    out
+    Ok(out)
+}
+
+/// The targets that are missed, each with what `profiles/<scenario>.md` says of it.
+fn why(lines: &[Line], profiles: &Path) -> Result<String> {
+    let mut out = String::new();
+    let mut told = Vec::new();
+    for line in lines.iter().filter(|line| line.met() == Some(false)) {
+        let Some((scenario, _)) = line.cases.first() else {
+            continue;
+        };
+        if told.contains(scenario) {
+            continue;
+        }
+        told.push(*scenario);
+        let missed: Vec<_> = lines
+            .iter()
+            .filter(|line| line.met() == Some(false))
+            .filter(|line| line.cases.first().is_some_and(|case| case.0 == *scenario))
+            .map(|line| line.what.as_str())
+            .collect();
+        let profile = profiles.join(format!("{scenario}.md"));
+        let text = if profile.exists() {
+            fs::read_to_string(profile)?
+        } else {
+            "Not profiled yet.".into()
+        };
+        out.push_str(&format!("\n**{}.** {}\n", missed.join("; "), text.trim()));
+    }
+    if !out.is_empty() {
+        out.insert_str(0, "\n### What is missed, and why\n");
+    }
+    Ok(out)
+}
+
+/// Where the generator may have set the pace, so that a number tells of it and not of the server.
+fn generator(results: &Results) -> String {
+    let mut limited: Vec<String> = results
+        .runs
+        .iter()
+        .filter(|run| run.generator_was_the_limit())
+        .map(|run| format!("{} of {}", run.scenario, run.subject.name()))
+        .collect();
+    limited.sort();
+    limited.dedup();
+    if limited.is_empty() {
+        "The generator was the limit in no run.".into()
+    } else {
+        format!(
+            "**The generator was the limit** in: {}.",
+            limited.join(", ")
+        )
+    }
 }
 
 /// How busy the machine was with other things.
@@ -198,11 +266,18 @@ fn targets(results: &Results) -> Vec<Line> {
         "storm",
     );
     own(
-        "history page of 50, large room by small",
+        "history page of 50, large room by small, the room in the cache of 512 MiB",
         number("history", "/ratio"),
         "×",
         AtMost(1.3),
         "history",
+    );
+    own(
+        "the same, random pages of 270 MB with the cache of 64 MiB that is the default",
+        number("history-cold", "/ratio"),
+        "×",
+        Nothing,
+        "history-cold",
     );
     own(
         "newest page of 50, large room by small",
@@ -235,20 +310,25 @@ fn per_stalled_reader(results: &Results) -> Option<f64> {
 }
 
 impl Line {
+    /// Whether the target is reached; `None` where there is no number or no target.
+    fn met(&self) -> Option<bool> {
+        let value = self.value?;
+        match self.wanted {
+            Wanted::AtLeast(least) => Some(value >= least),
+            Wanted::AtMost(most) => Some(value <= most),
+            Wanted::Nothing => None,
+        }
+    }
+
     fn row(&self, results: &Results) -> Option<String> {
         let value = self.value?;
         let reached = format!("{}{}", figure(value), self.unit);
-        let (wanted, mut verdict) = match self.wanted {
-            Wanted::AtLeast(least) => (
-                format!("≥ {}{}", figure(least), self.unit),
-                mark(value >= least),
-            ),
-            Wanted::AtMost(most) => (
-                format!("≤ {}{}", figure(most), self.unit),
-                mark(value <= most),
-            ),
-            Wanted::Nothing => (String::new(), String::new()),
+        let wanted = match self.wanted {
+            Wanted::AtLeast(least) => format!("≥ {}{}", figure(least), self.unit),
+            Wanted::AtMost(most) => format!("≤ {}{}", figure(most), self.unit),
+            Wanted::Nothing => String::new(),
         };
+        let mut verdict = self.met().map(mark).unwrap_or_default();
         let limited: Vec<_> = self
             .cases
             .iter()
@@ -269,7 +349,8 @@ impl Line {
     }
 }
 
-fn mark(met: bool) -> String {
+/// Whether a target is reached, for people.
+pub(crate) fn mark(met: bool) -> String {
     if met {
         "reached".into()
     } else {
@@ -463,7 +544,7 @@ pub(crate) fn figure(number: f64) -> String {
 }
 
 /// Microseconds, in the unit that reads best.
-fn duration(us: f64) -> String {
+pub(crate) fn duration(us: f64) -> String {
     if us < 1000.0 {
         format!("{us:.0} µs")
     } else if us < 1e6 {
@@ -476,6 +557,34 @@ fn duration(us: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missed_is_told_with_its_profile() {
+        let line = |what: &str, scenario, wanted| Line {
+            what: what.into(),
+            value: Some(1.0),
+            unit: "×",
+            wanted,
+            cases: vec![(scenario, Subject::Gateway)],
+        };
+        let lines = [
+            line("a", "cold", Wanted::AtLeast(2.0)),
+            line("b", "hot", Wanted::AtLeast(0.5)),
+            line("c", "cold", Wanted::AtMost(0.5)),
+            line("d", "idle", Wanted::AtMost(0.5)),
+        ];
+        let folder = std::env::temp_dir().join(format!("bench-profiles-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("cold.md"), "Five system calls.\n").unwrap();
+        fs::write(folder.join("hot.md"), "Nobody asks.\n").unwrap();
+        let text = why(&lines, &folder);
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(
+            text.unwrap(),
+            "\n### What is missed, and why\n\n**a; c.** Five system calls.\n\n**d.** Not profiled yet.\n"
+        );
+        assert_eq!(why(&lines[1..2], &folder).unwrap(), "");
+    }
 
     #[test]
     fn figures_read_well() {

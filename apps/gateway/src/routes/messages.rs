@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, put};
 use http::{StatusCode, header};
 use serde::Deserialize;
-use stack_rooms::{Page, PageQuery, SendMessage, Sent};
+use stack_rooms::{Page, PageQuery, Say, SendMessage, Sent};
 use stack_types::{JsonValue, RoomId, Seq, Timestamp};
 
 use crate::app::AppState;
@@ -78,17 +78,13 @@ async fn send(
     InPath(room): InPath<RoomId>,
     Json(asked): Json<Message>,
 ) -> ApiResult<(StatusCode, JsonAnswer<Sent>)> {
-    let message = SendMessage {
+    let say = Say::Message(SendMessage {
         body: asked.body,
         data: asked.data,
         key: asked.key,
         reply_to: asked.reply_to,
-    };
-    let sent = app
-        .rooms()
-        .send(caller.user.id, &room, message)
-        .await?
-        .await?;
+    });
+    let sent = app.rooms().say_and_wait(caller.user.id, &room, say).await?;
     Ok((StatusCode::CREATED, JsonAnswer(sent)))
 }
 
@@ -99,11 +95,12 @@ async fn edit(
     InPath(seq): InPath<Seq>,
     Json(asked): Json<Edit>,
 ) -> ApiResult<JsonAnswer<Sent>> {
-    let edited = app
-        .rooms()
-        .edit(caller.user.id, &room, seq, asked.body)
-        .await?;
-    Ok(JsonAnswer(edited.await?))
+    let say = Say::Edit {
+        target: seq,
+        body: asked.body,
+    };
+    let edited = app.rooms().say_and_wait(caller.user.id, &room, say).await?;
+    Ok(JsonAnswer(edited))
 }
 
 async fn redact(
@@ -113,11 +110,12 @@ async fn redact(
     InPath(seq): InPath<Seq>,
     OptionalJson(asked): OptionalJson<Redaction>,
 ) -> ApiResult<JsonAnswer<Sent>> {
-    let redacted = app
-        .rooms()
-        .redact(caller.user.id, &room, seq, asked.reason)
-        .await?;
-    Ok(JsonAnswer(redacted.await?))
+    let say = Say::Redact {
+        target: seq,
+        reason: asked.reason,
+    };
+    let redacted = app.rooms().say_and_wait(caller.user.id, &room, say).await?;
+    Ok(JsonAnswer(redacted))
 }
 
 async fn react(
@@ -127,11 +125,13 @@ async fn react(
     InPath(seq): InPath<Seq>,
     InPath(Emoji(emoji)): InPath<Emoji>,
 ) -> ApiResult<JsonAnswer<Sent>> {
-    let reacted = app
-        .rooms()
-        .react(caller.user.id, &room, seq, emoji, false)
-        .await?;
-    Ok(JsonAnswer(reacted.await?))
+    let say = Say::React {
+        target: seq,
+        emoji,
+        remove: false,
+    };
+    let reacted = app.rooms().say_and_wait(caller.user.id, &room, say).await?;
+    Ok(JsonAnswer(reacted))
 }
 
 async fn take_reaction_back(
@@ -141,11 +141,13 @@ async fn take_reaction_back(
     InPath(seq): InPath<Seq>,
     InPath(Emoji(emoji)): InPath<Emoji>,
 ) -> ApiResult<JsonAnswer<Sent>> {
-    let reacted = app
-        .rooms()
-        .react(caller.user.id, &room, seq, emoji, true)
-        .await?;
-    Ok(JsonAnswer(reacted.await?))
+    let say = Say::React {
+        target: seq,
+        emoji,
+        remove: true,
+    };
+    let reacted = app.rooms().say_and_wait(caller.user.id, &room, say).await?;
+    Ok(JsonAnswer(reacted))
 }
 
 async fn read(

@@ -2,20 +2,18 @@
 
 use std::net::Shutdown;
 
-use futures_util::StreamExt as _;
 use socket2::SockRef;
 use stack_delivery::Outlet;
 use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::Utf8Bytes;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::ingress::Ingress;
+use super::socket::Socket;
 
 /// Sends the close frame behind everything that waits, and reads until the client has answered it and gone.
 pub(super) async fn close(
-    socket: &mut WebSocketStream<Ingress>,
+    socket: &mut Socket,
     outlet: &Outlet,
     stream: &TcpStream,
     code: u16,
@@ -25,12 +23,12 @@ pub(super) async fn close(
         code: CloseCode::from(code),
         reason: Utf8Bytes::from_static(reason),
     };
-    if socket.close(Some(close)).await.is_err() || outlet.flushed().await.is_err() {
+    if socket.close(close).is_err() || outlet.flushed().await.is_err() {
         return;
     }
     if !matches!(code, 1002 | 1007 | 1009) {
         // The client's answer ends this; then it is the server that closes the connection.
-        while let Some(Ok(_)) = socket.next().await {}
+        while socket.next().await.is_ok() {}
         return;
     }
     // Here the library has stopped in the middle of what the client sends. The rest is read all the same: closing a

@@ -5,28 +5,28 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use stack_auth::Caller;
 use stack_delivery::{Outlet, Pumped};
-use stack_proto::{Incoming, Request, error};
-use stack_types::{ConnectionId, ErrorCode, EventCodec as _, Problem, Signal};
+use stack_proto::{Incoming, Request, error, quick_send};
+use stack_storage::Submitted;
+use stack_types::{ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, Signal};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::CapacityError;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+use tungstenite::error::CapacityError;
+use tungstenite::{Message, Utf8Bytes};
 
 use super::closing::close;
 use super::credentials::Credentials;
 use super::expiry::Expiry;
 use super::heartbeat::{Heartbeat, random_fraction};
-use super::ingress::{Egress, Ingress};
+use super::ingress::Egress;
+use super::replies::{Replies, Reply};
 use super::requests::{Answer, Handled, Requests, frame, signed_in};
-use super::sockets::Place;
+use super::socket::Socket;
+use super::sockets::{Place, Summons};
 use crate::app::AppState;
 
 /// A socket without credentials has so long to send `auth`.
@@ -36,16 +36,16 @@ const AUTH_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
 /// Messages on their way to the disk at most. More are read from the socket when one of them is answered.
 const MAX_WAITING: usize = 256;
+/// About as long is the answer to a message.
+const ANSWER_BYTES: usize = 128;
+/// Messages that are taken in before the loop looks again at what comes before them.
+const MESSAGES_AT_ONCE: usize = 32;
 /// While more than this waits to be written, nothing is read: answers are only made as fast as they are taken.
 const MAX_PENDING_BYTES: usize = 256 * 1024;
 /// Refusals for the rate in a row after which the socket closes: this client does not listen.
 const MAX_RATE_REFUSALS: u32 = 100;
 /// Clients are told to come back spread over so long, and not before the first of it has passed.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// Most clients send little, and an idle one must not cost a page. Larger reads made busy sockets no faster.
-const READ_BUFFER_BYTES: usize = 1024;
-
-type Socket = WebSocketStream<Ingress>;
 
 /// Why a socket ends.
 enum End {
@@ -55,36 +55,31 @@ enum End {
     Gone,
 }
 
-/// Serves a socket until it ends.
-pub(super) async fn serve(
+/// Serves a socket until it ends. All that an idle connection costs is in this future: what runs seldom is boxed, what
+/// is made on the way to the loop is made in functions that are not asynchronous, and whatever is kept is kept once.
+pub(super) fn serve(
     app: AppState,
     stream: TcpStream,
     read_ahead: Bytes,
     credentials: Credentials,
-) {
+) -> impl Future<Output = ()> {
     let stream = Arc::new(stream);
     let outlet = Outlet::new(Egress::new(stream.clone()));
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(Some(app.limits().frame_bytes))
-        .max_frame_size(Some(app.limits().frame_bytes));
-    let ingress = Ingress::new(stream.clone(), outlet.clone(), read_ahead);
-    let mut socket = WebSocketStream::from_raw_socket(ingress, Role::Server, Some(config)).await;
-
-    let stopping = app.lifecycle().stopping.clone();
-    let end = tokio::select! {
-        end = run(&app, &mut socket, &outlet, credentials) => end,
-        () = stopping.cancelled() => End::Close(1001, "the server is going down"),
-    };
-    if let End::Close(code, reason) = end {
-        tracing::debug!(code, reason, "socket closed");
-        // A client that does not take its close frame in time is left behind.
-        // Boxed, like every future below that runs seldom: what is not boxed costs memory in every idle connection.
-        let closing = Box::pin(close(&mut socket, &outlet, &stream, code, reason));
-        let _ = timeout(CLOSE_WITHIN, closing).await;
+    let most = app.limits().frame_bytes;
+    let mut socket = Socket::new(stream.clone(), outlet.clone(), read_ahead, most);
+    async move {
+        let end = tokio::select! {
+            end = run(&app, &mut socket, &outlet, credentials) => end,
+            () = app.lifecycle().stopping.cancelled() => End::Close(1001, "the server is going down"),
+        };
+        if let End::Close(code, reason) = end {
+            tracing::debug!(code, reason, "socket closed");
+            // A client that does not take its close frame in time is left behind.
+            let closing = close(&mut socket, &outlet, &stream, code, reason);
+            let _ = Box::pin(timeout(CLOSE_WITHIN, closing)).await;
+        }
+        outlet.close();
     }
-    outlet.close();
 }
 
 async fn run(
@@ -93,49 +88,62 @@ async fn run(
     outlet: &Arc<Outlet>,
     credentials: Credentials,
 ) -> End {
-    let (caller, answer) = match Box::pin(authenticate(app, socket, outlet, credentials)).await {
-        Ok(signed_in) => signed_in,
-        Err(end) => return end,
-    };
+    let signed_in = Box::pin(authenticate(app, socket, outlet, credentials)).await;
+    let mut connection =
+        match signed_in.and_then(|(caller, answer)| enter(app, outlet, caller, answer)) {
+            Ok(connection) => connection,
+            Err(end) => return end,
+        };
+    connection.run(socket).await
+}
+
+/// Gives a client that has signed in its place among the sockets.
+fn enter(
+    app: &AppState,
+    outlet: &Arc<Outlet>,
+    caller: Caller,
+    answer: Option<Bytes>,
+) -> Result<Connection, End> {
     let connection = ConnectionId::generate(app.clock().now());
     let most = app.limits().connections_per_user;
     let user = caller.user.id;
     let place = app
         .sockets()
-        .enter(user, caller.session_id, connection, outlet.clone(), most);
+        .enter(user, caller.session_id, outlet.clone(), most);
     let Some(place) = place else {
         let detail = format!("a user has at most {most} connections");
         outlet.send(frame(&error(
             None,
             &Problem::new(ErrorCode::LimitExceeded, detail),
         )));
-        return End::Close(4008, "too many connections");
+        return Err(End::Close(4008, "too many connections"));
     };
     // The session may have been revoked between the check of its token and now; from here on the place hears of it.
     if let Err(problem) = app.auth().recheck(&caller) {
         outlet.send(frame(&error(None, &problem)));
-        return End::Close(4001, "the session is over");
+        return Err(End::Close(4001, "the session is over"));
     }
     if let Some(answer) = answer {
         outlet.send(answer);
     }
     tracing::debug!(%connection, %user, session = %caller.session_id, "socket signed in");
-    let requests = Requests {
-        app: app.clone(),
-        outlet: outlet.clone(),
-        lease: app.presences().connect(user, connection),
-        subscriptions: HashMap::new(),
-        caller,
-    };
-    Connection {
-        requests,
+    let now = Instant::now();
+    Ok(Connection {
+        heartbeat: Heartbeat::new(now),
+        expiry: Expiry::of(&caller, app.clock().now()),
+        requests: Requests {
+            app: app.clone(),
+            outlet: outlet.clone(),
+            lease: app.presences().connect(user, connection),
+            subscriptions: HashMap::new(),
+            replies: None,
+            caller,
+        },
         place,
-        waiting: FuturesUnordered::new(),
+        waiting: 0,
         in_turn: None,
         rate_refusals: 0,
-    }
-    .run(socket)
-    .await
+    })
 }
 
 /// Finds out who is there: from the upgrade, or else from the first frame.
@@ -196,47 +204,48 @@ async fn authenticate(
 struct Connection {
     requests: Requests,
     place: Place,
-    /// Messages on their way to the disk.
-    waiting: FuturesUnordered<BoxFuture<'static, (Option<u64>, Answer)>>,
-    /// The request that holds up the ones behind it.
-    in_turn: Option<BoxFuture<'static, (Option<u64>, Answer)>>,
+    heartbeat: Heartbeat,
+    expiry: Expiry,
+    /// Messages on their way to the disk, whose answers come by the replies.
+    waiting: usize,
+    /// What holds up the requests that come behind it.
+    in_turn: Option<BoxFuture<'static, Turn>>,
     rate_refusals: u32,
 }
 
 impl Connection {
     /// The loop. Its order: whatever ends the socket comes first, then what is owed to the client, then what the
     /// client wants, so that a client that floods cannot put off its own end.
-    async fn run(mut self, socket: &mut Socket) -> End {
+    async fn run(&mut self, socket: &mut Socket) -> End {
         let app = self.requests.app.clone();
         let outlet = self.requests.outlet.clone();
-        let mut heartbeat = Heartbeat::new(Instant::now());
         let mut pump = std::pin::pin!(app.hub().pump(&outlet));
-        let mut expiry = Expiry::of(&self.requests.caller, app.clock().now());
+        let mut due = std::pin::pin!(sleep_until(self.due()));
         loop {
-            let reads = self.in_turn.is_none()
-                && self.waiting.len() < MAX_WAITING
-                && outlet.pending_bytes() < MAX_PENDING_BYTES;
+            // Set anew only when it has moved: each time takes the lock of the timers.
+            if due.deadline() != self.due() {
+                due.as_mut().reset(self.due());
+            }
+            let reads = self.reads();
             tokio::select! {
                 biased;
-                () = self.place.revoked() => {
-                    outlet.send(frame(&stack_proto::JsonCodec.signal(&Signal::SessionRevoked)));
-                    return End::Close(4001, "the session was revoked");
-                }
-                () = self.place.doubt() => {
-                    if let Some(end) = self.recheck() {
-                        return end;
+                summons = self.place.summons() => match summons {
+                    Summons::Revoked => {
+                        outlet.send(frame(&stack_proto::JsonCodec.signal(&Signal::SessionRevoked)));
+                        return End::Close(4001, "the session was revoked");
                     }
-                }
+                    Summons::Doubt => {
+                        if let Some(end) = self.recheck() {
+                            return end;
+                        }
+                    }
+                },
                 () = app.lifecycle().draining.cancelled() => {
                     return Box::pin(self.finish(&outlet)).await;
                 }
-                () = sleep_until(expiry.next()) => {
-                    match expiry.reached() {
-                        Some(expires_at) => {
-                            let signal = Signal::SessionExpiring { expires_at };
-                            outlet.send(frame(&stack_proto::JsonCodec.signal(&signal)));
-                        }
-                        None => return End::Close(4001, "the session has expired"),
+                () = due.as_mut() => {
+                    if let Some(end) = self.on_time(socket) {
+                        return end;
                     }
                 }
                 pumped = pump.as_mut() => match pumped {
@@ -252,61 +261,109 @@ impl Connection {
                         return End::Close(4500, "internal error");
                     }
                 },
-                Some((id, answer)) = self.waiting.next() => {
-                    if let Some(end) = self.answer_all_ready(id, answer) {
+                replies = replies(self.requests.replies.as_ref()) => {
+                    if let Some(end) = self.answer_all(replies) {
                         return end;
                     }
                 }
-                (id, answer) = in_turn(&mut self.in_turn) => {
+                turn = in_turn(&mut self.in_turn) => {
                     self.in_turn = None;
-                    if let Some(end) = self.answer(id, answer) {
+                    if let Some((id, answer)) = turn
+                        && let Some(end) = self.answer(id, answer)
+                    {
                         return end;
                     }
-                }
-                () = sleep_until(heartbeat.due) => {
-                    let now = Instant::now();
-                    if !heartbeat.is_alive(now, outlet.written_bytes()) {
-                        return End::Gone;
-                    }
-                    // A failure shows as a closed outlet at the next turn.
-                    let _ = socket.send(Message::Ping(Bytes::new())).await;
-                    heartbeat.pinged(now, outlet.written_bytes());
                 }
                 message = socket.next(), if reads => {
-                    heartbeat.heard(Instant::now());
+                    self.heartbeat.heard(Instant::now());
                     self.requests.lease.renew();
-                    let text = match text_of(message) {
-                        Ok(Some(text)) => text,
-                        Ok(None) => continue,
-                        Err(end) => return end,
-                    };
-                    match Box::pin(self.frame(&text, &mut expiry)).await {
-                        Ok(()) => {}
-                        Err(end) => return end,
+                    if let Err(end) = self.messages(socket, message) {
+                        return end;
                     }
                 }
             }
         }
     }
 
+    /// Whether the connection takes in more of what the client wants.
+    fn reads(&self) -> bool {
+        self.in_turn.is_none()
+            && self.waiting < MAX_WAITING
+            && self.requests.outlet.pending_bytes() < MAX_PENDING_BYTES
+    }
+
+    /// Takes in a message, and with it those that have come behind it: the loop goes round once for all of them.
+    fn messages(
+        &mut self,
+        socket: &mut Socket,
+        first: Result<Message, tungstenite::Error>,
+    ) -> Result<(), End> {
+        let mut message = first;
+        for taken in 1.. {
+            if let Some(text) = text_of(message)? {
+                self.frame(&text)?;
+            }
+            // Before the next one is taken: what is taken is taken in.
+            if taken == MESSAGES_AT_ONCE || !self.reads() {
+                break;
+            }
+            match socket.next().now_or_never() {
+                Some(next) => message = next,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// When there is something to do without anybody asking.
+    fn due(&self) -> Instant {
+        self.expiry.next().min(self.heartbeat.due)
+    }
+
+    /// Does what is due: warns of the session's end or ends with it, and pings.
+    fn on_time(&mut self, socket: &mut Socket) -> Option<End> {
+        let now = Instant::now();
+        let outlet = &self.requests.outlet;
+        if now >= self.expiry.next() {
+            let Some(expires_at) = self.expiry.reached() else {
+                return Some(End::Close(4001, "the session has expired"));
+            };
+            let signal = Signal::SessionExpiring { expires_at };
+            outlet.send(frame(&stack_proto::JsonCodec.signal(&signal)));
+        }
+        if now >= self.heartbeat.due {
+            if !self.heartbeat.is_alive(now, outlet.written_bytes()) {
+                return Some(End::Gone);
+            }
+            socket.ping();
+            self.heartbeat.pinged(now, outlet.written_bytes());
+        }
+        None
+    }
+
     /// Takes in one frame.
-    async fn frame(&mut self, text: &str, expiry: &mut Expiry) -> Result<(), End> {
-        let incoming = parse(text, &self.requests.outlet)?;
-        let id = incoming.id;
+    fn frame(&mut self, text: &str) -> Result<(), End> {
+        let (id, request) = match quick_send(text) {
+            Some((id, request)) => (id, Ok(request)),
+            None => {
+                let incoming = parse(text, &self.requests.outlet)?;
+                (incoming.id, Request::parse(&incoming))
+            }
+        };
         let (app, user) = (&self.requests.app, self.requests.caller.user.id);
         if let Err(refused) = app.rates().frame(user) {
             return self.answer(id, Err(refused.into())).map_or(Ok(()), Err);
         }
-        let request = match Request::parse(&incoming) {
+        let request = match request {
             Ok(request) => request,
             Err(problem) => return self.answer(id, Err(problem)).map_or(Ok(()), Err),
         };
-        let (answer, begins) = match self.requests.handle(id, request).await {
+        let (answer, begins) = match self.requests.handle(id, request) {
             Handled::Done(answer) => (answer, None),
             Handled::Subscribed(answer, gap, subscription) => (answer, Some((gap, subscription))),
             Handled::SignedIn(caller, answer) => {
                 self.place.change_session(caller.session_id);
-                *expiry = Expiry::of(&caller, self.requests.app.clock().now());
+                self.expiry = Expiry::of(&caller, self.requests.app.clock().now());
                 self.requests.caller = *caller;
                 // As at the first sign-in: a revocation in between would have found the session before.
                 if let Some(end) = self.recheck() {
@@ -314,12 +371,18 @@ impl Connection {
                 }
                 (answer, None)
             }
-            Handled::Waiting(work) => {
-                self.waiting.push(Box::pin(async move { (id, work.await) }));
+            Handled::Said(submitted) => {
+                self.waiting += 1;
+                if let Submitted::Waiting(place) = submitted {
+                    self.in_turn = Some(Box::pin(async move {
+                        place.await;
+                        None
+                    }));
+                }
                 return Ok(());
             }
             Handled::InTurn(work) => {
-                self.in_turn = Some(Box::pin(async move { (id, work.await) }));
+                self.in_turn = Some(Box::pin(async move { Some((id, work.await)) }));
                 return Ok(());
             }
         };
@@ -337,53 +400,59 @@ impl Connection {
 
     /// Answers a request, and says whether that was the last of this socket.
     fn answer(&mut self, id: Option<u64>, answer: Answer) -> Option<End> {
-        let (bytes, end) = self.settle(id, answer);
-        if let Some(bytes) = bytes {
-            self.requests.outlet.send(bytes);
-        }
-        end
-    }
-
-    /// Answers a message, and with it all others that the same commit has settled: one write for all of them.
-    fn answer_all_ready(&mut self, id: Option<u64>, answer: Answer) -> Option<End> {
-        let (first, mut end) = self.settle(id, answer);
-        let mut together = BytesMut::from(first.unwrap_or_default());
-        while end.is_none()
-            && let Some(Some((id, answer))) = self.waiting.next().now_or_never()
-        {
-            let (bytes, ends) = self.settle(id, answer);
-            together.extend_from_slice(&bytes.unwrap_or_default());
-            end = ends;
-        }
-        if !together.is_empty() {
-            self.requests.outlet.send(together.freeze());
-        }
-        end
-    }
-
-    /// What to write in answer to a request, and whether that is the last of this socket.
-    fn settle(&mut self, id: Option<u64>, answer: Answer) -> (Option<Bytes>, Option<End>) {
-        let problem = match answer {
+        match answer {
             Ok(bytes) => {
                 self.rate_refusals = 0;
-                return (bytes, None);
+                self.requests.outlet.send(bytes.unwrap_or_default());
+                None
             }
-            Err(problem) => problem,
-        };
+            Err(problem) => {
+                self.requests.outlet.send(frame(&error(id, &problem)));
+                self.refused(&problem)
+            }
+        }
+    }
+
+    /// Answers all messages that a commit has settled in one write.
+    fn answer_all(&mut self, replies: Vec<Reply>) -> Option<End> {
+        self.waiting -= replies.len();
+        let mut together = FramesBuilder::with_capacity(replies.len() * ANSWER_BYTES);
+        let mut json = Vec::with_capacity(ANSWER_BYTES);
+        let mut end = None;
+        for (id, sent) in replies {
+            match (id, sent) {
+                (Some(id), Ok(sent)) => {
+                    json.clear();
+                    stack_proto::push_sent(id, &sent.room, sent.seq, sent.ts, &mut json);
+                    together.push(&json);
+                    self.rate_refusals = 0;
+                }
+                (None, Ok(_)) => self.rate_refusals = 0,
+                (id, Err(problem)) => {
+                    together.push(&error(id, &problem));
+                    end = self.refused(&problem);
+                }
+            }
+            if end.is_some() {
+                break;
+            }
+        }
+        self.requests.outlet.send(together.finish().wire().clone());
+        end
+    }
+
+    /// Notes a refusal, and says whether it was the last of this socket.
+    fn refused(&mut self, problem: &Problem) -> Option<End> {
         if let Some(cause) = problem.cause() {
             let user = self.requests.caller.user.id;
             tracing::error!(error = cause as &dyn std::error::Error, code = %problem.code, %user, "request failed");
         }
-        let bytes = frame(&error(id, &problem));
         if problem.code != ErrorCode::RateLimited {
-            return (Some(bytes), None);
+            return None;
         }
         self.rate_refusals += 1;
         let too_many = self.rate_refusals >= MAX_RATE_REFUSALS;
-        (
-            Some(bytes),
-            too_many.then_some(End::Close(4029, "rate limited repeatedly")),
-        )
+        too_many.then_some(End::Close(4029, "rate limited repeatedly"))
     }
 
     /// Looks whether the session still stands, and says how the socket ends if not.
@@ -399,13 +468,17 @@ impl Connection {
     }
 
     /// Says goodbye: tells the client when to come back, and answers what is still on its way to the disk.
-    async fn finish(mut self, outlet: &Outlet) -> End {
+    async fn finish(&mut self, outlet: &Outlet) -> End {
         let end = drain(outlet);
-        if let Some(in_turn) = self.in_turn.take() {
-            self.waiting.push(in_turn);
+        if let Some(in_turn) = self.in_turn.take()
+            && let Some((id, answer)) = in_turn.await
+            && let Some(end) = self.answer(id, answer)
+        {
+            return end;
         }
-        while let Some((id, answer)) = self.waiting.next().await {
-            if let Some(end) = self.answer(id, answer) {
+        while self.waiting > 0 {
+            let replies = replies(self.requests.replies.as_ref()).await;
+            if let Some(end) = self.answer_all(replies) {
                 return end;
             }
         }
@@ -413,11 +486,19 @@ impl Connection {
     }
 }
 
-async fn in_turn(
-    work: &mut Option<BoxFuture<'static, (Option<u64>, Answer)>>,
-) -> (Option<u64>, Answer) {
+/// What a request that holds up others ends with; `None` when its answer comes by the replies.
+type Turn = Option<(Option<u64>, Answer)>;
+
+async fn in_turn(work: &mut Option<BoxFuture<'static, Turn>>) -> Turn {
     match work {
         Some(work) => work.await,
+        None => pending().await,
+    }
+}
+
+async fn replies(replies: Option<&Arc<Replies>>) -> Vec<Reply> {
+    match replies {
+        Some(replies) => replies.take().await,
         None => pending().await,
     }
 }
@@ -440,18 +521,16 @@ fn parse<'a>(text: &'a str, outlet: &Outlet) -> Result<Incoming<'a>, End> {
 }
 
 /// The text in a message; `None` for a ping or pong, which the library has dealt with.
-fn text_of(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<Utf8Bytes>, End> {
+fn text_of(message: Result<Message, tungstenite::Error>) -> Result<Option<Utf8Bytes>, End> {
     match message {
-        Some(Ok(Message::Text(text))) => Ok(Some(text)),
-        Some(Ok(Message::Binary(_))) => Err(End::Close(4000, "malformed frame: binary")),
-        Some(Ok(_)) => Ok(None),
-        Some(Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
+        Ok(Message::Text(text)) => Ok(Some(text)),
+        Ok(Message::Binary(_)) => Err(End::Close(4000, "malformed frame: binary")),
+        Ok(_) => Ok(None),
+        Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. })) => {
             Err(End::Close(1009, "the frame is over the limit"))
         }
-        Some(Err(tungstenite::Error::Utf8(_))) => Err(End::Close(1007, "the text is not UTF-8")),
-        Some(Err(tungstenite::Error::Protocol(_))) => {
-            Err(End::Close(1002, "this is not WebSocket"))
-        }
-        Some(Err(_)) | None => Err(End::Gone),
+        Err(tungstenite::Error::Utf8(_)) => Err(End::Close(1007, "the text is not UTF-8")),
+        Err(tungstenite::Error::Protocol(_)) => Err(End::Close(1002, "this is not WebSocket")),
+        Err(_) => Err(End::Gone),
     }
 }

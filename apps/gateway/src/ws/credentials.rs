@@ -16,7 +16,7 @@ pub(super) enum Credentials {
     /// Somebody.
     Caller(Box<Caller>),
     /// What was given is no good; it is told on the socket.
-    Refused(Problem),
+    Refused(Box<Problem>),
 }
 
 /// Looks for credentials in the order bearer token, ticket, cookie, and checks the origin.
@@ -46,7 +46,7 @@ pub(super) fn of(app: &AppState, request: &Request) -> Result<Credentials, Probl
     };
     Ok(match told {
         Ok(caller) => Credentials::Caller(Box::new(caller)),
-        Err(problem) => Credentials::Refused(problem),
+        Err(problem) => Credentials::Refused(Box::new(problem)),
     })
 }
 

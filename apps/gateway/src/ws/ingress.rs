@@ -1,15 +1,24 @@
 //! A socket, split the way the gateway uses it: the library reads frames from here, and whatever it wants to write
 //! (pongs, the close handshake) goes the same way out as everything else, so that no two frames ever mix.
 
+use std::cell::RefCell;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use stack_delivery::{Outlet, Sink};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// What is taken from the kernel at once. All sockets of a thread share it; what the library does not take of it is
+/// kept by its socket until it does.
+const SCRATCH_BYTES: usize = 8 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+}
 
 /// The writing half, for the outlet.
 pub(super) struct Egress(Arc<TcpStream>);
@@ -22,7 +31,12 @@ impl Egress {
 
 impl Sink for Egress {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        // Straight to the kernel; the runtime's books matter only when the socket is full, and then it has to see that
+        // for itself.
+        match send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN) => self.0.try_write(bytes),
+            sent => Ok(sent?),
+        }
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -30,80 +44,78 @@ impl Sink for Egress {
     }
 }
 
-/// The reading half, for the library.
+/// The reading half, for the library. It reads nothing before [`Ingress::poll_readable`] has said that it may: asking
+/// the runtime each time is what lets other tasks have their turn.
 pub(super) struct Ingress {
     socket: Arc<TcpStream>,
     outlet: Arc<Outlet>,
-    /// What came with the upgrade request and belongs to the socket already.
-    read_ahead: Bytes,
+    /// What is read already: what came with the upgrade request, and what the library did not take.
+    ahead: Bytes,
+    /// The socket may be read once.
+    readable: bool,
 }
 
 impl Ingress {
     pub(super) fn new(socket: Arc<TcpStream>, outlet: Arc<Outlet>, read_ahead: Bytes) -> Self {
-        // As below, and most sockets begin with nothing read ahead.
-        let read_ahead = if read_ahead.is_empty() {
-            Bytes::new()
-        } else {
-            read_ahead
-        };
         Self {
             socket,
             outlet,
-            read_ahead,
+            ahead: unless_empty(read_ahead),
+            readable: false,
         }
+    }
+
+    /// Ready when there is something to read, or the socket is broken.
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.socket.poll_read_ready(cx))?;
+        self.readable = true;
+        Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncRead for Ingress {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.read_ahead.is_empty() {
-            let taken = self.read_ahead.len().min(buf.remaining());
-            buf.put_slice(&self.read_ahead[..taken]);
-            self.read_ahead.advance(taken);
-            if self.read_ahead.is_empty() {
-                // An empty slice would keep the buffer of the HTTP connection for as long as the socket lives.
-                self.read_ahead = Bytes::new();
-            }
-            return Poll::Ready(Ok(()));
+impl io::Read for Ingress {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if !self.ahead.is_empty() {
+            let taken = self.ahead.len().min(buf.len());
+            buf[..taken].copy_from_slice(&self.ahead[..taken]);
+            self.ahead.advance(taken);
+            self.ahead = unless_empty(std::mem::take(&mut self.ahead));
+            return Ok(taken);
         }
-        loop {
-            ready!(self.socket.poll_read_ready(cx))?;
-            match self.socket.try_read(buf.initialize_unfilled()) {
-                Ok(read) => {
-                    buf.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        if !std::mem::take(&mut self.readable) {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let read = self.socket.try_read(scratch)?;
+            let taken = read.min(buf.len());
+            buf[..taken].copy_from_slice(&scratch[..taken]);
+            self.ahead = Bytes::copy_from_slice(&scratch[taken..read]);
+            Ok(taken)
+        })
     }
 }
 
-impl AsyncWrite for Ingress {
+impl io::Write for Ingress {
     /// Takes everything at once: the outlet holds what the socket does not take now. The connection reads no
     /// further frame while much of it waits there, so a flood of pings does not grow it.
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.outlet.is_closed() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
         self.outlet.send(Bytes::copy_from_slice(bytes));
-        Poll::Ready(Ok(bytes.len()))
+        Ok(bytes.len())
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
+}
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+/// The same bytes. An empty slice would keep the buffer it was cut from for as long as the socket lives.
+fn unless_empty(bytes: Bytes) -> Bytes {
+    if bytes.is_empty() {
+        Bytes::new()
+    } else {
+        bytes
     }
 }

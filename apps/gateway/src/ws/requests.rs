@@ -12,12 +12,14 @@ use stack_auth::Caller;
 use stack_delivery::{Outlet, Subscription};
 use stack_presence::Lease;
 use stack_proto::{JsonCodec, Request, ok, pong};
-use stack_rooms::{Page, PageQuery, SendMessage, Sending};
+use stack_rooms::{Page, PageQuery, Say, SendMessage};
+use stack_storage::Submitted;
 use stack_types::{
     ErrorCode, EventCodec as _, Frames, PresenceStatus, Problem, RoomId, RoomRole, Seq, SessionId,
     Timestamp, UnsubscribeReason, UserId,
 };
 
+use super::replies::Replies;
 use crate::app::AppState;
 
 /// The answer to a request, ready to write; `None` for a request that asked for none.
@@ -27,8 +29,8 @@ pub(super) type Answer = Result<Option<Bytes>, Problem>;
 pub(super) enum Handled {
     /// It is done.
     Done(Answer),
-    /// It waits for the disk; what comes behind it may overtake its answer.
-    Waiting(BoxFuture<'static, Answer>),
+    /// It is on its way to the disk; its answer comes by [`Requests::replies`], and what comes behind it may overtake it.
+    Said(Submitted),
     /// It is under way, and what comes behind it waits for it.
     InTurn(BoxFuture<'static, Answer>),
     /// The caller has signed in again.
@@ -44,6 +46,8 @@ pub(super) struct Requests {
     pub(super) caller: Caller,
     pub(super) lease: Lease,
     pub(super) subscriptions: HashMap<RoomId, Arc<Subscription>>,
+    /// Where the writer leaves its answers; there is none before something was said.
+    pub(super) replies: Option<Arc<Replies>>,
 }
 
 #[derive(Serialize)]
@@ -64,7 +68,7 @@ struct Joined {
 
 impl Requests {
     /// Carries out a request of the signed-in caller.
-    pub(super) async fn handle(&mut self, id: Option<u64>, request: Request) -> Handled {
+    pub(super) fn handle(&mut self, id: Option<u64>, request: Request) -> Handled {
         match request {
             Request::Auth { token } => self.sign_in_again(id, &token),
             Request::Subscribe { room, after } => self.subscribe(id, &room, after),
@@ -83,53 +87,48 @@ impl Requests {
             }
             Request::Presence { status, text } => Handled::Done(self.presence(id, status, text)),
             Request::Send(message) => {
-                let room = message.room;
-                let message = SendMessage {
+                let say = Say::Message(SendMessage {
                     body: message.body,
                     data: message.data,
                     key: message.key,
                     reply_to: message.reply_to,
-                };
-                let sending = self
-                    .app
-                    .rooms()
-                    .send(self.caller.user.id, &room, message)
-                    .await;
-                waiting(id, sending)
+                });
+                self.say(id, &message.room, say)
             }
-            Request::Edit { room, seq, body } => waiting(
-                id,
-                self.app
-                    .rooms()
-                    .edit(self.caller.user.id, &room, seq, body)
-                    .await,
-            ),
-            Request::Redact { room, seq, reason } => waiting(
-                id,
-                self.app
-                    .rooms()
-                    .redact(self.caller.user.id, &room, seq, reason)
-                    .await,
-            ),
+            Request::Edit { room, seq, body } => {
+                let target = seq;
+                self.say(id, &room, Say::Edit { target, body })
+            }
+            Request::Redact { room, seq, reason } => {
+                let target = seq;
+                self.say(id, &room, Say::Redact { target, reason })
+            }
             Request::React {
                 room,
                 seq,
                 emoji,
                 remove,
             } => {
-                let user = self.caller.user.id;
-                waiting(
-                    id,
-                    self.app
-                        .rooms()
-                        .react(user, &room, seq, emoji, remove)
-                        .await,
-                )
+                let say = Say::React {
+                    target: seq,
+                    emoji,
+                    remove,
+                };
+                self.say(id, &room, say)
             }
             Request::Join { .. }
             | Request::Leave { .. }
             | Request::History { .. }
             | Request::Read { .. } => self.in_turn(id, request),
+        }
+    }
+
+    fn say(&mut self, id: Option<u64>, room: &RoomId, say: Say) -> Handled {
+        let replies = self.replies.get_or_insert_default().clone();
+        let reply = move |sent| replies.leave((id, sent));
+        match self.app.rooms().say(self.caller.user.id, room, say, reply) {
+            Ok(submitted) => Handled::Said(submitted),
+            Err(problem) => Handled::Done(Err(problem)),
         }
     }
 
@@ -271,13 +270,6 @@ pub(super) fn frame(json: &[u8]) -> Bytes {
 
 fn answer(id: Option<u64>, payload: impl Serialize) -> Option<Bytes> {
     id.map(|id| frame(&ok(id, payload)))
-}
-
-fn waiting(id: Option<u64>, sending: Result<Sending, Problem>) -> Handled {
-    match sending {
-        Ok(sending) => Handled::Waiting(async move { Ok(answer(id, sending.await?)) }.boxed()),
-        Err(problem) => Handled::Done(Err(problem)),
-    }
 }
 
 /// A page as the answer to `history`. The events stand in it as they are stored, not encoded again.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription};
 use stack_delivery::Outlet;
-use stack_types::{ConnectionId, SessionId, UserId};
+use stack_types::{SessionId, UserId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,17 +20,31 @@ pub(crate) struct Sockets(Arc<Mutex<Registry>>);
 
 #[derive(Debug, Default)]
 struct Registry {
-    by_user: HashMap<UserId, Vec<Entry>>,
+    by_user: HashMap<UserId, Vec<Arc<Seat>>>,
+}
+
+/// What the registry and a socket know of each other.
+#[derive(Debug)]
+struct Seat {
+    outlet: Arc<Outlet>,
+    standing: Mutex<Standing>,
+    /// Told with every change of `standing.summons`.
+    summoned: Notify,
 }
 
 #[derive(Debug)]
-struct Entry {
-    connection: ConnectionId,
+struct Standing {
     session: SessionId,
-    outlet: Arc<Outlet>,
-    revoked: CancellationToken,
+    summons: Option<Summons>,
+}
+
+/// What a socket has to hear of at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Summons {
+    /// The session behind it was revoked.
+    Revoked,
     /// Something on the bus was lost: the session may have been revoked.
-    doubt: Arc<Notify>,
+    Doubt,
 }
 
 /// A socket's place among the open ones. Dropping it gives the place back.
@@ -38,9 +52,7 @@ struct Entry {
 pub(super) struct Place {
     sockets: Sockets,
     user: UserId,
-    connection: ConnectionId,
-    revoked: CancellationToken,
-    doubt: Arc<Notify>,
+    seat: Arc<Seat>,
 }
 
 impl Sockets {
@@ -66,41 +78,38 @@ impl Sockets {
         &self,
         user: UserId,
         session: SessionId,
-        connection: ConnectionId,
         outlet: Arc<Outlet>,
         most: usize,
     ) -> Option<Place> {
         let mut registry = self.0.lock();
-        let entries = registry.by_user.entry(user).or_default();
-        if entries.len() >= most {
+        let seats = registry.by_user.entry(user).or_default();
+        if seats.len() >= most {
             return None;
         }
-        let revoked = CancellationToken::new();
-        let doubt = Arc::new(Notify::new());
-        entries.push(Entry {
-            connection,
-            session,
+        let seat = Arc::new(Seat {
             outlet,
-            revoked: revoked.clone(),
-            doubt: doubt.clone(),
+            standing: Mutex::new(Standing {
+                session,
+                summons: None,
+            }),
+            summoned: Notify::new(),
         });
+        seats.push(seat.clone());
         Some(Place {
             sockets: self.clone(),
             user,
-            connection,
-            revoked,
-            doubt,
+            seat,
         })
     }
 
     /// Closes the sockets of these sessions, and all of a user who is out.
     fn revoke(&self, revoked: &SessionsRevoked) {
         let registry = self.0.lock();
-        for (user, entries) in &registry.by_user {
-            for entry in entries {
-                if revoked.user == Some(*user) || revoked.sessions.contains(&entry.session) {
-                    entry.revoked.cancel();
-                }
+        for (user, seats) in &registry.by_user {
+            for seat in seats {
+                seat.summon_if(Summons::Revoked, |session| {
+                    revoked.user == Some(*user) || revoked.sessions.contains(session)
+                });
             }
         }
     }
@@ -124,8 +133,8 @@ impl Sockets {
             return;
         };
         let registry = self.0.lock();
-        for entry in registry.by_user.get(&user).into_iter().flatten() {
-            entry.outlet.offer_lossy(message.frames.wire().clone());
+        for seat in registry.by_user.get(&user).into_iter().flatten() {
+            seat.outlet.offer_lossy(message.frames.wire().clone());
         }
     }
 
@@ -158,41 +167,49 @@ impl Sockets {
         tracing::warn!(
             "a control message was lost on the bus, every socket looks at its session again"
         );
-        for entry in self.0.lock().by_user.values().flatten() {
-            entry.doubt.notify_one();
+        for seat in self.0.lock().by_user.values().flatten() {
+            seat.summon_if(Summons::Doubt, |_| true);
+        }
+    }
+}
+
+impl Seat {
+    /// Summons the socket if its session is one of these.
+    fn summon_if(&self, summons: Summons, which: impl FnOnce(&SessionId) -> bool) {
+        let mut standing = self.standing.lock();
+        if which(&standing.session) {
+            // A revocation that has not been heard yet is more than a doubt.
+            if standing.summons != Some(Summons::Revoked) {
+                standing.summons = Some(summons);
+            }
+            self.summoned.notify_one();
         }
     }
 }
 
 impl Place {
-    /// Ends when the session behind the socket is revoked.
-    pub(super) async fn revoked(&self) {
-        self.revoked.cancelled().await;
-    }
-
-    /// Ends when the session should be looked at again.
-    pub(super) async fn doubt(&self) {
-        self.doubt.notified().await;
+    /// Ends when there is something to hear. Cancel safe.
+    pub(super) async fn summons(&self) -> Summons {
+        loop {
+            if let Some(summons) = self.seat.standing.lock().summons.take() {
+                return summons;
+            }
+            self.seat.summoned.notified().await;
+        }
     }
 
     /// The socket belongs to another session of the same user from now on.
     pub(super) fn change_session(&self, session: SessionId) {
-        let mut registry = self.sockets.0.lock();
-        let entries = registry.by_user.get_mut(&self.user);
-        for entry in entries.into_iter().flatten() {
-            if entry.connection == self.connection {
-                entry.session = session;
-            }
-        }
+        self.seat.standing.lock().session = session;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut registry = self.sockets.0.lock();
-        if let Some(entries) = registry.by_user.get_mut(&self.user) {
-            entries.retain(|entry| entry.connection != self.connection);
-            if entries.is_empty() {
+        if let Some(seats) = registry.by_user.get_mut(&self.user) {
+            seats.retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+            if seats.is_empty() {
                 registry.by_user.remove(&self.user);
             }
         }

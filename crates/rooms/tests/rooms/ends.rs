@@ -200,10 +200,7 @@ async fn a_deleted_room_is_not_found_and_its_messages_with_it() {
     let held = world.hold_writer().await;
     let deleted = begun(world.rooms.delete(user("owner"), &room)).await;
     // Checked before the deletion, carried out behind it.
-    let sending = world
-        .rooms
-        .send(user("member"), &room, crate::support::text("late"));
-    let sending = sending.await.unwrap();
+    let sending = begun(world.say("member", &room, "late")).await;
     let joining = begun(world.rooms.join(user("nobody"), &room)).await;
     let again = begun(world.rooms.delete(user("owner"), &room)).await;
     drop(held);

@@ -97,11 +97,9 @@ async fn repeats_that_wait_for_the_same_commit_are_one_message() {
     let (quota, settings) = unlimited();
     let (world, room) = scene(quota, settings).await;
     let held = world.hold_writer().await;
-    let member = user("member");
     let mut sendings = Vec::new();
     for body in ["one", "two", "three"] {
-        let sending = world.rooms.send(member, &room, keyed(body, "k")).await;
-        sendings.push(sending.unwrap());
+        sendings.push(begun(world.send("member", &room, keyed(body, "k"))).await);
     }
     drop(held);
     let mut places = Vec::new();

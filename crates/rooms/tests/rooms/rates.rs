@@ -177,8 +177,7 @@ async fn a_message_that_the_writer_refused_for_its_sender_gives_its_turn_back() 
     let held = world.hold_writer().await;
     let demoted = begun(world.put("owner", &room, "member", RoomRole::Guest)).await;
     // Checked as a member's, carried out as a guest's.
-    let sending = world.rooms.send(user("member"), &room, text("late"));
-    let sending = sending.await.unwrap();
+    let sending = begun(world.say("member", &room, "late")).await;
     drop(held);
     demoted.await.unwrap();
     assert_eq!(code(sending.await), Some(ErrorCode::Forbidden));

@@ -1,6 +1,6 @@
 //! Sizes, at their limit and one beyond.
 
-use stack_rooms::SendMessage;
+use stack_rooms::{Say, SendMessage};
 use stack_types::{ErrorCode, Problem, RoomId, RoomSettingsPatch, Seq};
 
 use crate::support::{World, fault, json, keyed, text, user};
@@ -58,8 +58,8 @@ async fn a_body_has_a_limit_in_bytes() {
 
     let said = Seq(2);
     let edit = async |body: String| -> Result<_, Problem> {
-        let editing = world.rooms.edit(user("owner"), &room, said, body);
-        editing.await?.await
+        let edit = Say::Edit { target: said, body };
+        world.rooms.say_and_wait(user("owner"), &room, edit).await
     };
     assert_eq!(fault(edit("x".repeat(BODY)).await), None);
     assert_eq!(fault(edit("x".repeat(BODY + 1)).await), too_large("body"));
@@ -122,8 +122,9 @@ async fn the_reason_of_a_redaction_has_500_bytes() {
     let said = world.say("owner", &room, "x").await.unwrap().seq;
     let redact = async |bytes: usize| -> Result<_, Problem> {
         let reason = Some("r".repeat(bytes));
-        let redacting = world.rooms.redact(user("owner"), &room, said, reason);
-        redacting.await?.await
+        let target = said;
+        let redact = Say::Redact { target, reason };
+        world.rooms.say_and_wait(user("owner"), &room, redact).await
     };
     assert_eq!(fault(redact(501).await), invalid("reason"));
     assert_eq!(world.log(&room).await[1]["payload"]["body"], "x");
@@ -135,9 +136,12 @@ async fn an_emoji_has_1_to_64_bytes_without_blanks() {
     let (world, room) = scene().await;
     let said = world.say("owner", &room, "x").await.unwrap().seq;
     let react = async |emoji: &str| -> Result<_, Problem> {
-        let emoji = emoji.to_owned();
-        let reacting = world.rooms.react(user("owner"), &room, said, emoji, false);
-        reacting.await?.await
+        let react = Say::React {
+            target: said,
+            emoji: emoji.to_owned(),
+            remove: false,
+        };
+        world.rooms.say_and_wait(user("owner"), &room, react).await
     };
     let (longest, too_long) = ("👍".repeat(16), "👍".repeat(16) + "x");
     for bad in ["", " ", "a b", "a\u{a0}b", "a\n", "\u{0}", &too_long] {

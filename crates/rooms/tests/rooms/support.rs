@@ -13,7 +13,7 @@ use stack_delivery::{Hub, HubHandle, Outlet, Pumped, Sink, Source, Subscription}
 use stack_proto::JsonCodec;
 use stack_rate::Quota;
 use stack_rooms::{
-    NewBan, NewRoom, Page, Room, RoomPatch, Rooms, RoomsConfig, SendMessage, Sent, Subscribed,
+    NewBan, NewRoom, Page, Room, RoomPatch, Rooms, RoomsConfig, Say, SendMessage, Sent, Subscribed,
 };
 use stack_storage::{
     AccountKind, AuditAction, AuditEntry, AuditOutcome, NewUser, Store, StoreConfig, StoreHandle,
@@ -173,7 +173,8 @@ impl World {
         room: &RoomId,
         message: SendMessage,
     ) -> Result<Sent, Problem> {
-        self.rooms.send(user(who), room, message).await?.await
+        let say = Say::Message(message);
+        self.rooms.say_and_wait(user(who), room, say).await
     }
 
     pub(crate) async fn say(&self, who: &str, room: &RoomId, body: &str) -> Result<Sent, Problem> {
@@ -187,7 +188,8 @@ impl World {
         target: Seq,
     ) -> Result<Sent, Problem> {
         let body = "edited".to_owned();
-        self.rooms.edit(user(who), room, target, body).await?.await
+        let say = Say::Edit { target, body };
+        self.rooms.say_and_wait(user(who), room, say).await
     }
 
     pub(crate) async fn redact(
@@ -196,10 +198,9 @@ impl World {
         room: &RoomId,
         target: Seq,
     ) -> Result<Sent, Problem> {
-        self.rooms
-            .redact(user(who), room, target, None)
-            .await?
-            .await
+        let reason = None;
+        let say = Say::Redact { target, reason };
+        self.rooms.say_and_wait(user(who), room, say).await
     }
 
     pub(crate) async fn react(
@@ -208,9 +209,12 @@ impl World {
         room: &RoomId,
         target: Seq,
     ) -> Result<Sent, Problem> {
-        let emoji = "+1".to_owned();
-        let reacting = self.rooms.react(user(who), room, target, emoji, false);
-        reacting.await?.await
+        let say = Say::React {
+            target,
+            emoji: "+1".to_owned(),
+            remove: false,
+        };
+        self.rooms.say_and_wait(user(who), room, say).await
     }
 
     /// What somebody is told about a room's last event.
@@ -261,7 +265,8 @@ impl World {
             let _ = released.recv();
             Ok(())
         };
-        let _nobody_waits = self.store.submit(id(SIDE), op).await.unwrap();
+        let side = self.store.room(&id(SIDE)).unwrap().unwrap();
+        self.store.submit(&side, op, drop).queued().await;
         held.await.unwrap();
         release
     }

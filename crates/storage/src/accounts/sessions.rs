@@ -103,7 +103,7 @@ pub(super) struct Spent {
     pub(super) at: Timestamp,
 }
 
-/// A session's row as schema 2 stored it.
+/// A session's row as schemas up to 3 stored it.
 #[derive(Serialize, Deserialize)]
 struct SessionRecord2 {
     session: Session2,
@@ -111,7 +111,7 @@ struct SessionRecord2 {
     spent: Option<Spent>,
 }
 
-/// A session as schema 2 stored it.
+/// A session as schemas up to 3 stored it.
 #[derive(Serialize, Deserialize)]
 struct Session2 {
     id: SessionId,
@@ -504,7 +504,7 @@ impl Store {
     }
 }
 
-/// Rewrites the sessions of schema 2.
+/// Rewrites the sessions of schemas up to 3.
 pub(crate) fn migrate_sessions(tx: &WriteTransaction) -> Result<(), StoreError> {
     users::rewrite::<SessionRecord2, SessionRecord>(tx, tables::SESSIONS)
 }
@@ -513,7 +513,7 @@ pub(crate) fn migrate_sessions(tx: &WriteTransaction) -> Result<(), StoreError> 
 pub(super) mod older {
     use super::*;
 
-    /// Writes a session as schema 2 did.
+    /// Writes a session as schemas up to 3 did.
     pub(in crate::accounts) fn write(
         tx: &WriteTransaction,
         session: &Session,

@@ -372,7 +372,7 @@ impl Store {
     }
 }
 
-/// An account as schema 2 stored it.
+/// An account as schemas up to 3 stored it.
 #[derive(Serialize, Deserialize)]
 struct UserRecord2 {
     user: User,
@@ -395,7 +395,7 @@ impl From<UserRecord2> for UserRecord {
     }
 }
 
-/// Rewrites the accounts of schema 2.
+/// Rewrites the accounts of schemas up to 3.
 pub(crate) fn migrate_users(tx: &WriteTransaction) -> Result<(), StoreError> {
     rewrite::<UserRecord2, UserRecord>(tx, tables::USERS)
 }
@@ -438,7 +438,7 @@ where
 pub(super) mod older {
     use super::*;
 
-    /// Writes an account as schema 2 did.
+    /// Writes an account as schemas up to 3 did.
     pub(in crate::accounts) fn write(tx: &WriteTransaction, account: &Account) {
         let old = UserRecord2 {
             user: account.user.clone(),

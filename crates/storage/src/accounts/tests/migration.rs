@@ -1,4 +1,4 @@
-//! A file of schema 2 is read after its migration, and loses nothing.
+//! A file of schema 3 is read after its migration, and loses nothing.
 
 use redb::Database;
 use redb::backends::InMemoryBackend;

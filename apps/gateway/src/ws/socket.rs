@@ -1,0 +1,76 @@
+//! A WebSocket as its connection reads it.
+//!
+//! The library is used in its synchronous form. Nothing here waits to write, so all it needs to be told is when there
+//! is something to read; its asynchronous form keeps wakers for both beside every socket.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use stack_delivery::Outlet;
+use tokio::net::TcpStream;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tungstenite::{Error, Message, WebSocket};
+
+use super::ingress::Ingress;
+
+/// What the library holds of a socket's bytes between reads. An idle socket must not cost a page; a longer frame gets
+/// its own room.
+const READ_BUFFER_BYTES: usize = 256;
+/// The socket of a connection.
+pub(super) struct Socket(WebSocket<Ingress>);
+
+impl Socket {
+    /// The server's end of an upgraded stream. `read_ahead` came with the upgrade request and is the socket's already.
+    pub(super) fn new(
+        stream: Arc<TcpStream>,
+        outlet: Arc<Outlet>,
+        read_ahead: Bytes,
+        max_message_bytes: usize,
+    ) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(max_message_bytes))
+            .max_frame_size(Some(max_message_bytes));
+        let ingress = Ingress::new(stream, outlet, read_ahead);
+        Self(WebSocket::from_raw_socket(
+            ingress,
+            Role::Server,
+            Some(config),
+        ))
+    }
+
+    /// The next message. Cancel safe.
+    ///
+    /// # Errors
+    /// The socket is closed, it is broken, or the client does not keep to the protocol.
+    pub(super) async fn next(&mut self) -> Result<Message, Error> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+        loop {
+            match self.0.read() {
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+            ready!(self.0.get_mut().poll_readable(cx))?;
+        }
+    }
+
+    /// Sends a ping. A failure shows as a closed outlet.
+    pub(super) fn ping(&mut self) {
+        let _ = self.0.send(Message::Ping(Bytes::new()));
+    }
+
+    /// Sends a close frame.
+    ///
+    /// # Errors
+    /// The socket is closed or broken.
+    pub(super) fn close(&mut self, frame: CloseFrame) -> Result<(), Error> {
+        self.0.close(Some(frame))
+    }
+}

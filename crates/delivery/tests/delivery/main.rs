@@ -1,0 +1,12 @@
+//! What a reader gets, whatever its sink takes, whatever the bus loses and whoever restarts: every event once, in order.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod client;
+mod lossy_bus;
+mod model;
+mod pipe;
+mod property;
+mod readers;
+mod said;
+mod step;
