@@ -26,6 +26,9 @@ pub enum Command {
     /// Looks at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Shows the link by which the first administrator is made, a new one when the last has ended. It can be asked for
+    /// while the gateway runs.
+    SetupUrl,
     /// Looks after accounts, while the gateway is not running.
     #[command(subcommand)]
     Users(UsersCommand),

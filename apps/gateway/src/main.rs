@@ -8,7 +8,7 @@ use clap::Parser as _;
 use stack_gateway::cli::{Cli, Command, ConfigCommand, UsersCommand};
 use stack_gateway::config::{self, Config, Inputs};
 use stack_gateway::signals::Signals;
-use stack_gateway::{Gateway, offline, telemetry};
+use stack_gateway::{Gateway, RunningGateway, offline, telemetry};
 
 /// The configuration is at fault; everything else that fails is 1.
 const FAULTY_CONFIGURATION: u8 = 2;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     telemetry::init(&config);
     let done = match cli.command {
         Some(Command::Users(UsersCommand::Promote { name })) => run(promote(&config, &name)),
+        Some(Command::SetupUrl) => run(setup_url(&config)),
         _ => run(serve(config)),
     };
     match done {
@@ -75,11 +76,16 @@ async fn promote(config: &Config, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn setup_url(config: &Config) -> anyhow::Result<()> {
+    println!("{}", offline::setup_url(config).await?);
+    Ok(())
+}
+
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the start, so that no signal meets the default action, which is to die at once.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let gateway = Gateway::start(config).await?;
-    announce(gateway.addr(), gateway.url())?;
+    announce(&gateway)?;
     let signal = signals.next().await;
     tracing::info!("{signal}: shutting down");
     tokio::select! {
@@ -88,9 +94,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
 }
 
-/// One line that scripts wait for: the address that is really bound, and where a person opens it.
-fn announce(addr: std::net::SocketAddr, url: &str) -> io::Result<()> {
+/// One line that scripts wait for: the address that is really bound, and where a person opens it. Until there is an
+/// administrator a second one says where they are made.
+fn announce(gateway: &RunningGateway) -> io::Result<()> {
+    let (addr, url) = (gateway.addr(), gateway.url());
     let mut out = io::stdout().lock();
     writeln!(out, "Stack is listening on http://{addr} (open {url})")?;
+    if let Some(setup) = gateway.setup_url() {
+        writeln!(out, "Set up: {setup}")?;
+    }
     out.flush()
 }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use stack_auth::Auth;
+use stack_auth::{Auth, SetupFileError, SetupToken};
 use stack_proto::JsonCodec;
-use stack_storage::OpenError;
+use stack_storage::{OpenError, StoreError};
 use stack_types::{Clock, ErrorCode, Problem, SystemClock, User, Username};
 
 use crate::config::Config;
 use crate::error::StartError;
-use crate::gateway::{DATABASE_FILE, auth_config, open_store};
+use crate::gateway::{self, DATABASE_FILE, auth_config, open_store};
+use crate::http::origin::Origins;
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +27,49 @@ pub enum OfflineError {
     /// The file or the keys cannot be opened.
     #[error("cannot open the database")]
     Open(#[source] StartError),
+    /// There is an administrator, or there was one.
+    #[error("the server is set up already; `users promote` makes somebody an administrator")]
+    SetUp,
+    /// The setup file cannot be read or written.
+    #[error(transparent)]
+    SetupFile(#[from] SetupFileError),
+    /// The file cannot be read.
+    #[error("cannot read the database")]
+    Read(#[from] StoreError),
     /// It was refused.
     #[error("{0}")]
     Refused(#[from] Problem),
+}
+
+/// Where the first administrator is made, with a new token when the last has ended. A gateway that runs on the folder
+/// takes it at once: it looks at the token's file with every claim. It removes that file when the setup is claimed,
+/// which is how this is known beside it.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub async fn setup_url(config: &Config) -> Result<String, OfflineError> {
+    let folder = config.data_dir.display().to_string();
+    if !config.data_dir.join(DATABASE_FILE).exists() {
+        return Err(OfflineError::NoDatabase(folder));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let now = clock.now();
+    let is_open = match open_store(config, Arc::new(JsonCodec), clock, None) {
+        Ok((store, handle, _commits)) => {
+            let is_open = store.setup_is_open().await;
+            handle.shutdown().await;
+            is_open?
+        }
+        Err(StartError::Store(OpenError::InUse { .. })) => {
+            SetupToken::is_in_folder(&config.data_dir)
+        }
+        Err(error) => return Err(OfflineError::Open(error)),
+    };
+    if !is_open {
+        return Err(OfflineError::SetUp);
+    }
+    let token = SetupToken::of_folder(&config.data_dir, now)?;
+    Ok(gateway::setup_url(&Origins::new(config, config.listen), &token))
 }
 
 /// Makes somebody an administrator.
