@@ -83,7 +83,7 @@ test('name and password can be changed', async ({ browser }) => {
   await ada.page.getByRole('button', { name: 'Save' }).click();
   await expect(ada.accountButton).toContainText('Ada King');
 
-  await ada.page.getByRole('link', { name: 'Password' }).click();
+  await ada.page.getByRole('link', { name: 'Security' }).click();
   await ada.page.getByLabel('Current password', { exact: true }).fill('wrong wrong wrong');
   await ada.page.getByLabel('New password', { exact: true }).fill('another four random words');
   await ada.page.getByRole('button', { name: 'Change password' }).click();
@@ -126,6 +126,8 @@ test('everything can be done with the keyboard', async ({ browser }) => {
   await keys.type('Ada');
   await keys.press('Tab');
   await keys.type('ada');
+  await keys.press('Tab');
+  await expect(page.getByRole('button', { name: 'Sign up with a passkey' })).toBeFocused();
   await keys.press('Tab');
   await keys.type(PASSWORD);
   await keys.press('Enter');
@@ -255,7 +257,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
     await ada.page.getByRole('button', { name: 'React with heart' }).click();
     await expect(ada.page.getByRole('button', { name: /^heart, 1/ })).toBeVisible();
     await check(ada.page, 'room');
-    for (const path of ['/settings', '/settings/password', '/settings/sessions', '/nowhere']) {
+    for (const path of ['/settings', '/settings/security', '/settings/sessions', '/settings/linked', '/nowhere']) {
       await ada.page.goto(path);
       await expect(ada.page.getByRole('main')).toBeVisible();
       await check(ada.page, path);

@@ -12,7 +12,7 @@ const ROOM = 'on-call';
 export async function corners(page: Page, shot: Shot): Promise<void> {
   await managing(page, shot);
   await talking(page, shot);
-  await page.goto('/settings/password');
+  await page.goto('/settings/security');
   await page.getByLabel('Current password', { exact: true }).fill('not this one');
   await page.getByLabel('New password', { exact: true }).fill(PASSWORD);
   await page.getByRole('button', { name: 'Change password' }).click();

@@ -43,8 +43,9 @@ export class Gateway {
     return gateway;
   }
 
+  /** By name: passkeys belong to a host name, and an address of numbers is none. */
   get url(): string {
-    return `http://${this.#address}`;
+    return `http://${this.#address.replace('127.0.0.1', 'localhost')}`;
   }
 
   /** Starts the process; after `kill`, on the same port and the same file. */

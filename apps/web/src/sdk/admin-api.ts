@@ -17,7 +17,6 @@ export interface NewUser {
   username: string;
   display_name?: string;
   email?: string;
-  password?: string;
   role?: User['role'];
 }
 
@@ -44,7 +43,8 @@ export class AdminApi {
       .users;
   }
 
-  createUser(body: NewUser): Promise<AdminUser> {
+  /** Makes an account; the link, told this once, lets its owner set a password. */
+  createUser(body: NewUser): Promise<{ user: AdminUser; url: string; expires_at: number }> {
     return this.#http.request('POST', '/admin/users', { body });
   }
 

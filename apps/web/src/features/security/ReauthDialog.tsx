@@ -50,7 +50,8 @@ function Question() {
       try {
         await auth.reauthenticate(password, code?.trim() || undefined);
       } catch (error) {
-        if (!(error instanceof StackError) || error.code !== 'second_factor_required') throw error;
+        const wantsCode = error instanceof StackError && error.field === 'code' && code === null;
+        if (!wantsCode) throw error;
         setCode('');
         return;
       }
