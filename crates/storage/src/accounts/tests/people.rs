@@ -127,7 +127,7 @@ async fn a_disabled_account_neither_signs_in_nor_refreshes() {
         fixture.store.sign_in(asked).await.unwrap().unwrap_err(),
         Stale
     );
-    disable(false).await.unwrap();
+    disable(false).await.unwrap().unwrap();
     assert_eq!(fixture.rotate(session, 1, 2).await, Rotation::Revoked);
     assert_eq!(fixture.session(owner, 3).await.user_id, owner);
 }
