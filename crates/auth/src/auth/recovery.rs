@@ -1,7 +1,7 @@
 //! Recovery without e-mail: an admin gives a link to somebody who cannot sign in any more, and it sets a new password.
 //!
-//! A link is good once and for half an hour, and void as soon as the password is another than when it was made. It
-//! stands for the password alone: a second factor stays, and is asked for, unless the admin took it off with the link.
+//! A link is good once and for half an hour, and void as soon as the password is another than when it was made, or its
+//! maker is no admin any more. It stands for the password alone: a second factor stays, and is asked for, unless the admin took it off with the link.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use stack_storage::{
     Account, AuditAction, AuditEntry, AuditOutcome, Ceremony, Delivery, Recover, SignInMethod,
 };
-use stack_types::{ErrorCode, Problem, Timestamp, UserId, Username};
+use stack_types::{ErrorCode, GlobalRole, Problem, Timestamp, UserId, Username};
 
 use super::sign_in::{SignIn, hash_new};
 use super::{Auth, Caller, entry_of};
@@ -54,6 +54,7 @@ pub struct Recovery {
 #[derive(Serialize, Deserialize)]
 struct Link {
     user: UserId,
+    made_by: UserId,
     expected_hash: Option<String>,
     reset_second_factor: bool,
     expires_at: Timestamp,
@@ -85,6 +86,7 @@ impl Auth {
         }
         let link = Link {
             user,
+            made_by: caller.user.id,
             expected_hash: account.password_hash,
             reset_second_factor,
             expires_at: now.plus(LIVES),
@@ -208,6 +210,10 @@ impl Auth {
         let account = account
             .filter(|account| account.may_sign_in() && account.password_hash == link.expected_hash)
             .ok_or_else(over)?;
+        let maker = self.0.store.account(link.made_by)?;
+        if !maker.is_some_and(|maker| maker.user.role == GlobalRole::Admin && maker.may_sign_in()) {
+            return Err(over());
+        }
         Ok((key, link, account))
     }
 }

@@ -360,7 +360,7 @@ impl Store {
             if is_known(tx, &passkey.credential_id)? {
                 return Ok(Ok(Err(AddPasskeyError::Taken)));
             }
-            let account = match users::create(tx, now, new)? {
+            let account = match users::create(tx, now, new, &entry)? {
                 Ok(account) => account,
                 Err(refused) => return Ok(Err(refused)),
             };
