@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use stack_auth::{Client, OauthAnswer, OauthBegin, OauthError, OauthRefusal, OauthStopped};
 use stack_types::{ErrorCode, LinkId, Problem};
 
-use super::signed_in;
+use super::{invites, signed_in};
 use crate::app::{App, AppState};
 use crate::http::identity::BASE;
 use crate::http::path::ProviderName;
@@ -174,6 +174,7 @@ async fn come_back(
         .await?;
     let mut headers = HeaderMap::new();
     if let Some(tokens) = &done.tokens {
+        invites::bring_in(app, done.invite.as_deref(), tokens.user.id).await;
         let fault = |problem: Problem| OauthStopped {
             error: problem.into(),
             return_to: None,

@@ -156,7 +156,7 @@ pub struct OauthDone {
     /// Of whoever signed in; nobody did who came to link an account or to show again who they are.
     pub tokens: Option<Tokens>,
     /// The invitation that an account was made with.
-    pub invited_by: Option<String>,
+    pub invite: Option<String>,
 }
 
 /// A callback that came to nothing.
@@ -377,14 +377,14 @@ impl Auth {
         let mut done = OauthDone {
             return_to: pending.return_to.clone(),
             tokens: None,
-            invited_by: None,
+            invite: None,
         };
         match pending.intent {
             Intent::SignIn => {
                 let invite = pending.invite.as_deref();
                 let (tokens, is_new) = self.sign_in_as(provider, identity, invite, client).await?;
                 done.tokens = Some(tokens);
-                done.invited_by = pending.invite.clone().filter(|_| is_new);
+                done.invite = pending.invite.clone().filter(|_| is_new);
             }
             Intent::Link { user, session } => {
                 self.link(provider, identity, user, session, client).await?;

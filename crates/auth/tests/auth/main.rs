@@ -30,3 +30,7 @@ mod authenticator;
 mod passkeys;
 #[cfg(test)]
 mod setup;
+#[cfg(test)]
+mod oauth;
+#[cfg(test)]
+mod provider;
