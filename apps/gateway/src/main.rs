@@ -98,10 +98,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 /// administrator a second one says where they are made.
 fn announce(gateway: &RunningGateway) -> io::Result<()> {
     let (addr, url) = (gateway.addr(), gateway.url());
-    let mut out = io::stdout().lock();
-    writeln!(out, "Stack is listening on http://{addr} (open {url})")?;
+    let mut told = format!("Stack is listening on http://{addr} (open {url})\n");
     if let Some(setup) = gateway.setup_url() {
-        writeln!(out, "Set up: {setup}")?;
+        told.push_str(&format!("Set up: {setup}\n"));
     }
+    // At once: a script may stop reading behind the first line, and must not end the gateway by that.
+    let mut out = io::stdout().lock();
+    out.write_all(told.as_bytes())?;
     out.flush()
 }

@@ -19,6 +19,7 @@ mod users;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use aws_lc_rs::hmac;
 use parking_lot::Mutex;
@@ -89,6 +90,9 @@ struct Inner {
     /// Makes up the passkeys of those who are not there.
     decoys: hmac::Key,
     setup: SetupPlace,
+    /// Set once it is known that the server is set up, which it then stays: to find that out may take a walk over all
+    /// accounts, and anybody may ask.
+    is_set_up: AtomicBool,
     hasher: Hasher,
     sealer: Sealer,
     recovery_codes: hmac::Key,
@@ -147,6 +151,7 @@ impl Auth {
             passkeys,
             decoys: keys.decoys,
             setup: SetupPlace::new(&config.keys),
+            is_set_up: AtomicBool::new(false),
             seen: Mutex::default(),
             sweep: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),

@@ -15,9 +15,7 @@ use stack_types::{PasskeyId, Problem};
 
 use super::{invites, signed_in};
 use crate::app::AppState;
-use crate::http::{
-    ApiResult, Identity, InPath, Json, OptionalJson, Sender, SignedIn, browser,
-};
+use crate::http::{ApiResult, Identity, InPath, Json, OptionalJson, Sender, SignedIn, browser};
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
@@ -117,7 +115,10 @@ async fn begin(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let (browser, cookie) = browser::begins(&app, &identity, &headers)?;
-    let begun = app.auth().begin_passkey(&caller, browser.as_deref()).await?;
+    let begun = app
+        .auth()
+        .begin_passkey(&caller, browser.as_deref())
+        .await?;
     Ok((cookie, JsonAnswer(begun)).into_response())
 }
 
@@ -161,7 +162,10 @@ async fn sign_up(
 ) -> ApiResult<Response> {
     let browser = identity.cookies.ceremony.as_deref();
     let (answer, delivery) = made.taken_apart();
-    let signed_up = app.auth().sign_up(answer, delivery, browser, &client).await?;
+    let signed_up = app
+        .auth()
+        .sign_up(answer, delivery, browser, &client)
+        .await?;
     let user = signed_up.tokens.user.id;
     invites::bring_in(&app, signed_up.invite.as_deref(), user).await;
     signed_in::answer(&app, StatusCode::CREATED, signed_up.tokens, &identity)
@@ -188,7 +192,10 @@ async fn begin_login(
         login: asked.login,
         conditional,
     };
-    let begun = app.auth().ask_for_passkey(asked, browser.as_deref()).await?;
+    let begun = app
+        .auth()
+        .ask_for_passkey(asked, browser.as_deref())
+        .await?;
     Ok((cookie, JsonAnswer(begun)).into_response())
 }
 
@@ -205,7 +212,9 @@ async fn login(
         ceremony: shown.ceremony,
         credential: shown.credential,
     };
-    let tokens = app.auth().login_by_passkey(answer, delivery, browser, &client);
+    let tokens = app
+        .auth()
+        .login_by_passkey(answer, delivery, browser, &client);
     signed_in::answer(&app, StatusCode::OK, tokens.await?, &identity)
 }
 
@@ -216,7 +225,9 @@ async fn begin_again(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let (browser, cookie) = browser::begins(&app, &identity, &headers)?;
-    let begun = app.auth().ask_again_for_passkey(&caller, browser.as_deref());
+    let begun = app
+        .auth()
+        .ask_again_for_passkey(&caller, browser.as_deref());
     Ok((cookie, JsonAnswer(begun.await?)).into_response())
 }
 
@@ -232,7 +243,9 @@ async fn again(
         ceremony: shown.ceremony,
         credential: shown.credential,
     };
-    let shown = app.auth().reauthenticate_by_passkey(&caller, answer, browser, &client);
+    let shown = app
+        .auth()
+        .reauthenticate_by_passkey(&caller, answer, browser, &client);
     shown.await?;
     Ok(StatusCode::NO_CONTENT)
 }

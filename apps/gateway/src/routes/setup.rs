@@ -94,6 +94,8 @@ async fn by_passkey(
 ) -> ApiResult<Response> {
     let browser = identity.cookies.ceremony.as_deref();
     let (answer, delivery) = made.taken_apart();
-    let tokens = app.auth().set_up_by_passkey(answer, delivery, browser, &client);
+    let tokens = app
+        .auth()
+        .set_up_by_passkey(answer, delivery, browser, &client);
     signed_in::answer(&app, StatusCode::CREATED, tokens.await?, &identity)
 }

@@ -1,5 +1,7 @@
 //! The first run: whoever shows the setup token makes the first admin, once. Nobody becomes an admin by being first.
 
+use std::sync::atomic::Ordering;
+
 use stack_storage::{
     AuditAction, AuditEntry, AuditOutcome, ClaimSetup, Delivery, NewPasskey, NewUser, SetupRefused,
     SignInMethod, WebauthnHandle,
@@ -49,7 +51,14 @@ impl Auth {
     /// # Errors
     /// `unavailable`.
     pub async fn setup_is_open(&self) -> Result<bool, Problem> {
-        Ok(self.0.store.setup_is_open().await?)
+        if self.0.is_set_up.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let is_open = self.0.store.setup_is_open().await?;
+        if !is_open {
+            self.0.is_set_up.store(true, Ordering::Relaxed);
+        }
+        Ok(is_open)
     }
 
     /// The token to set the server up with, made when there is none that lives; `None` when the server is set up. To
@@ -146,7 +155,18 @@ impl Auth {
             return Err(set_up_already());
         }
         let checked = self.0.setup.check(token, self.0.clock.now());
-        checked.map_err(Problem::internal)?.ok_or_else(no_token)
+        match checked.map_err(Problem::internal)? {
+            Some(fingerprint) => Ok(fingerprint),
+            None => Err(self.not_the_token().await?),
+        }
+    }
+
+    /// Why a token is none: somebody else may just have claimed the setup with it.
+    async fn not_the_token(&self) -> Result<Problem, Problem> {
+        Ok(match self.setup_is_open().await? {
+            true => no_token(),
+            false => set_up_already(),
+        })
     }
 
     async fn claim(
@@ -159,10 +179,7 @@ impl Auth {
     ) -> Result<Tokens, Problem> {
         // A token that the operator has replaced since the passkey was asked for is void.
         if !self.0.setup.is_current(token).map_err(Problem::internal)? {
-            return Err(match self.setup_is_open().await? {
-                true => no_token(),
-                false => set_up_already(),
-            });
+            return Err(self.not_the_token().await?);
         }
         let (session, refresh) =
             self.new_session(admin.id, SignInMethod::Setup, delivery, client)?;

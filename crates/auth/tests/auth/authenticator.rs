@@ -25,7 +25,7 @@ pub(crate) struct Authenticator {
     pub(crate) backup_eligible: bool,
     pub(crate) backed_up: bool,
     pub(crate) tells_handle: bool,
-    pub(crate) origin: &'static str,
+    pub(crate) origin: String,
 }
 
 impl Authenticator {
@@ -41,7 +41,7 @@ impl Authenticator {
             backup_eligible: false,
             backed_up: false,
             tells_handle: true,
-            origin: ORIGIN,
+            origin: ORIGIN.to_owned(),
         }
     }
 

@@ -408,7 +408,7 @@ async fn an_answer_from_another_origin_is_refused() {
         "http://chat.example",
         "https://chat.example:8443",
     ] {
-        device.origin = origin;
+        device.origin = origin.to_owned();
         assert_eq!(
             code(fixture.sign_in(&mut device).await),
             ErrorCode::InvalidCredentials,
