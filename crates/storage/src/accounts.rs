@@ -25,9 +25,9 @@ mod users;
 mod ways_in;
 
 pub use api_keys::{ApiKey, NewApiKey, Scope};
-pub use audit::{AuditAction, AuditEntry, AuditOutcome, AuditRecord};
+pub use audit::{AuditAction, AuditEntry, AuditFilter, AuditOutcome, AuditRecord};
 pub use ceremonies::{CeremoniesFull, Ceremony};
-pub use changes::{LastAdmin, PasswordChange, ProfilePatch};
+pub use changes::{LastAdmin, PasswordChange, ProfilePatch, RoleRefused};
 pub use counters::Counter;
 pub use invites::{Invite, InviteUse, NewInvite};
 pub use links::{AddLinkError, LinkByEmail, LinkTaken, NewLink, OauthLink};

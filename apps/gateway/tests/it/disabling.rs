@@ -112,6 +112,12 @@ async fn accounts_are_listed_for_admins_alone() {
         .patch(&path, json!({ "disabled": "yes" }))
         .await
         .problem(422, "invalid_field");
+    let role = async |role: &str| admin.patch(&path, json!({ "role": role })).await;
+    assert_eq!(role("admin").await.expect(200)["role"], "admin");
+    alice.get(USERS).await.expect(200);
+    assert_eq!(role("member").await.expect(200)["role"], "member");
+    alice.get(USERS).await.problem(403, "forbidden");
+    role("owner").await.problem(422, "invalid_field");
     let mine = admin.get("/api/v1/me").await.expect(200);
     let mine = format!("{USERS}/{}", mine["id"].as_str().unwrap());
     admin

@@ -23,7 +23,7 @@ impl Fixture {
         let id = self.user(name, None).await.unwrap().user.id;
         let role = entry(AuditAction::RoleChanged);
         let promoted = self.store.set_role(id, GlobalRole::Admin, role);
-        promoted.await.unwrap();
+        promoted.await.unwrap().unwrap();
         id
     }
 
@@ -206,6 +206,6 @@ async fn a_server_with_an_admin_is_set_up() {
     let role = fixture
         .store
         .set_role(ann, GlobalRole::Admin, entry(AuditAction::RoleChanged));
-    role.await.unwrap();
+    role.await.unwrap().unwrap();
     assert!(!fixture.store.setup_is_open().await.unwrap());
 }

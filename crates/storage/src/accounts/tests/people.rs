@@ -56,14 +56,8 @@ async fn the_first_user_is_no_admin_until_promoted() {
         .unwrap();
     assert_eq!(promoted.unwrap().role, GlobalRole::Admin);
     let nobody = UserId::generate(fixture.clock.now());
-    assert!(
-        fixture
-            .store
-            .set_role(nobody, GlobalRole::Admin, role)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    let unknown = fixture.store.set_role(nobody, GlobalRole::Admin, role);
+    assert_eq!(unknown.await.unwrap(), Err(RoleRefused::Unknown));
     assert_eq!(fixture.actions().await, ["register", "role_changed"]);
 }
 
