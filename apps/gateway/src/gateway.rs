@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use stack_auth::{
     Auth, AuthConfig, HashCost, KeySource, Lifetimes, OauthConfig, Preset as KnownProvider,
-    PasskeyConfig, ProviderConfig, Registration as WhoMayRegister, SetupToken, Throttle,
+    PasskeyConfig, ProviderConfig, Registration as WhoMayRegister, SetupToken, SigningAlgorithm, Throttle,
 };
 use stack_bus::{Bus, MemBus};
 use stack_delivery::{Hub, HubHandle, Source};
@@ -23,7 +23,7 @@ use stack_types::{Clock, EventCodec, SystemClock};
 use tokio::net::TcpListener;
 
 use crate::app::{AppState, Parts};
-use crate::config::{BusUrl, Config, OauthProvider, Preset, Registration};
+use crate::config::{BusUrl, Config, OauthProvider, Preset, Registration, Signing};
 use crate::error::StartError;
 use crate::http::identity;
 use crate::http::origin::Origins;
@@ -286,6 +286,7 @@ pub(crate) fn auth_config(config: &Config) -> AuthConfig {
             Registration::Invite => WhoMayRegister::Invite,
             Registration::Closed => WhoMayRegister::Closed,
         },
+        signing: signing(config),
         hash_cost: if config.testing.cheap_passwords {
             HashCost::INSECURE_FOR_TESTS
         } else {
@@ -301,6 +302,14 @@ pub(crate) fn auth_config(config: &Config) -> AuthConfig {
             ..Throttle::default()
         },
         ..AuthConfig::new(keys)
+    }
+}
+
+/// How tokens are signed.
+pub(crate) fn signing(config: &Config) -> SigningAlgorithm {
+    match config.auth.signing {
+        Signing::Hs256 => SigningAlgorithm::Hs256,
+        Signing::Eddsa => SigningAlgorithm::EdDsa,
     }
 }
 

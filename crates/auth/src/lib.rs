@@ -25,12 +25,17 @@ mod profile;
 mod recovery_codes;
 mod refresh;
 mod sealed;
+mod room_token;
 mod secret;
 mod setup;
+mod signing;
 mod throttle;
 mod ticket;
 mod totp;
 
+pub use auth::{
+    ActsAs, ApiKeyView, AuditQuery, MadeApiKey, MakeApiKey, MakeRoomToken, RoomToken,
+};
 pub use auth::{Auth, Caller, Credential, Login, OnRevoked, Register, Revoked, Tokens, WsTicket};
 pub use auth::{
     AccountQuery, AccountView, Factors, InviteLook, InviteView, InvitedRoom, MadeInvite,
@@ -55,5 +60,7 @@ pub use oauth::{
 };
 pub use passkeys::{PasskeyConfig, PasskeysOff};
 pub use profile::{Me, OwnUser, ProfileUpdate, SessionView};
+pub use room_token::{RoomGrant, RoomRight};
+pub use signing::{SigningAlgorithm, SigningError, SigningKeyView, SigningKeys};
 pub use setup::{SetupFileError, SetupToken};
 pub use stack_storage::{AuditRecord, Counter, Delivery, Scope, SignInMethod};

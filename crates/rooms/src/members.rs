@@ -118,6 +118,23 @@ impl Rooms {
         })
     }
 
+    /// Whether somebody may bring people into a room.
+    ///
+    /// # Errors
+    /// `not_found` or `forbidden`.
+    pub fn may_bring_people(&self, user: UserId, room: &RoomId) -> Result<(), Problem> {
+        self.check(&user, room, Action::ManageMembers).map(|_| ())
+    }
+
+    /// Whether somebody has a place of this role or more in a room.
+    ///
+    /// # Errors
+    /// `not_found` without the room.
+    pub fn has_place(&self, user: UserId, room: &RoomId, role: RoomRole) -> Result<bool, Problem> {
+        let room = self.0.store.room(room)?.ok_or_else(rights::no_such_room)?;
+        Ok(room.member(&user).is_some_and(|member| member.role >= role))
+    }
+
     /// Removes somebody from a room; oneself leaves.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 
 use http::Method;
 use stack_auth::{Caller, Scope};
-use stack_types::{Problem, Timestamp};
+use stack_types::{Problem, RoomId, Timestamp};
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +126,13 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     // The server.
     (GET, "/admin/rate-counters", Need::Admin),
     (DELETE, "/admin/rate-counters/{key}", Need::Admin),
+    // Programs, and the audit log.
+    (GET, "/api-keys", Need::Admin),
+    (POST, "/api-keys", Need::RecentAdmin),
+    (DELETE, "/api-keys/{key_id}", Need::Admin),
+    (POST, "/chat/token", Need::Scope(Scope::ChatToken)),
+    (GET, "/admin/audit", Need::Admin),
+    (GET, "/admin/audit/export", Need::Admin),
     // There only when a test asked for them.
     (GET, "/testing/panic", Need::Anyone),
     (GET, "/testing/never", Need::Anyone),
@@ -144,6 +151,25 @@ pub(crate) fn need(method: &Method, pattern: &str) -> Option<Need> {
 }
 
 impl Need {
+    /// The same, where the route names a room: a room token is good in its rooms only.
+    ///
+    /// # Errors
+    /// As [`Need::check`].
+    pub(crate) fn check_in_room(
+        self,
+        caller: &Result<Caller, Problem>,
+        room: Option<&RoomId>,
+    ) -> Result<(), Problem> {
+        match (self, caller, room) {
+            (Self::Scope(scope), Ok(caller), Some(room)) => caller.require_in_room(scope, room),
+            // A room that cannot be read is none that a token names.
+            (_, Ok(caller), None) if caller.rooms().is_some() => {
+                Err(Problem::forbidden("the room token is not good here"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the caller has shown what is asked for.
     ///
     /// # Errors

@@ -56,7 +56,10 @@ async fn list(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
 ) -> ApiResult<JsonAnswer<Value>> {
-    let rooms = app.rooms().list(caller.user.id).await?;
+    let mut rooms = app.rooms().list(caller.user.id).await?;
+    if let Some(granted) = caller.rooms() {
+        rooms.retain(|room| granted.iter().any(|grant| grant.room == room.id));
+    }
     Ok(JsonAnswer(json!({ "rooms": rooms })))
 }
 

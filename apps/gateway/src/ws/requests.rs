@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
-use stack_auth::Caller;
+use stack_auth::{Caller, Scope};
 use stack_delivery::{Outlet, Subscription};
 use stack_presence::Lease;
 use stack_proto::{JsonCodec, Request, ok, pong};
@@ -18,6 +18,7 @@ use stack_types::{
     Timestamp, UnsubscribeReason, UserId,
 };
 
+use super::access;
 use crate::app::AppState;
 
 /// The answer to a request, ready to write; `None` for a request that asked for none.
@@ -65,6 +66,9 @@ struct Joined {
 impl Requests {
     /// Carries out a request of the signed-in caller.
     pub(super) async fn handle(&mut self, id: Option<u64>, request: Request) -> Handled {
+        if let Err(refused) = access::check(&self.caller, &request) {
+            return Handled::Done(Err(refused));
+        }
         match request {
             Request::Auth { token } => self.sign_in_again(id, &token),
             Request::Subscribe { room, after } => self.subscribe(id, &room, after),
@@ -186,6 +190,13 @@ impl Requests {
         if caller.user.id != self.caller.user.id {
             let problem = Problem::forbidden("this token is another user's");
             return Handled::Done(Err(problem));
+        }
+        // What the new token does not allow must not go on under the old one.
+        for (room, subscription) in &self.subscriptions {
+            if caller.require_in_room(Scope::Read, room).is_err() {
+                let hub = self.app.hub();
+                hub.unsubscribe(subscription, Some(UnsubscribeReason::Removed));
+            }
         }
         let answer = Ok(signed_in(id, &caller));
         Handled::SignedIn(Box::new(caller), answer)

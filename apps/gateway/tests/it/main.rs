@@ -18,6 +18,7 @@ mod oidc;
 mod passkeys;
 mod problems;
 mod process;
+mod programs;
 mod rates;
 mod rooms;
 mod second_factor;
