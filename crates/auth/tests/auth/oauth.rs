@@ -741,6 +741,24 @@ async fn no_refusal_is_called_like_another() {
     assert_eq!(names.len(), OauthRefusal::ALL.len());
 }
 
+/// JSON in the shapes that keys, tokens and descriptions have, with the names that stand in them.
+fn arbitrary_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "(EC|RSA|OKP|oct|P-256|P-384|Ed25519|sig|AQAB|[A-Za-z0-9_-]{0,44})".prop_map(Value::from),
+    ];
+    let name = "(kty|crv|use|kid|alg|x|y|n|e|k|keys|issuer|jwks_uri|sub|email|id_token|access_token|token_type)";
+    leaf.prop_recursive(2, 12, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::vec((name, inner), 0..6)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -760,6 +778,29 @@ proptest! {
             world.provider.will_give(&format!("{}.{}.{tag}", text(&header), text(&claims)));
             let answer = OauthAnswer { code: Some(code), iss, ..answer(&there) };
             assert_eq!(world.come_back("one", answer).await.err(), FAULTY);
+        });
+    }
+
+    #[test]
+    fn whatever_stands_in_an_answer_is_answered(
+        place in 0usize..4, text in "\\PC{0,60}|[\\[\\]{}\",:0-9a-z]{0,60}", key in arbitrary_json(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let places = ["/.well-known/openid-configuration", "/jwks", "/token", "/userinfo"];
+            for body in [text, key.to_string(), json!({ "keys": [key] }).to_string()] {
+                let world = World::new();
+                world.provider.answer_raw(places[place], &body);
+                let asked = OauthBegin { provider: "one", ..OauthBegin::default() };
+                let begun = world.fixture.auth.oauth_begin(asked, &world.browser).await;
+                let Ok(there) = begun else { continue };
+                let there: Url = there.parse().unwrap();
+                let mut claims = world.claims(&there);
+                claims.as_object_mut().unwrap().remove("email");
+                let header = json!({ "alg": "ES256", "kid": "first" });
+                world.provider.will_give(&world.provider.token(&header, &claims));
+                assert_eq!(world.come_back("one", answer(&there)).await.err(), FAULTY);
+            }
         });
     }
 

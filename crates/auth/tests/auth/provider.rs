@@ -27,6 +27,8 @@ pub(crate) struct Provider {
 #[derive(Default)]
 struct State {
     answers: HashMap<String, Value>,
+    /// Answers that are no JSON, or not meant to be; they come first.
+    raw: HashMap<String, Vec<u8>>,
     down: bool,
     asked: Vec<String>,
     sent: Vec<String>,
@@ -59,6 +61,12 @@ impl Provider {
     /// From now on, this is what it answers at this path.
     pub(crate) fn answer(&self, path: &str, answer: Value) {
         self.state.lock().answers.insert(path.to_owned(), answer);
+    }
+
+    /// The same, word for word.
+    pub(crate) fn answer_raw(&self, path: &str, answer: &str) {
+        let answer = answer.as_bytes().to_vec();
+        self.state.lock().raw.insert(path.to_owned(), answer);
     }
 
     /// Changes what it says of itself.
@@ -130,6 +138,10 @@ impl Provider {
         let mut response = HttpResponse::new(Vec::new());
         let json = "application/json".parse().unwrap();
         response.headers_mut().insert("content-type", json);
+        if let Some(answer) = state.raw.get(&path) {
+            *response.body_mut() = answer.clone();
+            return Ok(response);
+        }
         match state.answers.get(&path) {
             Some(answer) => *response.body_mut() = answer.to_string().into_bytes(),
             None => *response.status_mut() = 404.try_into().unwrap(),
