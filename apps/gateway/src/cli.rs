@@ -53,6 +53,24 @@ pub enum UsersCommand {
         /// The username.
         name: String,
     },
+    /// Prints a link with which somebody who cannot sign in any more sets a new password.
+    Recover {
+        /// The username.
+        name: String,
+        /// Takes the second factor off with it.
+        #[arg(long)]
+        reset_second_factor: bool,
+    },
+    /// Keeps somebody out and ends their sessions.
+    Disable {
+        /// The username.
+        name: String,
+    },
+    /// Lets somebody in again who was disabled.
+    Enable {
+        /// The username.
+        name: String,
+    },
 }
 
 /// Settings that can be given as flags. They lie over the environment and the file.

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     };
     telemetry::init(&config);
     let done = match cli.command {
-        Some(Command::Users(UsersCommand::Promote { name })) => run(promote(&config, &name)),
+        Some(Command::Users(command)) => run(users(&config, command)),
         Some(Command::SetupUrl) => run(setup_url(&config)),
         _ => run(serve(config)),
     };
@@ -70,9 +70,28 @@ fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
         .block_on(work)
 }
 
-async fn promote(config: &Config, name: &str) -> anyhow::Result<()> {
-    let user = offline::promote(config, name).await?;
-    println!("{} is an administrator now", user.username);
+async fn users(config: &Config, command: UsersCommand) -> anyhow::Result<()> {
+    match command {
+        UsersCommand::Promote { name } => {
+            let user = offline::promote(config, &name).await?;
+            println!("{} is an administrator now", user.username);
+        }
+        UsersCommand::Recover {
+            name,
+            reset_second_factor,
+        } => {
+            let url = offline::recovery_url(config, &name, reset_second_factor).await?;
+            println!("{url}");
+        }
+        UsersCommand::Disable { name } => {
+            offline::set_disabled(config, &name, true).await?;
+            println!("{name} is disabled now");
+        }
+        UsersCommand::Enable { name } => {
+            offline::set_disabled(config, &name, false).await?;
+            println!("{name} is enabled now");
+        }
+    }
     Ok(())
 }
 

@@ -69,7 +69,10 @@ pub async fn setup_url(config: &Config) -> Result<String, OfflineError> {
         return Err(OfflineError::SetUp);
     }
     let token = SetupToken::of_folder(&config.data_dir, now)?;
-    Ok(gateway::setup_url(&Origins::new(config, config.listen), &token))
+    Ok(gateway::setup_url(
+        &Origins::new(config, config.listen),
+        &token,
+    ))
 }
 
 /// Makes somebody an administrator.
@@ -78,6 +81,51 @@ pub async fn setup_url(config: &Config) -> Result<String, OfflineError> {
 /// See [`OfflineError`]; nothing has changed then.
 pub async fn promote(config: &Config, name: &str) -> Result<User, OfflineError> {
     let username: Username = name.parse()?;
+    with_auth(config, async |auth| {
+        let promoted = auth.promote(&username).await;
+        promoted.map_err(|problem| named(problem, &username))
+    })
+    .await
+}
+
+/// A link with which somebody sets a new password, once a gateway runs on the folder again. It is good for half an hour.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub async fn recovery_url(
+    config: &Config,
+    name: &str,
+    reset_second_factor: bool,
+) -> Result<String, OfflineError> {
+    let username: Username = name.parse()?;
+    let link = with_auth(config, async |auth| {
+        auth.operators_recovery_link(&username, reset_second_factor)
+            .await
+            .map_err(|problem| named(problem, &username))
+    })
+    .await?;
+    let origins = Origins::new(config, config.listen);
+    Ok(format!("{}/recover#{}", origins.public(), link.token))
+}
+
+/// Disables an account and ends its sessions, or enables it again.
+///
+/// # Errors
+/// See [`OfflineError`]; nothing has changed then.
+pub async fn set_disabled(config: &Config, name: &str, disabled: bool) -> Result<(), OfflineError> {
+    let username: Username = name.parse()?;
+    with_auth(config, async |auth| {
+        let done = auth.set_disabled(&username, disabled).await;
+        done.map_err(|problem| named(problem, &username))
+    })
+    .await
+}
+
+/// Opens the file, does this, and closes it again.
+async fn with_auth<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(&Auth) -> Result<T, Problem>,
+) -> Result<T, OfflineError> {
     let folder = config.data_dir.display().to_string();
     if !config.data_dir.join(DATABASE_FILE).exists() {
         return Err(OfflineError::NoDatabase(folder));
@@ -91,20 +139,20 @@ pub async fn promote(config: &Config, name: &str) -> Result<User, OfflineError> 
             }
             Err(error) => return Err(OfflineError::Open(error)),
         };
-    let promoted = async {
+    let done = async {
         // No socket hangs on this process, so that nobody need be told of revocations.
         let auth = Auth::new(auth_config(config), store, clock, Arc::new(|_| {}))
             .map_err(|error| OfflineError::Open(error.into()))?;
-        auth.promote(&username)
-            .await
-            .map_err(|problem| match problem.code {
-                ErrorCode::NotFound => {
-                    Problem::not_found(format!("there is no user {username}")).into()
-                }
-                _ => OfflineError::from(problem),
-            })
+        Ok(work(&auth).await?)
     }
     .await;
     handle.shutdown().await;
-    promoted
+    done
+}
+
+fn named(problem: Problem, username: &Username) -> Problem {
+    match problem.code {
+        ErrorCode::NotFound => Problem::not_found(format!("there is no user {username}")),
+        _ => problem,
+    }
 }

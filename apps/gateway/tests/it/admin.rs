@@ -6,7 +6,7 @@ use stack_gateway::{Gateway, offline};
 use stack_testkit::{Person, TestGateway};
 
 /// A gateway on a file, since an administrator is made while it is down.
-fn on_file(config: &mut Config, folder: &tempfile::TempDir) {
+pub(crate) fn on_file(config: &mut Config, folder: &tempfile::TempDir) {
     config.testing.in_memory = false;
     config.data_dir = folder.path().join("data");
     config.rate_enabled = true;

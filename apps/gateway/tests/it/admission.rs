@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use stack_gateway::config::{Config, Registration};
+use stack_gateway::offline;
 use stack_testkit::{Answer, Client, PASSWORD, TestGateway};
 
 use crate::admin::with_admin_and;
@@ -191,4 +192,31 @@ async fn odd_bodies_are_refused() {
         let refused = program.post(path).json(&body).send().await;
         refused.problem(422, "invalid_field");
     }
+}
+
+#[tokio::test]
+async fn the_operator_lets_an_admin_back_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, admin) = with_admin_and(&folder, mode(Registration::Closed)).await;
+    gateway.shutdown().await;
+    let mut config = stack_testkit::config();
+    crate::admin::on_file(&mut config, &folder);
+    let url = offline::recovery_url(&config, "Root", true).await.unwrap();
+    let token = fragment(&json!(url), "/recover");
+    let nobody = offline::recovery_url(&config, "nobody", false).await;
+    assert_eq!(nobody.unwrap_err().to_string(), "there is no user nobody");
+    let last = offline::set_disabled(&config, "root", true).await;
+    assert!(last.unwrap_err().to_string().contains("last admin"));
+
+    let gateway = TestGateway::with(|config| crate::admin::on_file(config, &folder)).await;
+    let body = json!({ "token": token, "new_password": "seven ferries came early" });
+    let browser = gateway.browser();
+    let recovered = browser
+        .post("/api/v1/auth/recover")
+        .json(&body)
+        .send()
+        .await;
+    assert_eq!(recovered.expect(200)["user"]["role"], "admin");
+    let old = admin.at(&gateway).get("/api/v1/me").await;
+    old.problem(401, "unauthenticated");
 }

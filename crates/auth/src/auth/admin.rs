@@ -87,7 +87,7 @@ impl Auth {
     }
 }
 
-fn operators(action: AuditAction) -> AuditEntry {
+pub(super) fn operators(action: AuditAction) -> AuditEntry {
     AuditEntry {
         actor: None,
         ip: String::new(),
