@@ -1,9 +1,9 @@
 // The pages one by one: accounts, keyboard only, phone, and what axe finds.
 
 import AxeBuilder from '@axe-core/playwright';
-import { type Browser, devices, expect, type Page, test } from '@playwright/test';
+import { devices, expect, type Page, test } from '@playwright/test';
 import { Gateway } from './support/gateway';
-import { everybodyLeaves, PASSWORD, Person } from './support/people';
+import { everybodyLeaves, PASSWORD, Person, stranger } from './support/people';
 
 let gateway: Gateway;
 
@@ -16,11 +16,6 @@ test.afterEach(async ({ browser }) => {
   await gateway.stop();
 });
 
-async function stranger(browser: Browser): Promise<Page> {
-  const context = await browser.newContext({ baseURL: gateway.url });
-  return context.newPage();
-}
-
 async function signIn(page: Page, login: string, password = PASSWORD): Promise<void> {
   await page.getByLabel('Username or e-mail').fill(login);
   await page.getByLabel('Password', { exact: true }).fill(password);
@@ -29,7 +24,7 @@ async function signIn(page: Page, login: string, password = PASSWORD): Promise<v
 
 test("the server's words stand at the field they are about", async ({ browser }) => {
   await Person.register(browser, gateway.url, 'Ada');
-  const page = await stranger(browser);
+  const page = await stranger(browser, gateway.url);
   await page.goto('/register');
   await page.getByLabel('Username').fill('grace');
   await page.getByLabel('Password', { exact: true }).fill('too short');
@@ -49,7 +44,7 @@ test("the server's words stand at the field they are about", async ({ browser })
 test('a link to a room survives signing in, and signing out ends every tab', async ({ browser }) => {
   const ada = await Person.register(browser, gateway.url, 'Ada');
   await ada.createRoom('Tide tables');
-  const page = await stranger(browser);
+  const page = await stranger(browser, gateway.url);
   await page.goto('/r/tide-tables');
   await signIn(page, 'ada');
   await expect(page.getByRole('heading', { level: 1, name: 'Tide tables' })).toBeVisible();
@@ -66,7 +61,7 @@ test('a link to a room survives signing in, and signing out ends every tab', asy
 
 test('a device can be signed out from another', async ({ browser }) => {
   const ada = await Person.register(browser, gateway.url, 'Ada');
-  const page = await stranger(browser);
+  const page = await stranger(browser, gateway.url);
   await page.goto('/');
   await signIn(page, 'ada');
   await expect(page.getByRole('button', { name: /account menu/ })).toBeVisible();
@@ -119,7 +114,7 @@ test('an owner changes and deletes a room, and a member leaves one', async ({ br
 });
 
 test('everything can be done with the keyboard', async ({ browser }) => {
-  const page = await stranger(browser);
+  const page = await stranger(browser, gateway.url);
   const keys = page.keyboard;
   await page.goto('/register');
   await expect(page.getByLabel('Your name')).toBeFocused();
