@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use stack_testkit::Closed;
+use stack_testkit::{Closed, PASSWORD};
 
 use crate::admin::with_admin_and;
 
@@ -124,4 +124,50 @@ async fn accounts_are_listed_for_admins_alone() {
         .patch(&mine, json!({ "disabled": true }))
         .await
         .problem(409, "conflict");
+}
+
+#[tokio::test]
+async fn a_new_password_closes_the_other_sockets_within_a_second() {
+    let gateway = stack_testkit::TestGateway::start().await;
+    let alice = gateway.person("alice").await;
+    let laptop = alice.another_device("alice").await;
+    let (mut stays, mut ended) = (gateway.socket(&alice).await, gateway.socket(&laptop).await);
+    stays.ok("ping", json!({})).await;
+    ended.ok("ping", json!({})).await;
+    let body = json!({ "current_password": PASSWORD, "new_password": "seven ferries came early" });
+    let begun = Instant::now();
+    let changed = alice.post("/api/v1/auth/password", body).await;
+    assert_eq!(changed.status, 204);
+    assert_eq!(ended.closed().await, Closed::Code(4001));
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    stays.ok("ping", json!({})).await;
+}
+
+#[tokio::test]
+async fn a_reused_refresh_token_closes_its_sockets_within_a_second() {
+    let clock = stack_testkit::clock();
+    let change = |config: &mut stack_gateway::config::Config| {
+        config.testing.clock = Some(clock.clone());
+    };
+    let gateway = stack_testkit::TestGateway::with(change).await;
+    let alice = gateway.person("alice").await;
+    let mut socket = gateway.socket(&alice).await;
+    socket.ok("ping", json!({})).await;
+    let program = gateway.program();
+    let body = json!({ "refresh_token": alice.refresh_token });
+    let refresh = || program.post("/api/v1/auth/refresh").json(&body).send();
+    refresh().await.expect(200);
+    clock.advance(Duration::from_secs(16));
+    let begun = Instant::now();
+    refresh().await.problem(401, "token_reused");
+    assert_eq!(socket.closed().await, Closed::Code(4001));
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
 }
