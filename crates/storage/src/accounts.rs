@@ -31,7 +31,10 @@ pub use changes::{LastAdmin, PasswordChange, ProfilePatch, RoleRefused};
 pub use counters::Counter;
 pub use invites::{Invite, InviteUse, NewInvite};
 pub use links::{AddLinkError, LinkByEmail, LinkTaken, NewLink, OauthLink};
-pub use passkeys::{AddPasskeyError, ConfirmByPasskey, NewPasskey, Passkey, UsePasskey, WebauthnHandle};
+pub use passkeys::{
+    AddPasskeyError, ConfirmByPasskey, MOST_PASSKEYS, NewPasskey, Passkey, UsePasskey,
+    WebauthnHandle,
+};
 pub use rotation::{Rotate, Rotation};
 pub use server::{ClaimSetup, SetupRefused};
 pub use second_factor::{Recover, Recovered, SecondFactorRefused, SecondFactorSignIn};

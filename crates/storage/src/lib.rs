@@ -41,7 +41,7 @@ pub use accounts::{
     Account, AccountKind, AccountSweepCursor, AddLinkError, AddPasskeyError, ApiKey, AuditAction,
     AuditEntry, AuditFilter, AuditOutcome, AuditRecord, CeremoniesFull, Ceremony, ClaimSetup, ConfirmByPasskey, Counter,
     CreateUserError, Delivery, Factor, Fingerprint, Invite, InviteUse, LastAdmin, LinkByEmail,
-    LinkTaken, NewApiKey, NewInvite, NewLink, NewPasskey, NewSession, NewUser, OauthLink, Passkey,
+    LinkTaken, MOST_PASSKEYS, NewApiKey, NewInvite, NewLink, NewPasskey, NewSession, NewUser, OauthLink, Passkey,
     PasswordChange, ProfilePatch, Recover, Recovered, Removal, RoleRefused, Rotate, Rotation, Scope,
     SecondFactorRefused, SecondFactorSignIn, Session, SetupRefused, SignIn, SignInMethod, Stale,
     SweptAccounts, Totp, UsePasskey, WaysIn, WebauthnHandle,

@@ -279,4 +279,31 @@ async fn the_setup_link_is_told_at_the_start_and_again_beside_it() {
             timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
         }
     }
+
+    // Under another host the passkeys of the time of the setup are worth nothing.
+    let mut command = program(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--public-url",
+        "https://chat.example",
+    ]);
+    command
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .current_dir(folder.path());
+    let mut moved = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(moved.stderr.take().unwrap()).lines();
+    let warned = async {
+        loop {
+            let line = log.next_line().await.unwrap().unwrap();
+            if line.contains("passkeys made for localhost do not work any more") {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, warned).await.unwrap();
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use stack_storage::{
-    AddPasskeyError, AuditAction, AuditEntry, Ceremony, NewPasskey, Passkey, Removal,
+    AddPasskeyError, AuditAction, AuditEntry, Ceremony, MOST_PASSKEYS, NewPasskey, Passkey, Removal,
 };
 use stack_types::{ErrorCode, PasskeyId, Problem, Timestamp, UserId};
 
@@ -108,7 +108,11 @@ impl Auth {
         let owner = caller.user.id;
         let handle = self.0.store.webauthn_handle(owner, new_handle()?).await?;
         // Suspended ones too: the device that has one would make no better one.
-        let known = self.0.store.passkeys_of(owner)?.into_iter();
+        let known = self.0.store.passkeys_of(owner)?;
+        if known.len() >= MOST_PASSKEYS {
+            return Err(not_added(AddPasskeyError::TooMany));
+        }
+        let known = known.into_iter();
         let known = known.map(|passkey| passkey.credential_id).collect();
         let username = caller.user.username.as_str();
         let (public_key, state) =
@@ -124,7 +128,7 @@ impl Auth {
     ///
     /// # Errors
     /// `forbidden` as above; `invalid_field` when the ceremony is over or the answer is wrong; `conflict` when the
-    /// passkey is known already, or there are too many; `unavailable`.
+    /// passkey is known already; `limit_exceeded`, `unavailable`.
     pub async fn add_passkey(
         &self,
         caller: &Caller,
@@ -318,7 +322,7 @@ pub(super) fn not_added(refused: AddPasskeyError) -> Problem {
             "this passkey is known already; sign in with it",
         ),
         AddPasskeyError::TooMany => Problem::new(
-            ErrorCode::Conflict,
+            ErrorCode::LimitExceeded,
             "an account has 20 passkeys at most; remove one first",
         ),
         AddPasskeyError::Stale => crate::access::unauthenticated(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use stack_auth::{
-    AskForPasskey, AssertPasskey, AuthConfig, Begun, Delivery, NewPasskeyAnswer, PasskeyConfig,
-    SignUpByPasskey, Tokens,
+    AskForPasskey, AssertPasskey, AuthConfig, Begun, Delivery, MakeInvite, NewPasskeyAnswer,
+    PasskeyConfig, Registration, SetupPerson, SignUpByPasskey, Tokens,
 };
 use stack_types::{ErrorCode, Problem};
 
@@ -166,6 +166,8 @@ async fn several_passkeys_are_added_named_and_removed() {
     let fixture = fixture();
     let (mut first, mut second) = (Authenticator::new(), Authenticator::new());
     let tokens = fixture.sign_up("ann", &mut first).await.unwrap();
+    // They are listed in the order of their time.
+    fixture.clock.advance(Duration::from_millis(1));
     fixture.add(&tokens, &mut second).await.unwrap();
     let (auth, client) = (&fixture.auth, &fixture.client);
     let caller = fixture.caller(&tokens);
@@ -656,6 +658,89 @@ async fn a_disabled_account_has_no_way_in() {
         code(fixture.sign_in(&mut device).await),
         ErrorCode::InvalidCredentials
     );
+}
+
+#[tokio::test]
+async fn an_account_has_twenty_passkeys_at_most() {
+    let fixture = fixture();
+    let tokens = fixture
+        .sign_up("ann", &mut Authenticator::new())
+        .await
+        .unwrap();
+    let caller = fixture.caller(&tokens);
+    let begun = fixture.auth.begin_passkey(&caller, BROWSER).await.unwrap();
+    let late = made(&begun, Authenticator::new().make(&begun.public_key));
+    for _ in 1..20 {
+        fixture
+            .add(&tokens, &mut Authenticator::new())
+            .await
+            .unwrap();
+    }
+    // Told before one is made, and decided when it is added.
+    let begun = fixture.auth.begin_passkey(&caller, BROWSER).await;
+    assert_eq!(code(begun), ErrorCode::LimitExceeded);
+    let added = fixture
+        .auth
+        .add_passkey(&caller, late, BROWSER, &fixture.client)
+        .await;
+    assert_eq!(code(added), ErrorCode::LimitExceeded);
+}
+
+#[tokio::test]
+async fn who_may_register_holds_for_passkeys_too() {
+    let closed = Fixture::with(AuthConfig {
+        registration: Registration::Closed,
+        ..config()
+    });
+    let refused = closed.sign_up("ann", &mut Authenticator::new()).await;
+    assert_eq!(code(refused), ErrorCode::Forbidden);
+
+    let fixture = Fixture::with(AuthConfig {
+        registration: Registration::Invite,
+        ..config()
+    });
+    let (auth, client) = (&fixture.auth, &fixture.client);
+    let refused = fixture
+        .sign_up("ann", &mut Authenticator::new())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.field.as_deref(), Some("invite"));
+    let token = auth.setup_token().await.unwrap().unwrap().token;
+    let first = SetupPerson {
+        token,
+        username: "root".to_owned(),
+        email: None,
+        display_name: None,
+    };
+    let begun = auth.begin_setup(first, BROWSER).await.unwrap();
+    let answer = made(&begun, Authenticator::new().make(&begun.public_key));
+    let admin = auth
+        .set_up_by_passkey(answer, Delivery::Body, BROWSER, client)
+        .await
+        .unwrap();
+    let admin = fixture.caller(&admin);
+    let invite = auth
+        .make_invite(&admin, MakeInvite::default(), client)
+        .await
+        .unwrap();
+
+    // Two who were shown the same invitation, which is for one.
+    let mut answers = Vec::new();
+    for username in ["ann", "bob"] {
+        let asked = SignUpByPasskey {
+            invite: Some(invite.text.clone()),
+            ..named(username)
+        };
+        let begun = auth.begin_sign_up(asked, BROWSER, client).await.unwrap();
+        answers.push(made(&begun, Authenticator::new().make(&begun.public_key)));
+    }
+    let late = answers.pop().unwrap();
+    let in_time = auth
+        .sign_up(answers.remove(0), Delivery::Body, BROWSER, client)
+        .await;
+    assert_eq!(in_time.ok().unwrap().invite, Some(invite.text));
+    let late = auth.sign_up(late, Delivery::Body, BROWSER, client).await;
+    assert_eq!(late.err().unwrap().field.as_deref(), Some("invite"));
 }
 
 #[tokio::test]

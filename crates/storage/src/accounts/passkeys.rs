@@ -14,7 +14,7 @@ use super::{CreateUserError, NewUser, tables};
 use crate::{Store, StoreError, record};
 
 /// Passkeys that one account may have. Nobody owns more devices, and every sign-in by name lists them all.
-const MOST: usize = 20;
+pub const MOST_PASSKEYS: usize = 20;
 
 /// What an authenticator knows an account by: random, and told to nobody else.
 pub type WebauthnHandle = [u8; 16];
@@ -62,7 +62,7 @@ pub enum AddPasskeyError {
     #[error("the credential is known already")]
     Taken,
     /// The account has as many as it may.
-    #[error("the account has {MOST} passkeys")]
+    #[error("the account has {MOST_PASSKEYS} passkeys")]
     TooMany,
     /// The account may not be used.
     #[error("the account may not be used")]
@@ -169,7 +169,7 @@ fn add(
         return Ok(Err(AddPasskeyError::Taken));
     }
     let mut by_user = tx.open_table(tables::USER_CREDENTIALS)?;
-    if rows_of!(by_user, new.user_id.as_str()).len() >= MOST {
+    if rows_of!(by_user, new.user_id.as_str()).len() >= MOST_PASSKEYS {
         return Ok(Err(AddPasskeyError::TooMany));
     }
     let passkey = Passkey {
