@@ -50,7 +50,7 @@ pub use audit::AuditQuery;
 pub use caller::{Caller, Credential};
 pub use invites::{InviteLook, InviteView, InvitedRoom, MadeInvite, MakeInvite};
 pub use oauth::{
-    LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal, OauthStopped,
+    LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal,
 };
 pub use recovery::{Recovery, RecoveryLink, RecoveryLook};
 pub use second_factor::{SecondFactor, SecondFactorView, TotpEnrollment};

@@ -52,7 +52,7 @@ pub use hasher::HashCost;
 pub use keys::{KeyError, KeySource};
 pub use password::MIN_CHARS as MIN_PASSWORD_CHARS;
 pub use auth::{
-    LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal, OauthStopped,
+    LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal,
 };
 pub use oauth::{
     Fetch, FetchError, Fetching, HttpRequest, HttpResponse, OauthConfig, Preset, ProviderConfig,

@@ -159,15 +159,6 @@ pub struct OauthDone {
     pub invite: Option<String>,
 }
 
-/// A callback that came to nothing.
-#[derive(Debug)]
-pub struct OauthStopped {
-    /// Why.
-    pub error: OauthError,
-    /// Where somebody who was signed in came from; who was not goes to the page for signing in.
-    pub return_to: Option<String>,
-}
-
 /// A linked account as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LinkView {
@@ -288,7 +279,7 @@ impl Auth {
     /// `caller` is who the browser is signed in as now, if anybody.
     ///
     /// # Errors
-    /// Why it came to nothing, and where the browser goes then.
+    /// Why it came to nothing.
     pub async fn oauth_callback(
         &self,
         provider: &str,
@@ -296,29 +287,15 @@ impl Auth {
         browser: Option<&str>,
         caller: Option<&Caller>,
         client: &Client,
-    ) -> Result<OauthDone, OauthStopped> {
-        let pending = self.take(answer.state.as_deref()).await;
-        let pending = pending.map_err(|error| OauthStopped {
-            error,
-            return_to: None,
-        })?;
+    ) -> Result<OauthDone, OauthError> {
+        let pending = self.take(answer.state.as_deref()).await?;
         let done = self
             .finish(provider, answer, browser, caller, &pending, client)
             .await;
-        match done {
-            Ok(done) => Ok(done),
-            Err(error) => {
-                let recorded = self.record_refused(&pending, &error, client).await;
-                let returns = !matches!(pending.intent, Intent::SignIn);
-                Err(OauthStopped {
-                    error: match recorded {
-                        Ok(()) => error,
-                        Err(problem) => problem.into(),
-                    },
-                    return_to: returns.then_some(pending.return_to),
-                })
-            }
+        if let Err(OauthError::Refused(refused)) = &done {
+            self.record_refused(&pending, *refused, client).await?;
         }
+        done
     }
 
     /// The sign-in of a state, which is gone with this.
@@ -521,14 +498,11 @@ impl Auth {
     async fn record_refused(
         &self,
         pending: &Pending,
-        error: &OauthError,
+        refused: OauthRefusal,
         client: &Client,
     ) -> Result<(), Problem> {
-        // Saying no is no attempt at anything, and a fault of ours is in the log.
-        let OauthError::Refused(refused) = error else {
-            return Ok(());
-        };
-        if *refused == OauthRefusal::Denied {
+        // Saying no is no attempt at anything.
+        if refused == OauthRefusal::Denied {
             return Ok(());
         }
         let (actor, session) = match pending.intent {

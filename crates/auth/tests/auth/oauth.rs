@@ -79,7 +79,7 @@ impl World {
         let auth = &self.fixture.auth;
         let (browser, client) = (Some(self.browser.as_str()), &self.fixture.client);
         let done = auth.oauth_callback(provider, answer, browser, None, client);
-        done.await.map_err(|stopped| match stopped.error {
+        done.await.map_err(|error| match error {
             OauthError::Refused(refused) => refused,
             OauthError::Problem(problem) => panic!("{problem:?}"),
         })
