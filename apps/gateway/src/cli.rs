@@ -32,6 +32,38 @@ pub enum Command {
     /// Looks after accounts, while the gateway is not running.
     #[command(subcommand)]
     Users(UsersCommand),
+    /// Shows the audit log, newest first, while the gateway is not running.
+    Audit(AuditCommand),
+    /// Looks after the keys that sign tokens. It works while the gateway runs, which takes a new key within seconds.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+/// What to show of the audit log.
+#[derive(Debug, Args)]
+pub struct AuditCommand {
+    /// Entries from this time on, in Unix milliseconds.
+    #[arg(long, value_name = "MS")]
+    pub since: Option<u64>,
+    /// Entries of this action only, such as login.
+    #[arg(long)]
+    pub action: Option<String>,
+    /// Entries of this user's doing only.
+    #[arg(long, value_name = "USER_ID")]
+    pub actor: Option<String>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub jsonl: bool,
+}
+
+/// What can be done with signing keys.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum KeysCommand {
+    /// Makes a new key that signs from now on. What the ones before it signed is taken for two hours more, so that
+    /// nobody is signed out.
+    Rotate,
+    /// Shows the keys, without their secrets.
+    List,
 }
 
 /// What can be done with the configuration.

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use stack_gateway::cli::{Cli, Command, ConfigCommand, UsersCommand};
+use stack_gateway::cli::{
+    AuditCommand, Cli, Command, ConfigCommand, KeysCommand, UsersCommand,
+};
 use stack_gateway::config::{self, Config, Inputs};
 use stack_gateway::signals::Signals;
 use stack_gateway::{Gateway, RunningGateway, offline, telemetry};
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Users(command)) => run(users(&config, command)),
         Some(Command::SetupUrl) => run(setup_url(&config)),
+        Some(Command::Audit(command)) => run(audit(&config, command)),
+        Some(Command::Keys(command)) => keys(&config, command),
         _ => run(serve(config)),
     };
     match done {
@@ -97,6 +101,37 @@ async fn users(config: &Config, command: UsersCommand) -> anyhow::Result<()> {
 
 async fn setup_url(config: &Config) -> anyhow::Result<()> {
     println!("{}", offline::setup_url(config).await?);
+    Ok(())
+}
+
+async fn audit(config: &Config, command: AuditCommand) -> anyhow::Result<()> {
+    let jsonl = command.jsonl;
+    let mut out = io::stdout().lock();
+    offline::audit(config, command, |entry| {
+        if jsonl {
+            return writeln!(out, "{}", serde_json::to_string(entry)?);
+        }
+        let who = entry.actor.map_or("-".to_owned(), |actor| actor.to_string());
+        let target = entry.target.as_deref().unwrap_or("-");
+        let (at, action, outcome) = (entry.at, &entry.action, &entry.outcome);
+        writeln!(out, "{}\t{action}\t{outcome:?}\t{who}\t{target}\t{}", at.0, entry.ip)
+    })
+    .await?;
+    Ok(())
+}
+
+fn keys(config: &Config, command: KeysCommand) -> anyhow::Result<()> {
+    let keys = match command {
+        KeysCommand::Rotate => offline::rotate_keys(config)?,
+        KeysCommand::List => offline::signing_keys(config)?,
+    };
+    for key in keys {
+        let stands = match key.retires_at {
+            None => "signs".to_owned(),
+            Some(retires_at) => format!("is taken until {}", retires_at.0),
+        };
+        println!("{}\t{:?}\tmade {}\t{stands}", key.kid, key.alg, key.created_at.0);
+    }
     Ok(())
 }
 

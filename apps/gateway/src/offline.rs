@@ -1,15 +1,19 @@
 //! What is done to the file while no gateway runs on it: only one process may have it open.
 
+use std::io;
 use std::sync::Arc;
 
-use stack_auth::{Auth, SetupFileError, SetupToken};
+use stack_auth::{
+    AuditRecord, Auth, SetupFileError, SetupToken, SigningError, SigningKeyView, SigningKeys,
+};
 use stack_proto::JsonCodec;
-use stack_storage::{OpenError, StoreError};
-use stack_types::{Clock, ErrorCode, Problem, SystemClock, User, Username};
+use stack_storage::{AuditFilter, OpenError, StoreError};
+use stack_types::{Clock, ErrorCode, Problem, SystemClock, Timestamp, User, Username};
 
+use crate::cli::AuditCommand;
 use crate::config::Config;
 use crate::error::StartError;
-use crate::gateway::{self, DATABASE_FILE, auth_config, open_store};
+use crate::gateway::{self, DATABASE_FILE, auth_config, open_store, signing};
 use crate::http::origin::Origins;
 
 /// Why nothing was done.
@@ -36,6 +40,15 @@ pub enum OfflineError {
     /// The file cannot be read.
     #[error("cannot read the database")]
     Read(#[from] StoreError),
+    /// The signing keys cannot be read, written or changed.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// The output cannot be written.
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+    /// That is no user id.
+    #[error("{0}")]
+    Id(#[from] stack_types::InvalidId),
     /// It was refused.
     #[error("{0}")]
     Refused(#[from] Problem),
@@ -155,4 +168,80 @@ fn named(problem: Problem, username: &Username) -> Problem {
         ErrorCode::NotFound => Problem::not_found(format!("there is no user {username}")),
         _ => problem,
     }
+}
+
+/// Entries of one piece of the log.
+const PIECE: usize = 500;
+
+/// Tells the audit log, newest first.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub async fn audit(
+    config: &Config,
+    asked: AuditCommand,
+    mut tell: impl FnMut(&AuditRecord) -> io::Result<()>,
+) -> Result<(), OfflineError> {
+    let filter = AuditFilter {
+        since: asked.since.map(Timestamp),
+        actor: asked.actor.map(|actor| actor.parse()).transpose()?,
+        action: asked.action,
+        target: None,
+    };
+    let folder = config.data_dir.display().to_string();
+    if !config.data_dir.join(DATABASE_FILE).exists() {
+        return Err(OfflineError::NoDatabase(folder));
+    }
+    let (store, handle, _commits) =
+        match open_store(config, Arc::new(JsonCodec), Arc::new(SystemClock), None) {
+            Ok(opened) => opened,
+            Err(StartError::Store(OpenError::InUse { .. })) => {
+                return Err(OfflineError::Running(folder));
+            }
+            Err(error) => return Err(OfflineError::Open(error)),
+        };
+    let told = async {
+        let mut before = None;
+        loop {
+            let (entries, next) = store.find_audit(filter.clone(), before, PIECE).await?;
+            entries.iter().try_for_each(&mut tell)?;
+            if next.is_none() {
+                return Ok(());
+            }
+            before = next;
+        }
+    }
+    .await;
+    handle.shutdown().await;
+    told
+}
+
+/// The keys that sign tokens, oldest first. A gateway may run on the folder.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub fn signing_keys(config: &Config) -> Result<Vec<SigningKeyView>, OfflineError> {
+    Ok(open_keys(config)?.list())
+}
+
+/// Makes a new key that signs tokens from now on, and gives them all. A gateway that runs on the folder takes it
+/// within seconds.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub fn rotate_keys(config: &Config) -> Result<Vec<SigningKeyView>, OfflineError> {
+    let keys = open_keys(config)?;
+    keys.rotate(SystemClock.now())?;
+    Ok(keys.list())
+}
+
+fn open_keys(config: &Config) -> Result<SigningKeys, OfflineError> {
+    let folder = &config.data_dir;
+    if !folder.join(DATABASE_FILE).exists() {
+        return Err(OfflineError::NoDatabase(folder.display().to_string()));
+    }
+    let secret = config.auth.jwt_secret.as_ref();
+    let secret = secret.map(|secret| secret.expose().as_bytes());
+    SigningKeys::of_folder(folder, secret, signing(config), SystemClock.now())
+        .map_err(|error| OfflineError::Open(error.into()))
 }

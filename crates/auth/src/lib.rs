@@ -63,4 +63,4 @@ pub use profile::{Me, OwnUser, ProfileUpdate, SessionView};
 pub use room_token::{RoomGrant, RoomRight};
 pub use signing::{SigningAlgorithm, SigningError, SigningKeyView, SigningKeys};
 pub use setup::{SetupFileError, SetupToken};
-pub use stack_storage::{AuditRecord, Counter, Delivery, Scope, SignInMethod};
+pub use stack_storage::{AuditAction, AuditRecord, Counter, Delivery, Scope, SignInMethod};

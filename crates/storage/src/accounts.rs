@@ -43,6 +43,6 @@ pub use sessions::{Delivery, Fingerprint, NewSession, Session, SignIn, SignInMet
 pub use sweep::{AccountSweepCursor, SweptAccounts};
 pub(crate) use tables::create_all;
 pub use totp::{Factor, Totp};
-pub(crate) use users::migrate_users;
+pub(crate) use users::{is_admin, migrate_users};
 pub use users::{Account, AccountKind, CreateUserError, NewUser};
 pub use ways_in::{Removal, WaysIn};

@@ -368,6 +368,8 @@ pub(crate) struct Staged {
     pub(crate) members: HashMap<UserId, Option<Membership>>,
     /// Changed bans; `None` for one that is lifted.
     pub(crate) bans: HashMap<UserId, Option<Ban>>,
+    /// Changed mutes; `None` for one that is lifted.
+    pub(crate) mutes: HashMap<UserId, Option<Ban>>,
     /// Events that this batch adds.
     frames: FramesBuilder,
     times: Vec<Timestamp>,
@@ -397,6 +399,7 @@ impl Staged {
             last_ts,
             members: HashMap::new(),
             bans: HashMap::new(),
+            mutes: HashMap::new(),
             frames: FramesBuilder::default(),
             times: Vec::new(),
             frames_first: Seq::FIRST,
@@ -453,6 +456,12 @@ impl Done {
                 match ban {
                     Some(ban) => state.bans.insert(user, ban),
                     None => state.bans.remove(&user),
+                };
+            }
+            for (user, mute) in staged.mutes {
+                match mute {
+                    Some(mute) => state.mutes.insert(user, mute),
+                    None => state.mutes.remove(&user),
                 };
             }
         }

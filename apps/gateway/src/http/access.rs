@@ -110,6 +110,10 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     (GET, "/rooms/{room}/bans", ROOMS),
     (PUT, "/rooms/{room}/bans/{user_id}", ROOMS),
     (DELETE, "/rooms/{room}/bans/{user_id}", ROOMS),
+    (GET, "/rooms/{room}/mutes", ROOMS),
+    (PUT, "/rooms/{room}/mutes/{user_id}", ROOMS),
+    (DELETE, "/rooms/{room}/mutes/{user_id}", ROOMS),
+    (POST, "/rooms/{room}/owner", ROOMS),
     (GET, "/rooms/{room}/presence", READ),
     // Messages.
     (GET, "/rooms/{room}/messages", READ),

@@ -1,9 +1,10 @@
 //! The audit log, as admins look at it.
 
-use stack_storage::{AuditFilter, AuditRecord};
+use stack_storage::{AuditAction, AuditEntry, AuditFilter, AuditRecord};
 use stack_types::{Problem, Timestamp, UserId};
 
-use super::{Auth, Caller};
+use super::{Auth, Caller, entry_of};
+use crate::client::Client;
 
 const USUAL_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 500;
@@ -44,6 +45,26 @@ impl Auth {
             limit.ok_or_else(|| Problem::invalid_field("limit", "limit is from 1 to 500"))?;
         let before = query.before;
         Ok(self.0.store.find_audit(query.into(), before, limit).await?)
+    }
+}
+
+impl Auth {
+    /// Puts on record what somebody did outside of what this crate looks after.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub async fn put_on_record(
+        &self,
+        caller: &Caller,
+        client: &Client,
+        action: AuditAction,
+        target: String,
+    ) -> Result<(), Problem> {
+        let entry = AuditEntry {
+            target: Some(target),
+            ..entry_of(caller, client, action)
+        };
+        Ok(self.0.store.audit(entry).await?)
     }
 }
 

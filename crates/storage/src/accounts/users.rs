@@ -51,6 +51,12 @@ impl Account {
     pub fn may_sign_in(&self) -> bool {
         !self.disabled && self.kind == AccountKind::Person
     }
+
+    /// Whether it is an admin's, and may be used.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.may_sign_in() && self.user.role == GlobalRole::Admin
+    }
 }
 
 impl fmt::Debug for Account {
@@ -146,6 +152,12 @@ pub(super) fn get(
         Some(bytes) => Ok(Some(record::decode::<UserRecord>(bytes.value())?.into())),
         None => Ok(None),
     }
+}
+
+/// Whether somebody is an admin of the whole server, and may be one.
+pub(crate) fn is_admin(tx: &WriteTransaction, id: &UserId) -> Result<bool, StoreError> {
+    let account = get(&tx.open_table(tables::USERS)?, id.as_str())?;
+    Ok(account.is_some_and(|account| account.is_admin()))
 }
 
 /// Writes an account's row.
