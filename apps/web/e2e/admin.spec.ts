@@ -60,7 +60,7 @@ test('a recovery link brings somebody back in, once', async ({ browser }) => {
   await expect(back).toHaveURL(/\/recover$/);
   await expect(back.getByText('@ben')).toBeVisible();
   await accessible(back, 'recover');
-  await back.getByLabel('New password').fill('another four random words');
+  await back.getByLabel('New password', { exact: true }).fill('another four random words');
   await back.getByRole('button', { name: 'Set password and sign in' }).click();
   await expect(back.getByRole('heading', { name: 'Passkeys' })).toBeVisible();
   await expect(ben.page.getByText('Your session has ended')).toBeVisible();
@@ -82,7 +82,7 @@ test('an account made for somebody is theirs by its link', async ({ browser }) =
   const url = await page.getByRole('textbox', { name: 'Link' }).inputValue();
   const jonas = await stranger(browser, gateway.url);
   await jonas.goto(url);
-  await jonas.getByLabel('New password').fill(PASSWORD);
+  await jonas.getByLabel('New password', { exact: true }).fill(PASSWORD);
   await jonas.getByRole('button', { name: 'Set password and sign in' }).click();
   await expect(jonas.getByRole('button', { name: /Jonas Weber, account menu/ })).toBeVisible();
 
@@ -128,4 +128,55 @@ test('an invite brings people in, into its room, and is over when it is taken ba
   const late = await stranger(browser, gateway.url);
   await late.goto(url);
   await expect(late.getByRole('heading', { name: 'This invite is over' })).toBeVisible();
+});
+
+test('a key is shown once, signs a program in, and is revoked; all of it is on record', async ({ browser }) => {
+  gateway = await Gateway.start();
+  const page = await administrator(browser, gateway);
+  await page.goto('/admin/keys');
+  await page.getByRole('button', { name: 'New key' }).click();
+  await page.getByLabel('Name', { exact: true }).fill('Tide bot');
+  await accessible(page, 'new key');
+  await page.getByRole('button', { name: 'Make key' }).click();
+  const key = await page.getByRole('textbox', { name: 'API key' }).inputValue();
+  await page.getByRole('button', { name: 'Done' }).click();
+  const ask = () => fetch(`${gateway.url}/api/v1/me`, { headers: { authorization: `Bearer ${key}` } });
+  expect((await ask()).status).toBe(200);
+  await expect(page.getByTestId('api-key')).toContainText('never used');
+  await accessible(page, 'keys');
+  await page.getByRole('button', { name: 'Revoke Tide bot' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click();
+  await expect(page.getByText('No keys yet.')).toBeVisible();
+  expect((await ask()).status).toBe(401);
+
+  await page.getByRole('link', { name: 'Audit log' }).click();
+  const entries = page.getByTestId('audit-entry');
+  await expect(entries.filter({ hasText: 'Revoked an API key' })).toContainText('by @mara');
+  await expect(entries.filter({ hasText: 'Set up the server' })).toHaveCount(1);
+  await accessible(page, 'audit');
+  await page.getByLabel('What happened').selectOption('Made an API key');
+  await expect(entries).toHaveCount(1);
+  const downloading = page.waitForEvent('download');
+  await page.getByRole('link', { name: 'Export' }).click();
+  expect((await downloading).suggestedFilename()).toMatch(/\.(jsonl|ndjson)$/);
+});
+
+test('who is kept out of rooms is seen and let in again', async ({ browser }) => {
+  gateway = await Gateway.start();
+  const page = await administrator(browser, gateway);
+  const ben = await Person.register(browser, gateway.url, 'Ben');
+  const { id } = await ben.me();
+  await page.evaluate(async (id) => {
+    const headers = { 'content-type': 'application/json' };
+    const send = (method: string, path: string, body: object) =>
+      fetch(`/api/v1${path}`, { method, headers, body: JSON.stringify(body) });
+    await send('POST', '/rooms', { id: 'tides', title: 'Tides', settings: { public: true } });
+    await send('PUT', `/rooms/tides/bans/${id}`, { reason: 'too many puns' });
+  }, id);
+  await page.goto('/admin/bans');
+  await expect(page.getByText('Nobody is shut out.')).toBeVisible();
+  await expect(page.getByTestId('ban-ben')).toContainText('too many puns');
+  await accessible(page, 'bans');
+  await page.getByRole('button', { name: 'Lift the ban on Ben' }).click();
+  await expect(page.getByText('Nobody is banned from any room.')).toBeVisible();
 });

@@ -189,3 +189,26 @@ test('a copied passkey is caught, and switched off', async ({ browser }) => {
   await owner.getByRole('button', { name: 'Sign in' }).click();
   await expect(owner.getByTestId('passkey')).toContainText('it may have been copied');
 });
+
+test('what changes how one signs in asks once more who it is, and then goes on', async ({ browser }) => {
+  const [page, authenticator] = await signUp(browser);
+  await page.goto('/settings/security');
+  await expect(page.getByTestId('passkey')).toHaveCount(1);
+  // As after ten minutes: the gateway wants a fresh sign-in, once.
+  let old = true;
+  await page.route('**/auth/totp/enroll', async (route) => {
+    if (!old) return route.continue();
+    old = false;
+    const problem = { code: 'forbidden', status: 403, detail: 'sign in again', field: 'reauthenticate' };
+    await route.fulfill({ status: 403, contentType: 'application/problem+json', json: problem });
+  });
+  await page.getByRole('button', { name: 'Set up' }).click();
+  const question = page.getByRole('dialog', { name: 'Is it you?' });
+  await expect(question).toBeVisible();
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  expect(violations.map(({ id }) => id)).toEqual([]);
+  await authenticator.touched(true);
+  await question.getByRole('button', { name: 'Confirm with a passkey' }).click();
+  await expect(question).toHaveCount(0);
+  await expect(page.getByRole('img', { name: 'QR code with the key' })).toBeVisible();
+});

@@ -69,7 +69,7 @@ test('set up by QR code, asked for at sign-in, replaced by a recovery code, turn
   await expect(spare.getByRole('list', { name: 'Recovery codes' }).getByRole('listitem')).toHaveCount(10);
   await spare.getByRole('button', { name: 'I kept them' }).click();
   await spare.getByRole('button', { name: 'Turn off' }).click();
-  await spare.getByRole('dialog').getByLabel('Your password').fill(PASSWORD);
+  await spare.getByRole('dialog').getByLabel('Your password', { exact: true }).fill(PASSWORD);
   await spare.getByRole('dialog').getByRole('button', { name: 'Turn off' }).click();
   await expect(spare.getByRole('button', { name: 'Set up' })).toBeVisible();
 });

@@ -9,7 +9,6 @@ import type {
   AuditQuery,
   Invite,
   NewInvite,
-  RoomSummary,
   User,
 } from './types';
 
@@ -82,11 +81,6 @@ export class AdminApi {
 
   revokeApiKey(id: string): Promise<void> {
     return this.#http.request('DELETE', `/api-keys/${seg(id)}`);
-  }
-
-  /** Every room of the server. */
-  async rooms(): Promise<RoomSummary[]> {
-    return (await this.#http.request<{ rooms: RoomSummary[] }>('GET', '/admin/rooms')).rooms;
   }
 
   /** A page of the audit log, newest first; `next` leads to the one before it. */

@@ -40,12 +40,7 @@ export function KeysPage() {
       {list.status === 'ready' && list.value.length > 0 && (
         <ul className={styles.list}>
           {list.value.map((key) => (
-            <li
-              key={key.id}
-              className={styles.row}
-              data-off={key.revoked_at != null || undefined}
-              data-testid="api-key"
-            >
+            <li key={key.id} className={styles.row} data-testid="api-key">
               <span className={styles.rowIcon}>
                 <Icon name="key" />
               </span>
@@ -59,16 +54,14 @@ export function KeysPage() {
                   ))}
                 </span>
                 <span className={styles.rowMeta}>
-                  As @{key.user.username} ·{' '}
+                  {key.user ? `As @${key.user.username} · ` : ''}
                   {key.last_used_at != null ? `used ${ago(key.last_used_at)}` : 'never used'}
                 </span>
                 <span className={styles.rowMeta}>{lifeOf(key)}</span>
               </span>
-              {key.revoked_at == null && (
-                <Button size="s" aria-label={`Revoke ${key.name}`} onClick={() => setRevoking(key)}>
-                  Revoke
-                </Button>
-              )}
+              <Button size="s" aria-label={`Revoke ${key.name}`} onClick={() => setRevoking(key)}>
+                Revoke
+              </Button>
             </li>
           ))}
         </ul>
@@ -88,7 +81,6 @@ export function KeysPage() {
 }
 
 export function lifeOf(key: ApiKey, now = Date.now()): string {
-  if (key.revoked_at != null) return `Revoked ${ago(key.revoked_at, now)}`;
   const made = `Made ${ago(key.created_at, now)}`;
   if (key.expires_at == null) return `${made}, never ends`;
   return `${made}, ${key.expires_at <= now ? 'ended' : 'ends'} ${ago(key.expires_at, now)}`;

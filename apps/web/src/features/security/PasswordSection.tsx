@@ -37,7 +37,7 @@ export function PasswordSection() {
           label="Current password"
           type="password"
           autoComplete="current-password"
-          hint="Leave it empty if you have none yet."
+          hint="Leave it empty if there is none."
           value={current}
           error={form.errorAt('current_password')}
           onChange={(event) => setCurrent(event.target.value)}
