@@ -190,6 +190,15 @@ mod tests {
     }
 
     #[test]
+    fn sign_ins_at_providers_count_by_address() {
+        let rates = rates();
+        let from = |ip: &str| allowed(|| rates.oauth(ip.parse().unwrap()));
+        assert_eq!(from("192.0.2.1"), 60);
+        assert_eq!(from("192.0.2.2"), 60);
+        assert_eq!(allowed(|| rates.login("192.0.2.1".parse().unwrap())), 10);
+    }
+
+    #[test]
     fn a_user_has_a_bucket_of_their_own() {
         let rates = rates();
         let ip = "192.0.2.1".parse().unwrap();

@@ -370,6 +370,39 @@ async fn a_provider_is_asked_once_an_hour_and_not_hammered_when_it_is_down() {
 }
 
 #[tokio::test]
+async fn of_many_who_begin_at_once_one_asks_the_provider() {
+    let world = Arc::new(World::new());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let world = world.clone();
+        tasks.spawn(async move { world.begin("one").await });
+    }
+    let begun = tasks.join_all().await;
+    let states: std::collections::HashSet<_> =
+        begun.iter().map(|there| query_of(there, "state")).collect();
+    assert_eq!(states.len(), 20);
+    let asked = world.provider.asked("/.well-known/openid-configuration");
+    assert_eq!(asked, 1);
+}
+
+#[tokio::test]
+async fn a_second_factor_stands_behind_the_password_alone() {
+    let world = World::new();
+    let fixture = &world.fixture;
+    let tokens = world.sign_in("ann", None).await.unwrap();
+    fixture
+        .store
+        .enroll_totp(tokens.user.id, vec![1])
+        .await
+        .unwrap();
+    let confirmed = fixture
+        .store
+        .confirm_totp(tokens.user.id, vec![1], 1, vec![[1; 32]], entry());
+    assert!(confirmed.await.unwrap());
+    assert!(world.sign_in("ann", None).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_provider_that_describes_itself_badly_is_refused() {
     for (name, value) in [
         ("issuer", json!("https://evil.example")),
