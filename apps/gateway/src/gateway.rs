@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stack_auth::{
-    Auth, AuthConfig, HashCost, KeySource, Lifetimes, OauthConfig, Preset as KnownProvider,
-    PasskeyConfig, ProviderConfig, Registration as WhoMayRegister, SetupToken, SigningAlgorithm, Throttle,
+    Auth, AuthConfig, HashCost, KeySource, Lifetimes, OauthConfig, PasskeyConfig,
+    Preset as KnownProvider, ProviderConfig, Registration as WhoMayRegister, SetupToken,
+    SigningAlgorithm, Throttle,
 };
 use stack_bus::{Bus, MemBus};
 use stack_delivery::{Hub, HubHandle, Source};

@@ -8,11 +8,11 @@ mod caller;
 mod invites;
 mod linking;
 mod maintenance;
+mod oauth;
 mod passkeys;
 mod recovery;
 mod second_factor;
 mod sessions;
-mod oauth;
 mod setup;
 mod sign_in;
 mod tokens;
@@ -37,11 +37,11 @@ use crate::config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
 use crate::csrf;
 use crate::hasher::Hasher;
 use crate::keys::Keys;
-use crate::passkeys::{Passkeys, PasskeysOff};
 use crate::oauth::Providers;
+use crate::passkeys::{Passkeys, PasskeysOff};
 use crate::refresh::RefreshTokens;
-use crate::setup::SetupPlace;
 use crate::sealed::Sealer;
+use crate::setup::SetupPlace;
 use crate::signing::Ring;
 use crate::ticket::Tickets;
 
@@ -49,14 +49,12 @@ pub use api_keys::{ActsAs, ApiKeyView, MadeApiKey, MakeApiKey, MakeRoomToken, Ro
 pub use audit::AuditQuery;
 pub use caller::{Caller, Credential};
 pub use invites::{InviteLook, InviteView, InvitedRoom, MadeInvite, MakeInvite};
-pub use oauth::{
-    LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal,
-};
-pub use recovery::{Recovery, RecoveryLink, RecoveryLook};
-pub use second_factor::{SecondFactor, SecondFactorView, TotpEnrollment};
+pub use oauth::{LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal};
 pub use passkeys::{
     AskForPasskey, AssertPasskey, Begun, NewPasskeyAnswer, PasskeyView, SignUpByPasskey, SignedUp,
 };
+pub use recovery::{Recovery, RecoveryLink, RecoveryLook};
+pub use second_factor::{SecondFactor, SecondFactorView, TotpEnrollment};
 pub use setup::{SetUpByPassword, SetupPerson};
 pub use sign_in::{Login, Register, SignIn};
 pub use tokens::{Tokens, WsTicket};
@@ -133,7 +131,13 @@ impl Auth {
         config.check()?;
         let keys = Keys::load(&config.keys, config.jwt_secret.as_deref())?;
         let given = config.jwt_secret.is_some();
-        let ring = Ring::load(&config.keys, &keys.access, given, config.signing, clock.now())?;
+        let ring = Ring::load(
+            &config.keys,
+            &keys.access,
+            given,
+            config.signing,
+            clock.now(),
+        )?;
         let lifetimes = config.lifetimes;
         let passkeys = match &config.passkeys {
             Some(site) => Passkeys::new(site)?,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::hasher::HashCost;
 use crate::keys::{KeyError, KeySource};
+use crate::oauth::OauthConfig;
 use crate::passkeys::PasskeyConfig;
 use crate::signing::{SigningAlgorithm, SigningError};
-use crate::oauth::OauthConfig;
 
 /// Who may make an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

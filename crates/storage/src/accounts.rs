@@ -36,13 +36,13 @@ pub use passkeys::{
     WebauthnHandle,
 };
 pub use rotation::{Rotate, Rotation};
-pub use server::{ClaimSetup, SetupRefused};
 pub use second_factor::{Recover, Recovered, SecondFactorRefused, SecondFactorSignIn};
+pub use server::{ClaimSetup, SetupRefused};
 pub(crate) use sessions::migrate_sessions;
 pub use sessions::{Delivery, Fingerprint, NewSession, Session, SignIn, SignInMethod, Stale};
 pub use sweep::{AccountSweepCursor, SweptAccounts};
 pub(crate) use tables::create_all;
 pub use totp::{Factor, Totp};
-pub(crate) use users::{is_admin, migrate_users};
 pub use users::{Account, AccountKind, CreateUserError, NewUser};
+pub(crate) use users::{is_admin, migrate_users};
 pub use ways_in::{Removal, WaysIn};

@@ -121,9 +121,7 @@ fn unchanged(
     owner: UserId,
 ) -> Result<Option<Passkey>, StoreError> {
     Ok(get(tx, credential_id)?.filter(|passkey| {
-        passkey.user_id == owner
-            && passkey.suspended_at.is_none()
-            && passkey.credential == expected
+        passkey.user_id == owner && passkey.suspended_at.is_none() && passkey.credential == expected
     }))
 }
 
