@@ -1,123 +1,76 @@
-// Signing in at an identity provider, in a real browser: the provider is another site, which decides what cookies the
-// way back carries.
+// Signing in through another service, by a real OpenID provider.
 
-import { type ChildProcess, spawn } from 'node:child_process';
-import { dirname, resolve } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { type Browser, expect, type Page, test } from '@playwright/test';
+import { expect, test } from '@playwright/test';
+import { accessible } from './support/check';
 import { Gateway } from './support/gateway';
-import { everybodyLeaves, Person } from './support/people';
+import { everybodyLeaves, Person, stranger } from './support/people';
+import { Providers } from './support/provider';
 
-const folder = resolve(dirname(fileURLToPath(import.meta.url)), '../../../tests/oidc');
-
-/** Where the providers are, see `tests/oidc/provider.mjs`. */
-interface Places {
-  one: string;
-  two: string;
-  control: string;
-}
-
-let providers: ChildProcess;
-let places: Places;
 let gateway: Gateway;
-
-async function tell(what: string, body: object): Promise<void> {
-  const told = await fetch(`${places.control}/${what}`, { method: 'POST', body: JSON.stringify(body) });
-  expect(told.ok).toBe(true);
-}
-
-/** The provider's settings, as an operator writes them. */
-function settings(name: 'one' | 'two', title: string): Record<string, string> {
-  const prefix = `STACK_AUTH_OAUTH_${name.toUpperCase()}`;
-  return {
-    [`${prefix}_ISSUER`]: places[name],
-    [`${prefix}_CLIENT_ID`]: 'stack',
-    [`${prefix}_CLIENT_SECRET`]: `secret of ${name}`,
-    [`${prefix}_TITLE`]: title,
-  };
-}
+let providers: Providers;
 
 test.beforeEach(async () => {
-  providers = spawn('node', ['provider.mjs'], { cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] });
-  const lines = createInterface({ input: providers.stdout as NodeJS.ReadableStream });
-  const [line] = (await new Promise((done) => lines.once('line', (line) => done([line])))) as [string];
-  places = JSON.parse(line);
-  gateway = await Gateway.start({ env: { ...settings('one', 'Example'), ...settings('two', 'Other') } });
-  for (const provider of ['one', 'two']) {
-    const callbacks = [`${gateway.url}/api/v1/auth/oauth/${provider}/callback`];
-    await tell('open', { provider, callbacks });
-    await person(provider);
-  }
+  providers = await Providers.start();
+  gateway = await Gateway.start({ env: providers.env });
+  await providers.open(gateway.url);
 });
 
 test.afterEach(async ({ browser }) => {
   await everybodyLeaves(browser);
   await gateway.stop();
-  providers.stdin?.end();
+  await providers.stop();
 });
 
-/** Who sits in front of the provider's screen. */
-function person(provider: string, more: object = {}): Promise<void> {
-  const ada = { sub: 'ada', name: 'Ada Lovelace', email: 'ada@example.org', email_verified: true };
-  return tell('person', { provider, ...ada, ...more });
-}
-
-const account = (page: Page) => page.getByRole('button', { name: /account menu/ });
-
-async function atSignIn(browser: Browser): Promise<Page> {
-  const context = await browser.newContext({ baseURL: gateway.url });
-  const page = await context.newPage();
+test('somebody new comes in by it, and somebody who says no is told so', async ({ browser }) => {
+  const page = await stranger(browser, gateway.url);
+  await providers.person({ sub: 'cleo', name: 'Cleo', deny: true });
   await page.goto('/signin');
-  return page;
-}
+  await page.getByRole('link', { name: 'Continue with Harbour ID' }).click();
+  await expect(page.getByRole('alert')).toContainText('You did not allow it there');
+  await expect(page).toHaveURL(/\/signin$/);
+  await accessible(page, 'refused');
 
-test('sign in at a provider, and again', async ({ browser }) => {
-  const page = await atSignIn(browser);
-  await page.getByRole('link', { name: /Example/ }).click();
-  await expect(account(page)).toBeVisible();
-  await expect(account(page)).toContainText('Ada Lovelace');
-  await page.reload();
-  await expect(account(page)).toBeVisible();
-
-  const elsewhere = await atSignIn(browser);
-  await elsewhere.getByRole('link', { name: /Example/ }).click();
-  await expect(account(elsewhere)).toContainText('Ada Lovelace');
-});
-
-test('who says no there is told so here', async ({ browser }) => {
-  await person('one', { deny: true });
-  const page = await atSignIn(browser);
-  await page.getByRole('link', { name: /Example/ }).click();
-  await expect(page.getByText('You did not allow it there')).toBeVisible();
-  await expect(page.getByRole('link', { name: /Example/ })).toBeVisible();
-});
-
-test('a provider that is down is told as that', async ({ browser }) => {
-  await tell('down', { provider: 'one' });
-  const page = await atSignIn(browser);
-  await page.getByRole('link', { name: /Example/ }).click();
-  await expect(page.getByText('The other service does not answer')).toBeVisible();
-});
-
-test('link an account, sign in by it, and unlink it', async ({ browser }) => {
-  const { page } = await Person.register(browser, gateway.url, 'Grace Hopper');
+  await providers.person({ sub: 'cleo', name: 'Cleo', preferred_username: 'cleo' });
+  await page.getByRole('link', { name: 'Continue with Harbour ID' }).click();
+  await expect(page.getByRole('button', { name: /account menu/ })).toBeVisible();
   await page.goto('/settings/linked');
-  await page.getByRole('button', { name: 'Link Example' }).click();
-  await expect(page.getByRole('button', { name: 'Unlink Example' })).toBeVisible();
+  await expect(page.getByRole('button', { name: 'Unlink Harbour ID' })).toBeVisible();
+  await accessible(page, 'linked accounts');
+  await page.getByRole('button', { name: 'Unlink Harbour ID' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Unlink' }).click();
+  await expect(page.getByText('That is your last way in.')).toBeVisible();
+});
+
+test('an account is linked and unlinked in the settings', async ({ browser }) => {
+  const { page } = await Person.register(browser, gateway.url, 'Ada');
+  await providers.person({ sub: 'ada', name: 'Ada' });
+  await page.goto('/settings/linked');
+  await page.getByRole('button', { name: 'Link Harbour ID' }).click();
+  await expect(page.getByRole('button', { name: 'Unlink Harbour ID' })).toBeVisible();
   await expect(page).toHaveURL(/\/settings\/linked$/);
 
-  const elsewhere = await atSignIn(browser);
-  await elsewhere.getByRole('link', { name: /Example/ }).click();
-  await expect(account(elsewhere)).toContainText('Grace Hopper');
+  const ben = await Person.register(browser, gateway.url, 'Ben');
+  await ben.page.goto('/settings/linked');
+  await ben.page.getByRole('button', { name: 'Link Harbour ID' }).click();
+  await expect(ben.page.getByText('That account is linked to somebody else here.')).toBeVisible();
+  await expect(ben.page).toHaveURL(/\/settings\/linked$/);
 
-  // Somebody else cannot link the same account, and is told why.
-  const { page: other } = await Person.register(browser, gateway.url, 'Alan Turing');
-  await other.goto('/settings/linked');
-  await other.getByRole('button', { name: 'Link Example' }).click();
-  await expect(other.getByText('That account is linked to somebody else here.')).toBeVisible();
-
-  await page.getByRole('button', { name: 'Unlink Example' }).click();
+  await page.getByRole('button', { name: 'Unlink Harbour ID' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Unlink' }).click();
-  await expect(page.getByRole('button', { name: 'Link Example' })).toBeVisible();
+  await expect(page.getByRole('button', { name: 'Link Harbour ID', exact: true })).toBeVisible();
+});
+
+test('an address that somebody has here already leads to their account first', async ({ browser }) => {
+  const page = await stranger(browser, gateway.url);
+  await page.goto('/favicon.svg');
+  await page.evaluate(async () => {
+    const body = { username: 'ada', password: 'four random words do', email: 'ada@harbour.example' };
+    const headers = { 'content-type': 'application/json' };
+    await fetch('/api/v1/auth/register', { method: 'POST', headers, body: JSON.stringify(body) });
+    await fetch('/api/v1/auth/logout', { method: 'POST' });
+  });
+  await providers.person({ sub: 'ada', email: 'ada@harbour.example', email_verified: false });
+  await page.goto('/');
+  await page.getByRole('link', { name: 'Continue with Harbour ID' }).click();
+  await expect(page.getByRole('alert')).toContainText('Sign in to it first');
 });
