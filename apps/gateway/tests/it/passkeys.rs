@@ -113,6 +113,27 @@ async fn an_answer_from_another_browser_is_refused() {
 }
 
 #[tokio::test]
+async fn a_second_tab_does_not_end_what_the_first_has_begun() {
+    let gateway = TestGateway::start().await;
+    let (browser, mut device) = (gateway.browser(), device(&gateway));
+    sign_up(&browser, "alice", &mut device).await.expect(201);
+    let begin = format!("{BASE}/login/begin");
+    let first = post(&browser, &begin, json!({})).await.expect(200);
+    let conditional = json!({ "mediation": "conditional" });
+    let second = post(&browser, &begin, conditional).await.expect(200);
+    assert_eq!(second["mediation"], "conditional");
+    for begun in [second, first] {
+        let shown = json!({
+            "ceremony": begun["ceremony"],
+            "credential": device.show(&begun["public_key"]),
+        });
+        post(&browser, &format!("{BASE}/login/finish"), shown)
+            .await
+            .expect(200);
+    }
+}
+
+#[tokio::test]
 async fn passkeys_are_added_named_and_removed() {
     let gateway = TestGateway::start().await;
     let (browser, mut first) = (gateway.browser(), device(&gateway));

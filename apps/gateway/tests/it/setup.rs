@@ -94,3 +94,30 @@ async fn on_an_ip_address_there_is_a_password_and_the_reason() {
         .await
         .expect(201);
 }
+
+#[tokio::test]
+async fn bodies_of_any_kind_are_answered() {
+    let gateway = TestGateway::start().await;
+    let token = gateway.setup_token().unwrap();
+    let browser = gateway.browser();
+    for path in ["password", "passkey/begin", "passkey/finish"] {
+        for body in [
+            json!(null),
+            json!([]),
+            json!({ "token": token }),
+            json!({ "token": token, "username": "\u{0}", "password": "" }),
+            json!({ "token": [token], "username": "root" }),
+            json!({ "token": "x".repeat(10_000), "username": "root", "password": PASSWORD }),
+            json!({ "token": token, "username": "root", "password": "short" }),
+            json!({ "ceremony": "A".repeat(43), "credential": { "response": {} } }),
+        ] {
+            let answer = post(&browser, &format!("/api/v1/setup/{path}"), body.clone()).await;
+            assert!(
+                answer.status < 500 && answer.status != 201,
+                "{path} {body}: {answer:?}"
+            );
+        }
+    }
+    let look = browser.get("/api/v1/setup").send().await.expect(200);
+    assert_eq!(look["open"], true);
+}
