@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Serialize;
 use stack_storage::{
     AuditAction, AuditEntry, AuditOutcome, Ceremony, NewLink, OauthLink, Removal, SignInMethod,
@@ -19,6 +21,8 @@ use crate::oauth::{
 };
 use crate::secret;
 
+/// What the state of a sign-in is sealed as.
+const SEALED_AS: &str = "oauth state";
 /// How long somebody may stay at the provider.
 const STATE_LIVES: Duration = Duration::from_secs(10 * 60);
 /// Texts of invitations are shorter.
@@ -262,8 +266,12 @@ impl Auth {
             invite: asked.invite.map(str::to_owned),
             begun_at: inner.clock.now(),
         };
-        let pending = serde_json::to_string(&pending).map_err(Problem::internal)?;
+        let pending = serde_json::to_vec(&pending).map_err(Problem::internal)?;
         let key = secret::fingerprint(&state);
+        let owner = secret::to_text(&key);
+        // It holds what must stay between us and the provider, and perhaps an invitation.
+        let pending = inner.sealer.seal(SEALED_AS, &owner, &pending)?;
+        let pending = STANDARD_NO_PAD.encode(pending);
         let put = inner
             .store
             .put_ceremony(Ceremony::OauthState, key, pending, STATE_LIVES);
@@ -307,8 +315,11 @@ impl Auth {
             .store
             .take_ceremony(Ceremony::OauthState, key)
             .await?;
-        let pending = taken.ok_or(OauthRefusal::Expired)?;
-        Ok(serde_json::from_str(&pending).map_err(Problem::internal)?)
+        let taken = taken.ok_or(OauthRefusal::Expired)?;
+        let sealed = STANDARD_NO_PAD.decode(taken).map_err(Problem::internal)?;
+        let owner = secret::to_text(&key);
+        let pending = self.0.sealer.open(SEALED_AS, &owner, &sealed)?;
+        Ok(serde_json::from_slice(&pending).map_err(Problem::internal)?)
     }
 
     async fn finish(

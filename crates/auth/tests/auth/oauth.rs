@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use stack_auth::{
@@ -10,7 +13,7 @@ use stack_auth::{
     Preset, Registration, SignInMethod, Tokens,
 };
 use stack_storage::{
-    AccountKind, AuditAction, AuditEntry, AuditOutcome, Location, NewPasskey, NewUser,
+    AccountKind, AuditAction, AuditEntry, AuditOutcome, Ceremony, Location, NewPasskey, NewUser,
 };
 use stack_types::{Clock, ErrorCode, GlobalRole, PasskeyId, Timestamp, UserId};
 use url::Url;
@@ -304,6 +307,32 @@ async fn a_reason_is_not_listened_to_before_it_is_known_whose_it_is() {
             ..answer(&there)
         };
         assert_eq!(world.come_back("one", answer).await.err(), Some(refusal));
+    }
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_a_sign_in_is_sealed() {
+    let world = World::new();
+    let invite = "an-invitation-that-nobody-else-should-read";
+    let asked = OauthBegin {
+        provider: "one",
+        invite: Some(invite),
+        ..OauthBegin::default()
+    };
+    let there = world.begin_with(asked).await;
+    let state = query_of(&there, "state");
+    let state = URL_SAFE_NO_PAD.decode(state).unwrap();
+    let mut key = [0; 32];
+    key.copy_from_slice(digest(&SHA256, &state).as_ref());
+    let kept = world.fixture.store.ceremony(Ceremony::OauthState, key);
+    let kept = kept.unwrap().unwrap();
+    let plain = STANDARD_NO_PAD.decode(&kept).unwrap();
+    let plain = String::from_utf8_lossy(&plain);
+    for secret in [invite, &query_of(&there, "nonce"), "pkce_verifier"] {
+        assert!(
+            !plain.contains(secret) && !kept.contains(secret),
+            "{secret}"
+        );
     }
 }
 
@@ -800,9 +829,6 @@ proptest! {
         header in "\\PC{0,40}", claims in "\\PC{0,40}", tag in "[A-Za-z0-9_-]{0,90}",
         code in "\\PC{0,40}", iss in prop::option::of("\\PC{0,20}"),
     ) {
-        use base64::Engine as _;
-        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let world = World::new();
