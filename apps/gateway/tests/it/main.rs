@@ -6,6 +6,7 @@ mod accounts;
 mod admin;
 mod admission;
 mod assets;
+mod authorisation;
 #[path = "../../../../crates/auth/tests/auth/authenticator.rs"]
 mod authenticator;
 mod bodies;

@@ -272,7 +272,7 @@ impl Auth {
         display_name: Option<&str>,
         client: &Client,
     ) -> Result<User, Problem> {
-        minting_key(caller)?;
+        caller.require_key(Scope::ChatToken)?;
         let display_name = display_name.map(profile::display_name).transpose()?;
         let account = match self.0.store.account(user_id)? {
             Some(account) => account,
@@ -295,7 +295,7 @@ impl Auth {
         asked: MakeRoomToken,
         client: &Client,
     ) -> Result<RoomToken, Problem> {
-        let key = minting_key(caller)?;
+        let key = caller.require_key(Scope::ChatToken)?;
         let now = self.0.clock.now();
         let ttl_s = Self::check_room_token(asked.rooms.as_deref(), asked.ttl_s)?;
         let account = self.0.store.account(asked.user_id)?;
@@ -356,7 +356,7 @@ impl Auth {
     /// # Errors
     /// `forbidden` unless the caller is an API key; `unauthenticated`.
     pub fn maker_of_key(&self, caller: &Caller) -> Result<UserId, Problem> {
-        let key = minting_key(caller)?;
+        let key = caller.require_key(Scope::ChatToken)?;
         let found = self.0.store.api_key_with_account(key)?;
         let (key, _, _) = found.ok_or_else(unauthenticated)?;
         Ok(key.created_by)
@@ -564,19 +564,6 @@ fn without_sign_in(username: Username, display_name: String, caller: &Caller) ->
         role: GlobalRole::Member,
         kind: AccountKind::External,
         invite: None,
-    }
-}
-
-/// The key that makes tokens.
-fn minting_key(caller: &Caller) -> Result<ApiKeyId, Problem> {
-    match &caller.credential {
-        Credential::ApiKey { id, .. } => {
-            caller.require_scope(Scope::ChatToken)?;
-            Ok(*id)
-        }
-        Credential::Session { .. } | Credential::RoomToken { .. } => {
-            Err(Problem::forbidden("only an API key may do this"))
-        }
     }
 }
 

@@ -113,6 +113,19 @@ impl Caller {
         }
     }
 
+    /// Asks for a program with this scope, not for a person; gives its key.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_key(&self, scope: Scope) -> Result<ApiKeyId, Problem> {
+        match self.credential {
+            Credential::ApiKey { id, .. } => self.require_scope(scope).map(|()| id),
+            Credential::Session { .. } | Credential::RoomToken { .. } => {
+                Err(Problem::forbidden("only an API key may do this"))
+            }
+        }
+    }
+
     /// Asks a room token for the right that this scope stands for in a room. What its user may do there is another
     /// question.
     ///
