@@ -130,7 +130,9 @@ test('an invite brings people in, into its room, and is over when it is taken ba
   await expect(late.getByRole('heading', { name: 'This invite is over' })).toBeVisible();
 });
 
-test('a key is shown once, signs a program in, and is revoked; all of it is on record', async ({ browser }) => {
+test('a key is shown once, signs a program in, and is revoked; all of it is on record', async ({
+  browser,
+}) => {
   gateway = await Gateway.start();
   const page = await administrator(browser, gateway);
   await page.goto('/admin/keys');

@@ -252,7 +252,13 @@ for (const colorScheme of ['light', 'dark'] as const) {
     await ada.page.getByRole('button', { name: 'React with heart' }).click();
     await expect(ada.page.getByRole('button', { name: /^heart, 1/ })).toBeVisible();
     await check(ada.page, 'room');
-    for (const path of ['/settings', '/settings/security', '/settings/sessions', '/settings/linked', '/nowhere']) {
+    for (const path of [
+      '/settings',
+      '/settings/security',
+      '/settings/sessions',
+      '/settings/linked',
+      '/nowhere',
+    ]) {
       await ada.page.goto(path);
       await expect(ada.page.getByRole('main')).toBeVisible();
       await check(ada.page, path);

@@ -24,7 +24,9 @@ async function enterPassword(page: Page): Promise<void> {
   await page.getByRole('button', { name: 'Sign in' }).click();
 }
 
-test('set up by QR code, asked for at sign-in, replaced by a recovery code, turned off', async ({ browser }) => {
+test('set up by QR code, asked for at sign-in, replaced by a recovery code, turned off', async ({
+  browser,
+}) => {
   const ada = await Person.register(browser, gateway.url, 'Ada');
   const { page } = ada;
   await page.goto('/settings/security');

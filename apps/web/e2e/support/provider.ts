@@ -25,7 +25,10 @@ export class Providers {
   ) {}
 
   static async start(): Promise<Providers> {
-    const child = spawn(process.execPath, ['provider.mjs'], { cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, ['provider.mjs'], {
+      cwd: folder,
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     const orphaned = () => child.kill('SIGKILL');
     process.once('exit', orphaned);
     child.once('exit', () => process.off('exit', orphaned));

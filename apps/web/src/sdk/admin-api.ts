@@ -1,16 +1,7 @@
 // The gateway's routes for administrators.
 
 import type { HttpClient } from './http';
-import type {
-  AdminUser,
-  ApiKey,
-  ApiScope,
-  AuditPage,
-  AuditQuery,
-  Invite,
-  NewInvite,
-  User,
-} from './types';
+import type { AdminUser, ApiKey, ApiScope, AuditPage, AuditQuery, Invite, NewInvite, User } from './types';
 
 export interface NewUser {
   username: string;

@@ -110,9 +110,8 @@ export class AuthApi {
   }
 
   async providers(): Promise<Provider[]> {
-    return (
-      await this.#http.request<{ providers: Provider[] }>('GET', '/auth/providers', { refresh: false })
-    ).providers;
+    return (await this.#http.request<{ providers: Provider[] }>('GET', '/auth/providers', { refresh: false }))
+      .providers;
   }
 
   /** Where a browser goes to sign in at a provider. */

@@ -71,7 +71,9 @@ export function AuditPage() {
       </div>
       {log.status === 'loading' && <Spinner label="Loading the log" />}
       {log.status === 'failed' && <Failed what="The log" again={log.reload} />}
-      {log.status === 'ready' && log.items.length === 0 && <p className={styles.none}>Nothing of the kind.</p>}
+      {log.status === 'ready' && log.items.length === 0 && (
+        <p className={styles.none}>Nothing of the kind.</p>
+      )}
       {log.items.length > 0 && (
         <ol className={styles.log}>
           {log.items.map((entry, at) => (

@@ -77,14 +77,19 @@ export function BansPage() {
           </ul>
         )}
       </Section>
-      <Section title="Out of rooms" lead="Of the rooms that you look after. Ban people in a room's list of members.">
+      <Section
+        title="Out of rooms"
+        lead="Of the rooms that you look after. Ban people in a room's list of members."
+      >
         {rooms.status === 'loading' && <Spinner label="Loading" />}
         {rooms.status === 'failed' && <Failed what="The bans" again={reloadRooms} />}
         {rooms.status === 'ready' && rooms.value.length === 0 && (
           <p className={styles.none}>Nobody is banned from any room.</p>
         )}
         {rooms.status === 'ready' &&
-          rooms.value.map((entry) => <RoomSection key={entry.room.id} entry={entry} onChanged={reloadRooms} />)}
+          rooms.value.map((entry) => (
+            <RoomSection key={entry.room.id} entry={entry} onChanged={reloadRooms} />
+          ))}
       </Section>
     </div>
   );

@@ -29,7 +29,9 @@ export function KeysPage() {
   return (
     <>
       <div className={styles.tools}>
-        <p className={styles.lead}>Bots and back ends sign in with these. Each can do just what it was given.</p>
+        <p className={styles.lead}>
+          Bots and back ends sign in with these. Each can do just what it was given.
+        </p>
         <Button variant="primary" onClick={() => setMaking(true)}>
           New key
         </Button>

@@ -69,7 +69,14 @@ export function RecoverPage() {
       </AuthLayout>
     );
   }
-  return <NewPassword token={token} username={state.username} least={state.min_chars} onOver={() => setState('over')} />;
+  return (
+    <NewPassword
+      token={token}
+      username={state.username}
+      least={state.min_chars}
+      onOver={() => setState('over')}
+    />
+  );
 }
 
 interface NewPasswordProps {

@@ -54,7 +54,10 @@ export function BanDialog({ measure, user, room, onClose }: BanDialogProps) {
     chat.toasts.show(`${user.display_name} ${words.done} ${room.title}.`);
     onClose();
     const { people } = chat;
-    const lists = measure === 'ban' ? [people.loadMembers(room.id), people.loadBans(room.id)] : [people.loadMutes(room.id)];
+    const lists =
+      measure === 'ban'
+        ? [people.loadMembers(room.id), people.loadBans(room.id)]
+        : [people.loadMutes(room.id)];
     await Promise.allSettled(lists);
   });
   return (

@@ -63,7 +63,13 @@ function BanRow({ measure, room, ban }: { measure: Measure; room: Room; ban: Ban
         </span>
         {ban.reason && <span className={styles.reason}>{ban.reason}</span>}
       </span>
-      <Button size="s" variant="ghost" busy={busy} aria-label={`Lift the ${measure} on ${name}`} onClick={lift}>
+      <Button
+        size="s"
+        variant="ghost"
+        busy={busy}
+        aria-label={`Lift the ${measure} on ${name}`}
+        onClick={lift}
+      >
         Lift
       </Button>
     </li>

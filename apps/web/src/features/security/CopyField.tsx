@@ -25,7 +25,13 @@ export function CopyField({ label, value }: { label: string; value: string }) {
       <label htmlFor={id} className="visually-hidden">
         {label}
       </label>
-      <input id={id} className={styles.copyText} readOnly value={value} onFocus={(event) => event.target.select()} />
+      <input
+        id={id}
+        className={styles.copyText}
+        readOnly
+        value={value}
+        onFocus={(event) => event.target.select()}
+      />
       <Button onClick={() => void copy(value, chat.toasts)}>
         <Icon name="copy" size={18} />
         Copy

@@ -35,8 +35,7 @@ function Question() {
     void Promise.allSettled([auth.passkeys(), auth.links()]).then(([passkeys, links]) => {
       if (gone) return;
       setWays({
-        passkeys:
-          passkeyObstacle() === null && passkeys.status === 'fulfilled' && passkeys.value.some(inUse),
+        passkeys: passkeyObstacle() === null && passkeys.status === 'fulfilled' && passkeys.value.some(inUse),
         links: links.status === 'fulfilled' ? links.value : [],
       });
     });
@@ -57,7 +56,10 @@ function Question() {
       }
       reauthentication.done();
     },
-    { invalid_credentials: code === null ? 'That is not your password.' : 'That password or code is not right.' },
+    {
+      invalid_credentials:
+        code === null ? 'That is not your password.' : 'That password or code is not right.',
+    },
   );
   const byPasskey = async () => {
     await auth.reauthenticateWithPasskey();

@@ -1,7 +1,15 @@
 // Passkeys: one request at a time, JSON both ways, and where they cannot be.
 
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { answerOf, askForPasskey, base64url, bytes, Ceremonies, createPasskey, passkeyObstacle } from '../webauthn';
+import {
+  answerOf,
+  askForPasskey,
+  base64url,
+  bytes,
+  Ceremonies,
+  createPasskey,
+  passkeyObstacle,
+} from '../webauthn';
 
 afterEach(() => {
   vi.unstubAllGlobals();
@@ -82,7 +90,11 @@ describe('a browser that cannot read and write JSON itself', () => {
       rawId: buffer('cred'),
       type: 'public-key',
       authenticatorAttachment: 'platform',
-      response: { clientDataJSON: buffer('{}'), attestationObject: buffer('att'), getTransports: () => ['internal'] },
+      response: {
+        clientDataJSON: buffer('{}'),
+        attestationObject: buffer('att'),
+        getTransports: () => ['internal'],
+      },
       getClientExtensionResults: () => ({ credProps: { rk: true } }),
     }));
     vi.stubGlobal('PublicKeyCredential', class {});
