@@ -5,9 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use stack_gateway::cli::{
-    AuditCommand, Cli, Command, ConfigCommand, KeysCommand, UsersCommand,
-};
+use stack_gateway::cli::{AuditCommand, Cli, Command, ConfigCommand, KeysCommand, UsersCommand};
 use stack_gateway::config::{self, Config, Inputs};
 use stack_gateway::signals::Signals;
 use stack_gateway::{Gateway, RunningGateway, offline, telemetry};
@@ -111,10 +109,16 @@ async fn audit(config: &Config, command: AuditCommand) -> anyhow::Result<()> {
         if jsonl {
             return writeln!(out, "{}", serde_json::to_string(entry)?);
         }
-        let who = entry.actor.map_or("-".to_owned(), |actor| actor.to_string());
+        let who = entry
+            .actor
+            .map_or("-".to_owned(), |actor| actor.to_string());
         let target = entry.target.as_deref().unwrap_or("-");
         let (at, action, outcome) = (entry.at, &entry.action, &entry.outcome);
-        writeln!(out, "{}\t{action}\t{outcome:?}\t{who}\t{target}\t{}", at.0, entry.ip)
+        writeln!(
+            out,
+            "{}\t{action}\t{outcome:?}\t{who}\t{target}\t{}",
+            at.0, entry.ip
+        )
     })
     .await?;
     Ok(())
@@ -130,7 +134,10 @@ fn keys(config: &Config, command: KeysCommand) -> anyhow::Result<()> {
             None => "signs".to_owned(),
             Some(retires_at) => format!("is taken until {}", retires_at.0),
         };
-        println!("{}\t{:?}\tmade {}\t{stands}", key.kid, key.alg, key.created_at.0);
+        println!(
+            "{}\t{:?}\tmade {}\t{stands}",
+            key.kid, key.alg, key.created_at.0
+        );
     }
     Ok(())
 }

@@ -180,6 +180,14 @@ mod tests {
     }
 
     #[test]
+    fn ceremonies_of_strangers_count_by_address() {
+        let rates = rates();
+        let (one, two) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        assert_eq!(allowed(|| rates.ceremony(one)), 60);
+        assert_eq!(allowed(|| rates.ceremony(two)), 60);
+    }
+
+    #[test]
     fn a_login_counts_by_address() {
         let rates = rates();
         let from = |ip: &str| allowed(|| rates.login(ip.parse().unwrap()));
