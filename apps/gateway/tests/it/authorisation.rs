@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use stack_testkit::{Answer, Person, Socket, TestGateway};
+use stack_testkit::{Answer, Client, PASSWORD, Person, Socket, TestGateway};
 
-use crate::admin::with_admin_and;
 use crate::programs;
 
 const PAGE: &str = include_str!("../../../../docs/SECURITY.md");
@@ -48,12 +47,12 @@ fn rows(is_row: fn(&str) -> bool) -> Vec<Row> {
 
 struct World {
     gateway: TestGateway,
+    /// One for all of them: making a client takes longer than asking with it.
+    program: Client,
     people: HashMap<&'static str, Person>,
     bot: (String, String),
     target: Person,
     rooms: usize,
-    /// Keeps the data folder.
-    _folder: tempfile::TempDir,
 }
 
 /// A room with everybody in their place, and what they have said there.
@@ -67,12 +66,16 @@ struct Place {
 
 impl World {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (gateway, admin) = with_admin_and(&folder, |config| {
-            config.rate_enabled = false;
-            config.testing.routes = false;
-        })
-        .await;
+        let gateway = TestGateway::with(|config| config.testing.routes = false).await;
+        let token = gateway.setup_token().unwrap();
+        let claim = json!({ "token": token, "username": "root", "password": PASSWORD });
+        let set_up = gateway
+            .program()
+            .post("/api/v1/setup/password")
+            .json(&claim);
+        set_up.send().await.expect(201);
+        let target = gateway.person("target").await;
+        let admin = target.another_device("root").await;
         let scopes = ["read", "send", "rooms", "presence"];
         let key = programs::key(&admin, &scopes).await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -81,12 +84,12 @@ impl World {
             people.insert(name, gateway.person(name).await);
         }
         Self {
+            program: gateway.program(),
             bot: (text(&key["user"]["id"]), text(&key["key"])),
-            target: gateway.person("target").await,
+            target,
             people,
             gateway,
             rooms: 0,
-            _folder: folder,
         }
     }
 
@@ -106,10 +109,7 @@ impl World {
     }
 
     async fn ask(&self, caller: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let mut call = self
-            .gateway
-            .program()
-            .call(method, &format!("/api/v1{path}"));
+        let mut call = self.program.call(method, &format!("/api/v1{path}"));
         if let Some(token) = self.token(caller) {
             call = call.bearer(token);
         }

@@ -281,7 +281,7 @@ impl Auth {
                     .await?
             }
         };
-        may_be_vouched_for(&account).map_err(|detail| Problem::forbidden(detail))?;
+        may_be_vouched_for(&account).map_err(Problem::forbidden)?;
         Ok(account.user)
     }
 
@@ -300,7 +300,7 @@ impl Auth {
         let ttl_s = Self::check_room_token(asked.rooms.as_deref(), asked.ttl_s)?;
         let account = self.0.store.account(asked.user_id)?;
         let account = account.ok_or_else(|| Problem::not_found("there is no such user"))?;
-        may_be_vouched_for(&account).map_err(|detail| Problem::forbidden(detail))?;
+        may_be_vouched_for(&account).map_err(Problem::forbidden)?;
         let expires_at = now.plus(Duration::from_secs(ttl_s)).min(caller.expires_at);
         let user = account.user;
         let tokens = &self.0.access;
