@@ -251,7 +251,7 @@ export interface RoomPayload extends Logged {
 }
 
 export interface MemberPayload extends Logged {
-  action: 'joined' | 'left' | 'removed' | 'banned' | 'unbanned' | 'role';
+  action: 'joined' | 'left' | 'removed' | 'banned' | 'unbanned' | 'muted' | 'unmuted' | 'role';
   user_id: string;
   role?: RoomRole;
 }

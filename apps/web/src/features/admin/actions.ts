@@ -44,6 +44,24 @@ const WORDS: Record<string, string> = {
   signing_key_rotated: 'Rotated the signing key',
 };
 
+/** The actions whose target is a person; that of the others is a thing without a name. */
+export const ON_PEOPLE: ReadonlySet<string> = new Set([
+  'register',
+  'login',
+  'password_changed',
+  'sessions_revoked',
+  'role_changed',
+  'account_made',
+  'account_disabled',
+  'account_enabled',
+  'account_adopted',
+  'second_factor',
+  'recovery_link_made',
+  'recovery_link_used',
+  'room_token_made',
+  'ownership_transferred',
+]);
+
 export const ACTIONS: readonly string[] = Object.keys(WORDS);
 
 /** Also of names that a newer server has. */
