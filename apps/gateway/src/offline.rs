@@ -26,7 +26,7 @@ pub enum OfflineError {
     #[error("there is no database in {0}; has the gateway been started with this data folder?")]
     NoDatabase(String),
     /// That is no username.
-    #[error("{0}")]
+    #[error(transparent)]
     Name(#[from] stack_types::InvalidName),
     /// The file or the keys cannot be opened.
     #[error("cannot open the database")]
@@ -47,10 +47,10 @@ pub enum OfflineError {
     #[error("cannot write the output")]
     Output(#[from] io::Error),
     /// That is no user id.
-    #[error("{0}")]
+    #[error(transparent)]
     Id(#[from] stack_types::InvalidId),
     /// It was refused.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Problem),
 }
 
