@@ -21,7 +21,7 @@ use stack_types::{Clock, Limits};
 pub use layers::{Fault, Faults, Flag, Inputs};
 pub use oauth::{Issuer, OauthProvider, Preset};
 pub use print::{default_file, effective};
-pub use value::{BusUrl, LogFormat, Origin, Registration, Secret};
+pub use value::{BusUrl, LogFormat, Origin, Registration, Secret, Signing};
 
 use layers::Reader;
 use value::{ListOf, Listen, LogFilter, PublicUrl, SiteName};
@@ -72,6 +72,8 @@ pub struct Config {
 pub struct AuthSettings {
     /// Who may make an account.
     pub registration: Registration,
+    /// How tokens are signed.
+    pub signing: Signing,
     /// Signs access tokens; unset, a key is generated into the data folder.
     pub jwt_secret: Option<Secret>,
     /// How long an access token lives.
@@ -157,6 +159,7 @@ impl Config {
             bus: reader.get("bus.url"),
             auth: AuthSettings {
                 registration: reader.get("auth.registration"),
+                signing: reader.get("auth.signing"),
                 jwt_secret: reader.get_set("auth.jwt_secret"),
                 access_token_ttl: reader.seconds("auth.access_token_ttl_s", 1..=86_400),
                 refresh_grace: reader.seconds("auth.refresh_grace_s", 0..=300),

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod body;
+pub(crate) mod browser;
 pub(crate) mod client_ip;
 pub(crate) mod cookies;
 pub(crate) mod csrf;
@@ -10,8 +11,8 @@ pub(crate) mod identity;
 pub(crate) mod layers;
 pub(crate) mod leftover;
 pub(crate) mod origin;
-pub(crate) mod path;
 pub(crate) mod outgoing;
+pub(crate) mod path;
 pub(crate) mod problem;
 pub(crate) mod query;
 pub(crate) mod rates;

@@ -2,6 +2,8 @@
 
 mod admin;
 mod admin_users;
+mod api_keys;
+mod audit;
 mod auth;
 mod health;
 mod invites;
@@ -34,6 +36,7 @@ pub(crate) fn router(app: &AppState) -> Router {
         .route("/ping", get(health::ping))
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
+        .route("/.well-known/jwks.json", get(health::public_keys))
         .route("/ws", get(ws::upgrade))
         .nest(identity::BASE, api(v1(app), app))
         .fallback(assets::serve);
@@ -56,7 +59,9 @@ fn v1(app: &AppState) -> Router<AppState> {
         .merge(users::routes())
         .merge(rooms::routes())
         .merge(messages::routes())
-        .merge(admin::routes());
+        .merge(admin::routes())
+        .merge(api_keys::routes())
+        .merge(audit::routes());
     if app.config().testing.routes {
         routes = routes.merge(testing::routes());
     }

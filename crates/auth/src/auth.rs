@@ -2,15 +2,17 @@
 
 mod account;
 mod admin;
+mod api_keys;
+mod audit;
 mod caller;
 mod invites;
 mod linking;
 mod maintenance;
+mod oauth;
 mod passkeys;
 mod recovery;
 mod second_factor;
 mod sessions;
-mod oauth;
 mod setup;
 mod sign_in;
 mod tokens;
@@ -19,38 +21,40 @@ mod users;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use aws_lc_rs::hmac;
 use parking_lot::Mutex;
 use stack_storage::{
     Account, AccountSweepCursor, AuditAction, AuditEntry, AuditOutcome, Session, Store,
 };
-use stack_types::{Clock, ErrorCode, Problem, SessionId, Timestamp, UserId};
+use stack_types::{ApiKeyId, Clock, ErrorCode, Problem, SessionId, Timestamp, UserId};
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Access, AccessTokens, unauthenticated};
+use crate::access::{Access, AccessTokens, RoomAccess, unauthenticated};
 use crate::client::Client;
 use crate::config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
 use crate::csrf;
 use crate::hasher::Hasher;
 use crate::keys::Keys;
-use crate::passkeys::{Passkeys, PasskeysOff};
 use crate::oauth::Providers;
+use crate::passkeys::{Passkeys, PasskeysOff};
 use crate::refresh::RefreshTokens;
-use crate::setup::SetupPlace;
 use crate::sealed::Sealer;
+use crate::setup::SetupPlace;
+use crate::signing::Ring;
 use crate::ticket::Tickets;
 
+pub use api_keys::{ActsAs, ApiKeyView, MadeApiKey, MakeApiKey, MakeRoomToken, RoomToken};
+pub use audit::AuditQuery;
 pub use caller::{Caller, Credential};
 pub use invites::{InviteLook, InviteView, InvitedRoom, MadeInvite, MakeInvite};
-pub use oauth::{
-    LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal, OauthStopped,
-};
-pub use recovery::{Recovery, RecoveryLink, RecoveryLook};
-pub use second_factor::{SecondFactor, SecondFactorView, TotpEnrollment};
+pub use oauth::{LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal};
 pub use passkeys::{
     AskForPasskey, AssertPasskey, Begun, NewPasskeyAnswer, PasskeyView, SignUpByPasskey, SignedUp,
 };
+pub use recovery::{Recovery, RecoveryLink, RecoveryLook};
+pub use second_factor::{SecondFactor, SecondFactorView, TotpEnrollment};
 pub use setup::{SetUpByPassword, SetupPerson};
 pub use sign_in::{Login, Register, SignIn};
 pub use tokens::{Tokens, WsTicket};
@@ -89,6 +93,9 @@ struct Inner {
     /// Makes up the passkeys of those who are not there.
     decoys: hmac::Key,
     setup: SetupPlace,
+    /// Set once it is known that the server is set up, which it then stays: to find that out may take a walk over all
+    /// accounts, and anybody may ask.
+    is_set_up: AtomicBool,
     hasher: Hasher,
     sealer: Sealer,
     recovery_codes: hmac::Key,
@@ -97,6 +104,8 @@ struct Inner {
     providers: Providers,
     /// Sessions that were heard of and whose rows do not say so yet.
     seen: Mutex<HashMap<SessionId, Timestamp>>,
+    /// API keys that were used and whose rows do not say so yet.
+    keys_used: Mutex<HashMap<ApiKeyId, Timestamp>>,
     sweep: tokio::sync::Mutex<AccountSweepCursor>,
     /// What must come to its end although the client that asked for it is gone.
     tasks: TaskTracker,
@@ -121,6 +130,14 @@ impl Auth {
     ) -> Result<Self, AuthError> {
         config.check()?;
         let keys = Keys::load(&config.keys, config.jwt_secret.as_deref())?;
+        let given = config.jwt_secret.is_some();
+        let ring = Ring::load(
+            &config.keys,
+            &keys.access,
+            given,
+            config.signing,
+            clock.now(),
+        )?;
         let lifetimes = config.lifetimes;
         let passkeys = match &config.passkeys {
             Some(site) => Passkeys::new(site)?,
@@ -132,7 +149,7 @@ impl Auth {
             registration: config.registration,
             lifetimes,
             throttle: config.throttle,
-            access: AccessTokens::new(&keys.access, lifetimes.access, lifetimes.leeway),
+            access: AccessTokens::new(ring, lifetimes.access, lifetimes.leeway),
             refresh: RefreshTokens::new(&keys),
             hasher: Hasher::new(&config)?,
             sealer: keys.sealer,
@@ -147,20 +164,35 @@ impl Auth {
             passkeys,
             decoys: keys.decoys,
             setup: SetupPlace::new(&config.keys),
+            is_set_up: AtomicBool::new(false),
             seen: Mutex::default(),
+            keys_used: Mutex::default(),
             sweep: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
         })))
     }
 
-    /// Who an access token stands for. A few point reads; called with every request.
+    /// Who an access token, a room token or an API key stands for. A few point reads; called with every request.
     ///
     /// # Errors
     /// `token_expired` when it was good and is over; `unauthenticated` when it is not ours, or its session was
     /// revoked, or its account disabled.
     pub fn authenticate(&self, access_token: &str) -> Result<Caller, Problem> {
         let now = self.0.clock.now();
-        self.caller(self.0.access.read(access_token, now)?, now)
+        if Self::looks_like_api_key(access_token) {
+            return self.caller_of_key(access_token, now);
+        }
+        match self.0.access.read(access_token, now) {
+            Ok(access) => self.caller(access, now),
+            Err(refused) if refused.code == ErrorCode::TokenExpired => Err(refused),
+            Err(_) => self.caller_of_room_token(self.0.access.read_room(access_token, now)?, now),
+        }
+    }
+
+    /// The public halves of the keys that sign tokens, as a JSON Web Key Set.
+    #[must_use]
+    pub fn public_keys(&self) -> serde_json::Value {
+        self.0.access.ring().public_keys(self.0.clock.now())
     }
 
     /// Whether the caller's session still stands, for whoever has held on to a [`Caller`].
@@ -168,7 +200,20 @@ impl Auth {
     /// # Errors
     /// `unauthenticated` when it does not any more.
     pub fn recheck(&self, caller: &Caller) -> Result<(), Problem> {
-        self.caller(caller.access(), self.0.clock.now()).map(|_| ())
+        let now = self.0.clock.now();
+        match &caller.credential {
+            Credential::Session { .. } => self.caller(caller.access(), now).map(|_| ()),
+            Credential::ApiKey { id, .. } => self.recheck_key(*id, now),
+            Credential::RoomToken { key, rooms } => {
+                let access = RoomAccess {
+                    user_id: caller.user.id,
+                    key: *key,
+                    rooms: rooms.clone(),
+                    expires_at: caller.expires_at,
+                };
+                self.caller_of_room_token(access, now).map(|_| ())
+            }
+        }
     }
 
     /// A token against cross-site requests, bound to the session, or to nobody before sign-in.

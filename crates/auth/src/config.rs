@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::hasher::HashCost;
 use crate::keys::{KeyError, KeySource};
-use crate::passkeys::PasskeyConfig;
 use crate::oauth::OauthConfig;
+use crate::passkeys::PasskeyConfig;
+use crate::signing::{SigningAlgorithm, SigningError};
 
 /// Who may make an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +27,8 @@ pub struct AuthConfig {
     pub keys: KeySource,
     /// The bytes of `AUTH_JWT_SECRET`, at least 32; without it the key of access tokens comes from the master key.
     pub jwt_secret: Option<Vec<u8>>,
+    /// How tokens are signed.
+    pub signing: SigningAlgorithm,
     /// Who may make an account.
     pub registration: Registration,
     /// What a password hash costs.
@@ -51,6 +54,7 @@ impl AuthConfig {
         Self {
             keys,
             jwt_secret: None,
+            signing: SigningAlgorithm::default(),
             registration: Registration::default(),
             hash_cost: HashCost::DEFAULT,
             hashes_at_once: 2,
@@ -152,6 +156,9 @@ pub enum AuthError {
     /// The keys cannot be had.
     #[error("no keys for tokens")]
     Keys(#[from] KeyError),
+    /// The keys that sign tokens cannot be had.
+    #[error("no keys to sign tokens with")]
+    Signing(#[from] SigningError),
     /// A password hash would be too cheap, or costs that cannot be.
     #[error("{0}")]
     HashCost(&'static str),

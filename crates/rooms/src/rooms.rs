@@ -187,7 +187,10 @@ impl Rooms {
         action: Action,
     ) -> Result<(RoomRef, Standing), Problem> {
         let room = self.0.store.room(room)?.ok_or_else(rights::no_such_room)?;
-        let standing = rights::check(&At(&room, self.0.clock.now()), user, action)?;
+        let standing = {
+            let at = At(&room, self.0.clock.now(), &self.0.store);
+            rights::check(&at, user, action)?
+        };
         Ok((room, standing))
     }
 

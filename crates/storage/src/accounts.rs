@@ -25,21 +25,24 @@ mod users;
 mod ways_in;
 
 pub use api_keys::{ApiKey, NewApiKey, Scope};
-pub use audit::{AuditAction, AuditEntry, AuditOutcome, AuditRecord};
+pub use audit::{AuditAction, AuditEntry, AuditFilter, AuditOutcome, AuditRecord};
 pub use ceremonies::{CeremoniesFull, Ceremony};
-pub use changes::{LastAdmin, PasswordChange, ProfilePatch};
+pub use changes::{LastAdmin, PasswordChange, ProfilePatch, RoleRefused};
 pub use counters::Counter;
 pub use invites::{Invite, InviteUse, NewInvite};
 pub use links::{AddLinkError, LinkByEmail, LinkTaken, NewLink, OauthLink};
-pub use passkeys::{AddPasskeyError, ConfirmByPasskey, NewPasskey, Passkey, UsePasskey, WebauthnHandle};
+pub use passkeys::{
+    AddPasskeyError, ConfirmByPasskey, MOST_PASSKEYS, NewPasskey, Passkey, UsePasskey,
+    WebauthnHandle,
+};
 pub use rotation::{Rotate, Rotation};
-pub use server::{ClaimSetup, SetupRefused};
 pub use second_factor::{Recover, Recovered, SecondFactorRefused, SecondFactorSignIn};
+pub use server::{ClaimSetup, SetupRefused};
 pub(crate) use sessions::migrate_sessions;
 pub use sessions::{Delivery, Fingerprint, NewSession, Session, SignIn, SignInMethod, Stale};
 pub use sweep::{AccountSweepCursor, SweptAccounts};
 pub(crate) use tables::create_all;
 pub use totp::{Factor, Totp};
-pub(crate) use users::migrate_users;
 pub use users::{Account, AccountKind, CreateUserError, NewUser};
+pub(crate) use users::{is_admin, migrate_users};
 pub use ways_in::{Removal, WaysIn};

@@ -40,12 +40,13 @@ mod writer;
 
 pub use accounts::{
     Account, AccountKind, AccountSweepCursor, AddLinkError, AddPasskeyError, ApiKey, AuditAction,
-    AuditEntry, AuditOutcome, AuditRecord, CeremoniesFull, Ceremony, ClaimSetup, ConfirmByPasskey, Counter,
-    CreateUserError, Delivery, Factor, Fingerprint, Invite, InviteUse, LastAdmin, LinkByEmail,
-    LinkTaken, NewApiKey, NewInvite, NewLink, NewPasskey, NewSession, NewUser, OauthLink, Passkey,
-    PasswordChange, ProfilePatch, Recover, Recovered, Removal, Rotate, Rotation, Scope,
-    SecondFactorRefused, SecondFactorSignIn, Session, SetupRefused, SignIn, SignInMethod, Stale,
-    SweptAccounts, Totp, UsePasskey, WaysIn, WebauthnHandle,
+    AuditEntry, AuditFilter, AuditOutcome, AuditRecord, CeremoniesFull, Ceremony, ClaimSetup,
+    ConfirmByPasskey, Counter, CreateUserError, Delivery, Factor, Fingerprint, Invite, InviteUse,
+    LastAdmin, LinkByEmail, LinkTaken, MOST_PASSKEYS, NewApiKey, NewInvite, NewLink, NewPasskey,
+    NewSession, NewUser, OauthLink, Passkey, PasswordChange, ProfilePatch, Recover, Recovered,
+    Removal, RoleRefused, Rotate, Rotation, Scope, SecondFactorRefused, SecondFactorSignIn,
+    Session, SetupRefused, SignIn, SignInMethod, Stale, SweptAccounts, Totp, UsePasskey, WaysIn,
+    WebauthnHandle,
 };
 pub use error::{OpenError, StoreError};
 pub use fold::KeptLog;

@@ -424,6 +424,8 @@ pub(crate) struct Staged {
     pub(crate) members: ByUser<Option<Membership>>,
     /// Changed bans; `None` for one that is lifted.
     pub(crate) bans: ByUser<Option<Ban>>,
+    /// Changed mutes; `None` for one that is lifted.
+    pub(crate) mutes: ByUser<Option<Ban>>,
     /// Events that this batch adds.
     frames: FramesBuilder,
     times: Vec<Timestamp>,
@@ -453,6 +455,7 @@ impl Staged {
             last_ts,
             members: ByUser::default(),
             bans: ByUser::default(),
+            mutes: ByUser::default(),
             frames: FramesBuilder::with_capacity(FRAMES_BYTES),
             times: Vec::new(),
             frames_first: Seq::FIRST,
@@ -509,6 +512,12 @@ impl Done {
                 match ban {
                     Some(ban) => state.bans.insert(user, ban),
                     None => state.bans.remove(&user),
+                };
+            }
+            for (user, mute) in staged.mutes {
+                match mute {
+                    Some(mute) => state.mutes.insert(user, mute),
+                    None => state.mutes.remove(&user),
                 };
             }
         }

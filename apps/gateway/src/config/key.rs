@@ -117,6 +117,12 @@ pub(super) const KEYS: &[Key] = &[
         "Who may make an account: open (everybody), invite (who has an invitation) or closed (nobody).",
     ),
     key(
+        "auth.signing",
+        Text,
+        "hs256",
+        "How tokens are signed: hs256 (a secret of this server) or eddsa (public keys at /.well-known/jwks.json).",
+    ),
+    key(
         "auth.jwt_secret",
         Secret,
         "",

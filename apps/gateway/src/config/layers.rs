@@ -156,6 +156,11 @@ impl Reader {
         &mut self.providers
     }
 
+    /// The same, to look at.
+    pub(super) fn given_providers(&self) -> &Providers {
+        &self.providers
+    }
+
     /// The topmost given value of each setting.
     pub(super) fn given(&self) -> &BTreeMap<&'static str, Given> {
         &self.given

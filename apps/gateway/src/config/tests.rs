@@ -191,6 +191,27 @@ fn limits_have_to_fit_into_each_other() {
 }
 
 #[test]
+fn providers_are_shown_without_their_secrets() {
+    let shown = effective(&env(&[
+        ("STACK_AUTH_OAUTH_OUR_OWN_ISSUER", "https://id.example"),
+        ("STACK_AUTH_OAUTH_OUR_OWN_CLIENT_ID", "stack"),
+        ("STACK_AUTH_OAUTH_OUR_OWN_CLIENT_SECRET", "do-not-show"),
+        ("STACK_AUTH_OAUTH_OUR_OWN_SCOPES", "openid email"),
+        ("STACK_AUTH_OAUTH_OUR_OWN_ALLOW_REGISTRATION", "false"),
+    ]));
+    assert!(!shown.contains("do-not-show"), "{shown}");
+    assert!(shown.contains("# client_secret is set"), "{shown}");
+    // It is a file that can be used, once the secret is written in.
+    let file_text = shown.replace("# client_secret is set", "client_secret = \"x\"");
+    let (_folder, inputs) = file(&file_text);
+    let providers = Config::load(&inputs).unwrap().auth.oauth;
+    assert_eq!(providers[0].name, "our-own");
+    assert_eq!(providers[0].scopes, ["openid", "email"]);
+    assert!(!providers[0].allow_registration);
+    assert!(default_file().contains("[auth.oauth."));
+}
+
+#[test]
 fn the_default_file_is_a_valid_file_of_the_defaults() {
     let (_folder, inputs) = file(&default_file());
     let from_file = Config::load(&inputs).unwrap();

@@ -171,6 +171,26 @@ impl Setting for Registration {
     }
 }
 
+/// How tokens are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Signing {
+    /// With a secret of this server.
+    #[default]
+    Hs256,
+    /// With a key whose public half is published.
+    Eddsa,
+}
+
+impl Setting for Signing {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "hs256" => Ok(Self::Hs256),
+            "eddsa" => Ok(Self::Eddsa),
+            _ => Err(format!("\"{text}\" is neither hs256 nor eddsa")),
+        }
+    }
+}
+
 /// The transport of events between processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BusUrl {

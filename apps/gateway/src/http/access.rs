@@ -6,7 +6,7 @@
 
 use http::Method;
 use stack_auth::{Caller, Scope};
-use stack_types::{Problem, Timestamp};
+use stack_types::{Problem, RoomId, Timestamp};
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) enum Need {
     RecentSession,
     /// A person who is signed in, or a program whose key has this scope.
     Scope(Scope),
+    /// A program whose key has this scope, and nobody else.
+    Key(Scope),
     /// An admin, or an admin's program with the scope for it.
     Admin,
     /// An admin who has shown a short while ago who they are: for what gives power to somebody. No program is one.
@@ -110,6 +112,10 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     (GET, "/rooms/{room}/bans", ROOMS),
     (PUT, "/rooms/{room}/bans/{user_id}", ROOMS),
     (DELETE, "/rooms/{room}/bans/{user_id}", ROOMS),
+    (GET, "/rooms/{room}/mutes", ROOMS),
+    (PUT, "/rooms/{room}/mutes/{user_id}", ROOMS),
+    (DELETE, "/rooms/{room}/mutes/{user_id}", ROOMS),
+    (POST, "/rooms/{room}/owner", ROOMS),
     (GET, "/rooms/{room}/presence", READ),
     // Messages.
     (GET, "/rooms/{room}/messages", READ),
@@ -126,6 +132,13 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     // The server.
     (GET, "/admin/rate-counters", Need::Admin),
     (DELETE, "/admin/rate-counters/{key}", Need::Admin),
+    // Programs, and the audit log.
+    (GET, "/api-keys", Need::Admin),
+    (POST, "/api-keys", Need::RecentAdmin),
+    (DELETE, "/api-keys/{key_id}", Need::Admin),
+    (POST, "/chat/token", Need::Key(Scope::ChatToken)),
+    (GET, "/admin/audit", Need::Admin),
+    (GET, "/admin/audit/export", Need::Admin),
     // There only when a test asked for them.
     (GET, "/testing/panic", Need::Anyone),
     (GET, "/testing/never", Need::Anyone),
@@ -144,6 +157,25 @@ pub(crate) fn need(method: &Method, pattern: &str) -> Option<Need> {
 }
 
 impl Need {
+    /// The same, where the route names a room: a room token is good in its rooms only.
+    ///
+    /// # Errors
+    /// As [`Need::check`].
+    pub(crate) fn check_in_room(
+        self,
+        caller: &Result<Caller, Problem>,
+        room: Option<&RoomId>,
+    ) -> Result<(), Problem> {
+        match (self, caller, room) {
+            (Self::Scope(scope), Ok(caller), Some(room)) => caller.require_in_room(scope, room),
+            // A room that cannot be read is none that a token names.
+            (_, Ok(caller), None) if caller.rooms().is_some() => {
+                Err(Problem::forbidden("the room token is not good here"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the caller has shown what is asked for.
     ///
     /// # Errors
@@ -162,6 +194,7 @@ impl Need {
             Self::Session => caller.require_session(),
             Self::RecentSession => caller.require_recent(now),
             Self::Scope(scope) => caller.require_scope(scope),
+            Self::Key(scope) => caller.require_key(scope).map(|_| ()),
             Self::Admin => caller.require_admin(),
             // In this order: who is no admin would sign in again for nothing.
             Self::RecentAdmin => caller
@@ -263,5 +296,57 @@ mod tests {
                 Err(refused) => assert_eq!(refused.code, ErrorCode::TokenExpired),
             }
         }
+    }
+
+    /// The first two columns of the tables in `docs/SECURITY.md` whose first column begins like this.
+    fn documented(begins: fn(&str) -> bool) -> Vec<(String, String)> {
+        let page = include_str!("../../../../docs/SECURITY.md");
+        let cells = |line: &str| -> Option<(String, String)> {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let first = cells.next()?.trim_end_matches('`');
+            let second = cells.next()?;
+            begins(first).then(|| (first.to_owned(), second.replace('`', "")))
+        };
+        page.lines().filter_map(cells).collect()
+    }
+
+    fn scope(scope: Scope) -> String {
+        let name = serde_json::to_value(scope).unwrap();
+        format!("scope {}", name.as_str().unwrap())
+    }
+
+    #[test]
+    fn the_documented_rights_are_these() {
+        let told = |need: &Need| match need {
+            Need::Anyone => "nothing".to_owned(),
+            Need::Session => "a session".to_owned(),
+            Need::RecentSession => "a recent session".to_owned(),
+            Need::Scope(of) => scope(*of),
+            Need::Key(of) => format!("a key with {}", scope(*of)),
+            Need::Admin => "an admin".to_owned(),
+            Need::RecentAdmin => "a recent admin".to_owned(),
+        };
+        let enforced: Vec<_> = ROUTES
+            .iter()
+            .map(|(method, path, need)| (format!("{method} {path}"), told(need)))
+            .collect();
+        assert_eq!(documented(|first| first.contains(" /")), enforced);
+    }
+
+    #[test]
+    fn the_documented_frames_are_these() {
+        use crate::ws::access::{FrameNeed, TYPES};
+
+        let told = |need: &FrameNeed| match need {
+            FrameNeed::Anyone => "nothing".to_owned(),
+            FrameNeed::Scope(of) => scope(*of),
+            FrameNeed::Join => scope(Scope::Rooms),
+        };
+        let enforced: Vec<_> = TYPES
+            .iter()
+            .map(|(kind, need)| ((*kind).to_owned(), told(need)))
+            .collect();
+        let is_frame = |first: &str| !first.contains([' ', '/']);
+        assert_eq!(documented(is_frame), enforced);
     }
 }

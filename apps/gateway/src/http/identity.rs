@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 use stack_auth::{Caller, Client};
-use stack_types::{ErrorCode, Problem};
+use stack_types::{ErrorCode, Problem, RoomId};
 
 use super::access;
 use super::body;
@@ -21,6 +21,9 @@ use crate::app::{App, AppState};
 
 /// Where version 1 of the API begins; the patterns of the table of routes stand below it.
 pub(crate) const BASE: &str = "/api/v1";
+
+/// How the routes of one room begin.
+const ROOM: &str = "/rooms/{room}";
 
 /// What a request says of its sender.
 #[derive(Clone)]
@@ -53,6 +56,12 @@ pub(crate) async fn establish(
     }
 }
 
+/// The room in a request's path. Room ids need no escapes, so that an escaped one is none.
+fn room_of(request: &Request) -> Option<RoomId> {
+    let (_, behind) = request.uri().path().split_once("/rooms/")?;
+    behind.split('/').next()?.parse().ok()
+}
+
 /// Looks the route up in the table and asks the caller for what stands there.
 fn let_in(app: &App, request: &Request) -> Result<(), Box<Response>> {
     let refuse = |problem: Problem| Box::new(ApiError::from(problem).into_response());
@@ -72,9 +81,16 @@ fn let_in(app: &App, request: &Request) -> Result<(), Box<Response>> {
         return Err(Box::new(answer.into_response()));
     };
     match request.extensions().get::<Identity>() {
-        Some(identity) => need
-            .check(&identity.caller, app.clock().now())
-            .map_err(refuse),
+        Some(identity) => {
+            need.check(&identity.caller, app.clock().now())
+                .map_err(refuse)?;
+            match pattern.starts_with(ROOM) {
+                true => need
+                    .check_in_room(&identity.caller, room_of(request).as_ref())
+                    .map_err(refuse),
+                false => Ok(()),
+            }
+        }
         None => Err(refuse(unauthenticated("sign in first"))),
     }
 }

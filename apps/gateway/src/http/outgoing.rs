@@ -71,29 +71,47 @@ fn failed(error: reqwest::Error) -> FetchError {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
     use std::net::SocketAddr;
 
-    use axum::Router;
-    use axum::response::Redirect;
-    use axum::routing::get;
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::task::JoinSet;
 
     use super::*;
 
+    /// A server that knows four addresses.
     async fn serve(tasks: &mut JoinSet<()>) -> SocketAddr {
-        let routes = Router::new()
-            .route("/fits", get(|| async { vec![b'x'; MAX_ANSWER_BYTES] }))
-            .route(
-                "/too-long",
-                get(|| async { vec![b'x'; MAX_ANSWER_BYTES + 1] }),
-            )
-            .route("/elsewhere", get(|| async { Redirect::to("/fits") }))
-            .route("/never", get(pending::<()>));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        tasks.spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                connections.spawn(respond(connection));
+            }
+        });
         addr
+    }
+
+    async fn respond(connection: TcpStream) {
+        let mut connection = BufReader::new(connection);
+        let mut first = String::new();
+        connection.read_line(&mut first).await.unwrap();
+        let body = |bytes: usize| {
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n{}",
+                "x".repeat(bytes)
+            )
+        };
+        let answer = match first.split(' ').nth(1) {
+            Some("/fits") => body(MAX_ANSWER_BYTES),
+            Some("/too-long") => body(MAX_ANSWER_BYTES + 1),
+            Some("/elsewhere") => {
+                "HTTP/1.1 303 See Other\r\nlocation: /fits\r\ncontent-length: 0\r\n\r\n".to_owned()
+            }
+            _ => std::future::pending().await,
+        };
+        // Who is not interested any more has hung up.
+        let _ = connection.write_all(answer.as_bytes()).await;
     }
 
     async fn get_from(addr: SocketAddr, path: &str) -> Result<HttpResponse, FetchError> {

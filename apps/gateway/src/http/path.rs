@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
-use stack_types::{InviteId, LinkId, PasskeyId, Problem, RoomId, Seq, SessionId, UserId};
+use stack_types::{ApiKeyId, InviteId, LinkId, PasskeyId, Problem, RoomId, Seq, SessionId, UserId};
 
 use super::problem::{ApiError, ApiResult};
 use crate::app::AppState;
@@ -64,6 +64,14 @@ impl PathParam for InviteId {
 
     fn read(text: &str) -> Result<Self, Problem> {
         id(text, "there is no such invitation")
+    }
+}
+
+impl PathParam for ApiKeyId {
+    const NAME: &'static str = "key_id";
+
+    fn read(text: &str) -> Result<Self, Problem> {
+        id(text, "there is no such API key")
     }
 }
 

@@ -180,6 +180,14 @@ mod tests {
     }
 
     #[test]
+    fn ceremonies_of_strangers_count_by_address() {
+        let rates = rates();
+        let (one, two) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        assert_eq!(allowed(|| rates.ceremony(one)), 60);
+        assert_eq!(allowed(|| rates.ceremony(two)), 60);
+    }
+
+    #[test]
     fn a_login_counts_by_address() {
         let rates = rates();
         let from = |ip: &str| allowed(|| rates.login(ip.parse().unwrap()));
@@ -187,6 +195,15 @@ mod tests {
         assert_eq!(from("2001:db8::1"), 10);
         assert_eq!(from("2001:db8::2"), 0);
         assert_eq!(from("127.0.0.1"), 10);
+    }
+
+    #[test]
+    fn sign_ins_at_providers_count_by_address() {
+        let rates = rates();
+        let from = |ip: &str| allowed(|| rates.oauth(ip.parse().unwrap()));
+        assert_eq!(from("192.0.2.1"), 60);
+        assert_eq!(from("192.0.2.2"), 60);
+        assert_eq!(allowed(|| rates.login("192.0.2.1".parse().unwrap())), 10);
     }
 
     #[test]

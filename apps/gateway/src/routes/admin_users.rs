@@ -37,6 +37,7 @@ struct Make {
 
 #[derive(Deserialize)]
 struct Change {
+    role: Option<GlobalRole>,
     disabled: Option<bool>,
 }
 
@@ -79,6 +80,9 @@ async fn change(
     InPath(user): InPath<UserId>,
     Json(asked): Json<Change>,
 ) -> ApiResult<JsonAnswer<AccountView>> {
+    if let Some(role) = asked.role {
+        app.auth().set_role(&caller, user, role, &client).await?;
+    }
     if let Some(disabled) = asked.disabled {
         app.auth().disable(&caller, user, disabled, &client).await?;
     }

@@ -13,10 +13,10 @@ use axum::routing::{delete, get, post};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stack_auth::{Client, OauthAnswer, OauthBegin, OauthError, OauthRefusal, OauthStopped};
+use stack_auth::{Client, OauthAnswer, OauthBegin, OauthError, OauthRefusal};
 use stack_types::{ErrorCode, LinkId, Problem};
 
-use super::signed_in;
+use super::{invites, signed_in};
 use crate::app::{App, AppState};
 use crate::http::identity::BASE;
 use crate::http::path::ProviderName;
@@ -74,7 +74,7 @@ async fn start(
         return Ok(lead_to(HeaderMap::new(), &there));
     }
     if app.rates().oauth(client.ip).is_err() {
-        return Ok(refused(None, OauthRefusal::TryLater));
+        return Ok(refused(OauthRefusal::TryLater));
     }
     let browser = app
         .auth()
@@ -91,7 +91,7 @@ async fn start(
                 .set_ceremony(&mut headers, &browser, BROWSER_LIVES);
             Ok(lead_to(headers, &url))
         }
-        Err(OauthError::Refused(reason)) => Ok(refused(None, reason)),
+        Err(OauthError::Refused(reason)) => Ok(refused(reason)),
         Err(OauthError::Problem(problem)) => Err(problem.into()),
     }
 }
@@ -141,20 +141,11 @@ async fn callback(
     let answer = answer_of(query.as_deref().unwrap_or_default());
     match come_back(&app, &identity, &client, &provider, answer).await {
         Ok(response) => response,
-        Err(stopped) => {
-            let reason = match stopped.error {
-                OauthError::Refused(reason) => reason,
-                OauthError::Problem(problem) => {
-                    tracing::error!(
-                        provider,
-                        error = chain(&problem),
-                        "signing in at {provider} failed: {}",
-                        chain(&problem)
-                    );
-                    OauthRefusal::TryLater
-                }
-            };
-            refused(stopped.return_to.as_deref(), reason)
+        Err(OauthError::Refused(reason)) => refused(reason),
+        Err(OauthError::Problem(problem)) => {
+            let error = chain(&problem);
+            tracing::error!(provider, error, "signing in at {provider} failed: {error}");
+            refused(OauthRefusal::TryLater)
         }
     }
 }
@@ -165,7 +156,7 @@ async fn come_back(
     client: &Client,
     provider: &str,
     answer: OauthAnswer,
-) -> Result<Response, OauthStopped> {
+) -> Result<Response, OauthError> {
     let browser = identity.cookies.ceremony.as_deref();
     let caller = identity.caller.as_ref().ok();
     let done = app
@@ -174,11 +165,8 @@ async fn come_back(
         .await?;
     let mut headers = HeaderMap::new();
     if let Some(tokens) = &done.tokens {
-        let fault = |problem: Problem| OauthStopped {
-            error: problem.into(),
-            return_to: None,
-        };
-        signed_in::set_cookies(app, &mut headers, tokens, identity).map_err(fault)?;
+        invites::bring_in(app, done.invite.as_deref(), tokens.user.id).await;
+        signed_in::set_cookies(app, &mut headers, tokens, identity)?;
     }
     Ok(lead_to(headers, &done.return_to))
 }
@@ -241,11 +229,9 @@ fn is_name(text: &str) -> bool {
     text.bytes().all(sane)
 }
 
-/// The page that tells why: the one that somebody who is signed in came from, or the page for signing in.
-fn refused(return_to: Option<&str>, reason: OauthRefusal) -> Response {
-    let page = return_to.unwrap_or(SIGN_IN_PAGE);
-    let sign = if page.contains('?') { '&' } else { '?' };
-    let page = format!("{page}{sign}error={}", reason.as_str());
+/// The page for signing in tells why; somebody who is signed in, it leads on to their linked accounts.
+fn refused(reason: OauthRefusal) -> Response {
+    let page = format!("{SIGN_IN_PAGE}?error={}", reason.as_str());
     lead_to(HeaderMap::new(), &page)
 }
 
@@ -279,22 +265,5 @@ mod tests {
         ] {
             assert_eq!(answer_of(query).state, None, "{query}");
         }
-    }
-
-    #[test]
-    fn a_refusal_is_told_in_the_address() {
-        let to = |page| {
-            let response = refused(page, OauthRefusal::AlreadyLinked);
-            response.headers()[header::LOCATION]
-                .to_str()
-                .unwrap()
-                .to_owned()
-        };
-        assert_eq!(to(None), "/signin?error=already_linked");
-        assert_eq!(
-            to(Some("/settings/linked")),
-            "/settings/linked?error=already_linked"
-        );
-        assert_eq!(to(Some("/r/a?at=1")), "/r/a?at=1&error=already_linked");
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
-use stack_auth::Caller;
+use stack_auth::{Caller, Scope};
 use stack_delivery::{Outlet, Subscription};
 use stack_presence::Lease;
 use stack_proto::{JsonCodec, Request, ok, pong};
@@ -19,6 +19,7 @@ use stack_types::{
     Timestamp, UnsubscribeReason, UserId,
 };
 
+use super::access;
 use super::replies::Replies;
 use crate::app::AppState;
 
@@ -69,6 +70,9 @@ struct Joined {
 impl Requests {
     /// Carries out a request of the signed-in caller.
     pub(super) fn handle(&mut self, id: Option<u64>, request: Request) -> Handled {
+        if let Err(refused) = access::check(&self.caller, &request) {
+            return Handled::Done(Err(refused));
+        }
         match request {
             Request::Auth { token } => self.sign_in_again(id, &token),
             Request::Subscribe { room, after } => self.subscribe(id, &room, after),
@@ -185,6 +189,13 @@ impl Requests {
         if caller.user.id != self.caller.user.id {
             let problem = Problem::forbidden("this token is another user's");
             return Handled::Done(Err(problem));
+        }
+        // What the new token does not allow must not go on under the old one.
+        for (room, subscription) in &self.subscriptions {
+            if caller.require_in_room(Scope::Read, room).is_err() {
+                let hub = self.app.hub();
+                hub.unsubscribe(subscription, Some(UnsubscribeReason::Removed));
+            }
         }
         let answer = Ok(signed_in(id, &caller));
         Handled::SignedIn(Box::new(caller), answer)

@@ -4,17 +4,26 @@
 
 mod accounts;
 mod admin;
+mod admission;
 mod assets;
+mod authorisation;
+#[path = "../../../../crates/auth/tests/auth/authenticator.rs"]
+mod authenticator;
 mod bodies;
 mod browsers;
 mod csrf;
+mod disabling;
 mod health;
 mod messages;
 mod oidc;
+mod passkeys;
 mod problems;
 mod process;
+mod programs;
 mod rates;
 mod rooms;
+mod second_factor;
 mod sessions;
+mod setup;
 mod shutdown;
 mod sockets;

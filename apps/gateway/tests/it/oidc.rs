@@ -8,11 +8,13 @@ use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
 use serde_json::{Value, json};
-use stack_gateway::config::{Config, Inputs, OauthProvider};
+use stack_gateway::config::{Config, Inputs, OauthProvider, Registration};
 use stack_testkit::{PASSWORD, PATIENCE, TestGateway};
 use stack_types::Timestamp;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+
+use crate::admin::with_admin_and;
 
 /// Two providers, the gateway that knows them, and the way to say who sits in front of the screen.
 struct World {
@@ -36,13 +38,23 @@ impl World {
     }
 
     async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let start = async |oauth| {
+            let gateway = TestGateway::with(|config| {
+                config.auth.oauth = oauth;
+                change(config);
+            });
+            (gateway.await, ())
+        };
+        Self::around(start).await.0
+    }
+
+    /// Providers, and a gateway that is started with them.
+    async fn around<T>(
+        start: impl AsyncFnOnce(Vec<OauthProvider>) -> (TestGateway, T),
+    ) -> (Self, T) {
         let (providers, places) = start_providers().await;
         let issuers = ["one", "two"].map(|name| (name, places[name].as_str().unwrap().to_owned()));
-        let gateway = TestGateway::with(|config| {
-            config.auth.oauth = known(&issuers);
-            change(config);
-        })
-        .await;
+        let (gateway, more) = start(known(&issuers)).await;
         let world = Self {
             origin: format!("http://localhost:{}", gateway.addr().port()),
             gateway,
@@ -58,7 +70,7 @@ impl World {
                 .person(name, json!({ "sub": "ann", "name": "Ann" }))
                 .await;
         }
-        world
+        (world, more)
     }
 
     /// Who sits in front of a provider's screen.
@@ -484,7 +496,7 @@ async fn an_account_is_linked_and_unlinked() {
         let page = browser
             .link("one", json!({ "return_to": "/settings/linked" }))
             .await;
-        assert_eq!(page, "/settings/linked?error=already_linked");
+        assert_eq!(page, "/signin?error=already_linked");
     }
     assert_eq!(bob.links().await, [] as [Value; 0]);
 
@@ -555,7 +567,7 @@ async fn who_shows_again_who_they_are_is_asked_for_it_there() {
     world.person("one", json!({ "sub": "mallory" })).await;
     let back = world.browser().go_through(there).await;
     let page = browser.come_back(&back).await;
-    assert_eq!(page, "/settings/security?error=not_linked");
+    assert_eq!(page, "/signin?error=not_linked");
     world.person("one", ann(EMAIL, true)).await;
     assert_eq!(browser.link("one", again).await, "/settings/security");
     world.gateway.shutdown().await;
@@ -585,13 +597,13 @@ async fn a_link_is_made_in_the_session_that_asked_for_it() {
     let back = begin().await;
     browser.api("POST", "/auth/logout", Value::Null).await;
     let page = browser.come_back(&back).await;
-    assert_eq!(page, "/settings/linked?error=expired");
+    assert_eq!(page, "/signin?error=expired");
 
     browser.register("bob", "bob@example.org").await;
     let back = begin().await;
     browser.register("eve", "eve@example.org").await;
     let page = browser.come_back(&back).await;
-    assert_eq!(page, "/settings/linked?error=wrong_browser");
+    assert_eq!(page, "/signin?error=wrong_browser");
     assert_eq!(browser.links().await, [] as [Value; 0]);
     world.gateway.shutdown().await;
 }
@@ -674,7 +686,7 @@ async fn the_first_oauth_user_is_no_admin() {
 #[tokio::test]
 async fn nobody_new_comes_in_where_accounts_are_not_made() {
     let closed = World::with(|config| {
-        config.auth.registration = stack_gateway::config::Registration::Closed;
+        config.auth.registration = Registration::Closed;
     })
     .await;
     let (browser, page) = closed.sign_in("one", ann(EMAIL, true)).await;
@@ -689,6 +701,36 @@ async fn nobody_new_comes_in_where_accounts_are_not_made() {
     let (browser, _) = world.sign_in("two", ann(EMAIL, true)).await;
     assert_eq!(browser.link("one", json!({})).await, "/");
     assert_eq!(world.browser().sign_in("one").await, "/");
+    world.gateway.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_invitation_lets_in_through_a_provider_and_into_its_rooms() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = async |oauth| {
+        let change = |config: &mut Config| {
+            config.auth.oauth = oauth;
+            config.auth.registration = Registration::Invite;
+        };
+        with_admin_and(&folder, change).await
+    };
+    let (world, admin) = World::around(start).await;
+    admin.room("den", false).await;
+    let asked = json!({ "rooms": [{ "room": "den", "role": "member" }] });
+    let made = admin.post("/api/v1/invites", asked).await.expect(201);
+    let (_, invite) = made["url"].as_str().unwrap().split_once('#').unwrap();
+
+    let browser = world.browser();
+    assert_eq!(
+        browser.sign_in("one").await,
+        "/signin?error=registration_closed"
+    );
+    let there = browser.start("one", &format!("?invite={invite}")).await;
+    assert!(!there.as_str().contains(invite));
+    let back = browser.go_through(there).await;
+    assert_eq!(browser.come_back(&back).await, "/");
+    let (status, den) = browser.api("GET", "/rooms/den", Value::Null).await;
+    assert_eq!((status, &den["role"]), (200, &json!("member")));
     world.gateway.shutdown().await;
 }
 

@@ -62,7 +62,9 @@ function useTitle(route: Route): void {
     (state) => joinedRooms(state).filter((room) => unreadOf(room) > 0).length,
   );
   useEffect(() => {
-    const place = title ?? { browse: 'Browse rooms', settings: 'Settings', admin: 'Administration' }[route.name as 'browse'];
+    const place =
+      title ??
+      { browse: 'Browse rooms', settings: 'Settings', admin: 'Administration' }[route.name as 'browse'];
     document.title = `${unread > 0 ? `(${unread}) ` : ''}${place ? `${place} · ` : ''}Stack`;
     return () => {
       document.title = 'Stack';

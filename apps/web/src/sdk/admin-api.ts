@@ -1,23 +1,12 @@
 // The gateway's routes for administrators.
 
 import type { HttpClient } from './http';
-import type {
-  AdminUser,
-  ApiKey,
-  ApiScope,
-  AuditPage,
-  AuditQuery,
-  Invite,
-  NewInvite,
-  RoomSummary,
-  User,
-} from './types';
+import type { AdminUser, ApiKey, ApiScope, AuditPage, AuditQuery, Invite, NewInvite, User } from './types';
 
 export interface NewUser {
   username: string;
   display_name?: string;
   email?: string;
-  password?: string;
   role?: User['role'];
 }
 
@@ -44,7 +33,8 @@ export class AdminApi {
       .users;
   }
 
-  createUser(body: NewUser): Promise<AdminUser> {
+  /** Makes an account; the link, told this once, lets its owner set a password. */
+  createUser(body: NewUser): Promise<{ user: AdminUser; url: string; expires_at: number }> {
     return this.#http.request('POST', '/admin/users', { body });
   }
 
@@ -82,11 +72,6 @@ export class AdminApi {
 
   revokeApiKey(id: string): Promise<void> {
     return this.#http.request('DELETE', `/api-keys/${seg(id)}`);
-  }
-
-  /** Every room of the server. */
-  async rooms(): Promise<RoomSummary[]> {
-    return (await this.#http.request<{ rooms: RoomSummary[] }>('GET', '/admin/rooms')).rooms;
   }
 
   /** A page of the audit log, newest first; `next` leads to the one before it. */

@@ -20,6 +20,12 @@ export interface HistoryQuery {
   limit?: number;
 }
 
+/** Why, and until when. */
+export interface Limits {
+  reason?: string;
+  expires_at?: number;
+}
+
 const seg = encodeURIComponent;
 
 export class Api {
@@ -93,15 +99,27 @@ export class Api {
     return (await this.#http.request<{ bans: Ban[] }>('GET', `/rooms/${seg(room)}/bans`)).bans;
   }
 
-  /** Removes somebody and keeps them out. */
-  ban(room: string, user: string, reason?: string): Promise<Ban> {
-    const body = reason === undefined ? {} : { reason };
-    return this.#http.request('PUT', `/rooms/${seg(room)}/bans/${seg(user)}`, { body });
+  /** Removes somebody and keeps them out, until `expires_at` if there is one. */
+  ban(room: string, user: string, limits: Limits = {}): Promise<Ban> {
+    return this.#http.request('PUT', `/rooms/${seg(room)}/bans/${seg(user)}`, { body: limits });
   }
 
   /** Lifts a ban; they may come back, and are not brought back. */
   unban(room: string, user: string): Promise<void> {
     return this.#http.request('DELETE', `/rooms/${seg(room)}/bans/${seg(user)}`);
+  }
+
+  /** Who may read and not speak, oldest first; for moderators and owners. */
+  async mutes(room: string): Promise<Ban[]> {
+    return (await this.#http.request<{ mutes: Ban[] }>('GET', `/rooms/${seg(room)}/mutes`)).mutes;
+  }
+
+  mute(room: string, user: string, limits: Limits = {}): Promise<Ban> {
+    return this.#http.request('PUT', `/rooms/${seg(room)}/mutes/${seg(user)}`, { body: limits });
+  }
+
+  unmute(room: string, user: string): Promise<void> {
+    return this.#http.request('DELETE', `/rooms/${seg(room)}/mutes/${seg(user)}`);
   }
 
   /** A page of the log; without a cursor the newest. */

@@ -110,9 +110,8 @@ export class AuthApi {
   }
 
   async providers(): Promise<Provider[]> {
-    return (
-      await this.#http.request<{ providers: Provider[] }>('GET', '/auth/providers', { refresh: false })
-    ).providers;
+    return (await this.#http.request<{ providers: Provider[] }>('GET', '/auth/providers', { refresh: false }))
+      .providers;
   }
 
   /** Where a browser goes to sign in at a provider. */
@@ -125,11 +124,14 @@ export class AuthApi {
     return this.#http.request('POST', '/invites/look', { body: { invite }, refresh: false });
   }
 
-  recoverLook(token: string): Promise<{ username: string; expires_at: number }> {
+  recoverLook(token: string): Promise<{ username: string; expires_at: number; min_chars: number }> {
     return this.#http.request('POST', '/auth/recover/look', { body: { token }, refresh: false });
   }
 
-  /** Sets a new password by a recovery link and signs in. */
+  /**
+   * Sets a new password by a recovery link and signs in.
+   * @throws {StackError} `second_factor_required` where the account has one, when the password is set already
+   */
   recover(token: string, new_password: string): Promise<User> {
     return this.#signIn('/auth/recover', { token, new_password });
   }
@@ -150,7 +152,7 @@ export class AuthApi {
 
   // What follows is for who is signed in.
 
-  /** Proves once more who one is. @throws {StackError} `second_factor_required` where a code is needed too */
+  /** Proves once more who one is. @throws {StackError} with `field` `code` where a code is needed too */
   reauthenticate(password: string, code?: string): Promise<void> {
     const body = code === undefined ? { password } : { password, code };
     return this.#http.request('POST', '/auth/reauthenticate', { body });

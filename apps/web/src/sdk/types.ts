@@ -173,20 +173,16 @@ export interface Invite {
 
 export type ApiScope = 'read' | 'send' | 'rooms' | 'presence' | 'chat_token' | 'admin';
 
+/** A key that was not revoked. */
 export interface ApiKey {
   id: string;
   name: string;
   scopes: ApiScope[];
-  user: User;
+  /** As whom it acts. */
+  user?: User | null;
   created_at: number;
   expires_at?: number | null;
   last_used_at?: number | null;
-  revoked_at?: number | null;
-}
-
-export interface RoomSummary {
-  id: string;
-  title: string;
 }
 
 export interface AuditQuery {
@@ -255,7 +251,7 @@ export interface RoomPayload extends Logged {
 }
 
 export interface MemberPayload extends Logged {
-  action: 'joined' | 'left' | 'removed' | 'banned' | 'unbanned' | 'role';
+  action: 'joined' | 'left' | 'removed' | 'banned' | 'unbanned' | 'muted' | 'unmuted' | 'role';
   user_id: string;
   role?: RoomRole;
 }

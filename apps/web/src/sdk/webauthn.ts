@@ -37,7 +37,8 @@ export class Ceremonies {
   #current: { abort: AbortController; over: Promise<unknown> } | null = null;
 
   async run<T>(ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    await this.stop();
+    // Looked at again after each wait: another one may have begun meanwhile.
+    while (this.#current !== null) await this.stop();
     const abort = new AbortController();
     const asked = ask(abort.signal);
     const current = { abort, over: asked.catch(() => {}) };

@@ -1,10 +1,10 @@
 //! What admins and the machine's operator do. The operator has no account: what is done from the command line on
 //! the machine itself is on record without an actor.
 
-use stack_storage::{AuditAction, AuditEntry, AuditOutcome, AuditRecord, Counter};
+use stack_storage::{AuditAction, AuditEntry, AuditOutcome, Counter};
 use stack_types::{GlobalRole, Problem, User, Username};
 
-use super::users::no_account;
+use super::users::{no_account, no_role};
 use super::{Auth, Caller, entry_of};
 use crate::client::Client;
 
@@ -15,19 +15,15 @@ impl Auth {
     /// Makes an account an admin, as the operator.
     ///
     /// # Errors
-    /// `not_found`, `unavailable`.
+    /// `not_found`; `conflict` for a bot; `unavailable`.
     pub async fn promote(&self, username: &Username) -> Result<User, Problem> {
         let user = self.named(username)?;
         let entry = AuditEntry {
             target: Some(format!("{} admin", user.id)),
             ..operators(AuditAction::RoleChanged)
         };
-        let promoted = self
-            .0
-            .store
-            .set_role(user.id, GlobalRole::Admin, entry)
-            .await?;
-        promoted.ok_or_else(no_account)
+        let promoted = self.0.store.set_role(user.id, GlobalRole::Admin, entry);
+        promoted.await?.map_err(no_role)
     }
 
     /// Disables an account and revokes its sessions, or enables it again, as the operator.
@@ -86,26 +82,12 @@ impl Auth {
         }
     }
 
-    /// The audit log, newest first, at most 500 entries, before the one numbered `before`.
-    ///
-    /// # Errors
-    /// `forbidden` unless the caller is an admin; `unavailable`.
-    pub async fn audit_log(
-        &self,
-        caller: &Caller,
-        before: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<AuditRecord>, Problem> {
-        caller.require_admin()?;
-        Ok(self.0.store.list_audit(before, limit.min(PAGE)).await?)
-    }
-
     fn named(&self, username: &Username) -> Result<User, Problem> {
         self.user_by_name(username)?.ok_or_else(no_account)
     }
 }
 
-fn operators(action: AuditAction) -> AuditEntry {
+pub(super) fn operators(action: AuditAction) -> AuditEntry {
     AuditEntry {
         actor: None,
         ip: String::new(),

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use stack_storage::{Scope, SignInMethod};
-use stack_types::{ApiKeyId, GlobalRole, Problem, SessionId, Timestamp, User};
+use stack_types::{ApiKeyId, GlobalRole, Problem, RoomId, SessionId, Timestamp, User};
 
 use crate::access::Access;
+use crate::room_token::{RoomGrant, RoomRight};
 
 /// How long after they have shown who they are somebody may change how they sign in.
 const RECENT: Duration = Duration::from_secs(10 * 60);
@@ -40,8 +41,15 @@ pub enum Credential {
     ApiKey {
         /// Which.
         id: ApiKeyId,
-        /// What it may do.
+        /// What it may do. The scope for what admins do is among them only while its maker is one.
         scopes: Vec<Scope>,
+    },
+    /// A token that somebody's backend has made for one of its users.
+    RoomToken {
+        /// With which key.
+        key: ApiKeyId,
+        /// Where it is good, and for what; everywhere its user is when there are none.
+        rooms: Option<Vec<RoomGrant>>,
     },
 }
 
@@ -54,6 +62,7 @@ impl Caller {
         match self.credential {
             Credential::Session { .. } => Ok(()),
             Credential::ApiKey { .. } => Err(Problem::forbidden("an API key may not do this")),
+            Credential::RoomToken { .. } => Err(Problem::forbidden("a room token may not do this")),
         }
     }
 
@@ -81,22 +90,70 @@ impl Caller {
     /// `forbidden`.
     pub fn require_admin(&self) -> Result<(), Problem> {
         self.require_scope(Scope::Admin)?;
-        match self.user.role {
-            GlobalRole::Admin => Ok(()),
-            GlobalRole::Member => Err(Problem::forbidden("only admins may do this")),
+        match (&self.credential, self.user.role) {
+            // A bot is no admin: its key has the scope only while its maker is one.
+            (Credential::ApiKey { .. }, _) | (_, GlobalRole::Admin) => Ok(()),
+            (_, GlobalRole::Member) => Err(Problem::forbidden("only admins may do this")),
         }
     }
 
-    /// Asks a program for this scope; a person has them all.
+    /// Asks a program for this scope; a person has them all, and a room token those that its rights stand for.
     ///
     /// # Errors
     /// `forbidden`.
     pub fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
         match &self.credential {
-            Credential::ApiKey { scopes, .. } if !scopes.contains(&scope) => Err(
-                Problem::forbidden("the API key does not have the scope for this"),
-            ),
-            Credential::Session { .. } | Credential::ApiKey { .. } => Ok(()),
+            Credential::Session { .. } => Ok(()),
+            Credential::ApiKey { scopes, .. } if scopes.contains(&scope) => Ok(()),
+            Credential::ApiKey { .. } => Err(Problem::forbidden(
+                "the API key does not have the scope for this",
+            )),
+            Credential::RoomToken { .. } if RoomRight::of(scope).is_some() => Ok(()),
+            Credential::RoomToken { .. } => Err(Problem::forbidden("a room token may not do this")),
+        }
+    }
+
+    /// Asks for a program with this scope, not for a person; gives its key.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_key(&self, scope: Scope) -> Result<ApiKeyId, Problem> {
+        match self.credential {
+            Credential::ApiKey { id, .. } => self.require_scope(scope).map(|()| id),
+            Credential::Session { .. } | Credential::RoomToken { .. } => {
+                Err(Problem::forbidden("only an API key may do this"))
+            }
+        }
+    }
+
+    /// Asks a room token for the right that this scope stands for in a room. What its user may do there is another
+    /// question.
+    ///
+    /// # Errors
+    /// `forbidden`, also where there is no such room: the token does not know.
+    pub fn require_in_room(&self, scope: Scope, room: &RoomId) -> Result<(), Problem> {
+        self.require_scope(scope)?;
+        let Some(rooms) = self.rooms() else {
+            return Ok(());
+        };
+        let right = RoomRight::of(scope);
+        let granted = |grant: &RoomGrant| {
+            grant.room == *room && right.is_some_and(|right| grant.rights.contains(&right))
+        };
+        if rooms.iter().any(granted) {
+            return Ok(());
+        }
+        Err(Problem::forbidden(
+            "the room token is not good for this in this room",
+        ))
+    }
+
+    /// The rooms to which a room token is bound; `None` for everybody else.
+    #[must_use]
+    pub fn rooms(&self) -> Option<&[RoomGrant]> {
+        match &self.credential {
+            Credential::RoomToken { rooms, .. } => rooms.as_deref(),
+            Credential::Session { .. } | Credential::ApiKey { .. } => None,
         }
     }
 
@@ -198,10 +255,40 @@ mod tests {
                 .require_admin()
                 .is_err()
         );
+        // The bot is a member; that its maker is an admin is looked up before.
         assert!(
             program(GlobalRole::Member, &[Scope::Admin])
                 .require_admin()
-                .is_err()
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_room_token_stays_in_its_rooms() {
+        let here: RoomId = "here".parse().unwrap();
+        let there: RoomId = "there".parse().unwrap();
+        let rooms = vec![RoomGrant {
+            room: here.clone(),
+            rights: vec![RoomRight::Read],
+        }];
+        let token = |rooms| {
+            let key = ApiKeyId::generate(NOW);
+            caller(GlobalRole::Admin, Credential::RoomToken { key, rooms })
+        };
+        let bound = token(Some(rooms));
+        assert!(bound.require_in_room(Scope::Read, &here).is_ok());
+        assert!(bound.require_in_room(Scope::Send, &here).is_err());
+        assert!(bound.require_in_room(Scope::Read, &there).is_err());
+        assert!(token(None).require_in_room(Scope::Send, &there).is_ok());
+        for refused in [Scope::Rooms, Scope::ChatToken, Scope::Admin] {
+            assert!(token(None).require_in_room(refused, &here).is_err());
+        }
+        assert!(token(None).require_session().is_err());
+        assert!(token(None).require_admin().is_err());
+        assert!(
+            person(GlobalRole::Member)
+                .require_in_room(Scope::Rooms, &there)
+                .is_ok()
         );
     }
 }

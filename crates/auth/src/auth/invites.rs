@@ -1,5 +1,5 @@
 //! Who may make an account, and invitations. An invitation is used up in the transaction that makes the account, so
-//! that of fifty who show the last use of one a single one gets in.
+//! that of fifty who show the last use of one a single one gets in. It ends with the power of whoever made it.
 
 use std::time::Duration;
 
@@ -273,7 +273,10 @@ impl Auth {
     fn open_invite(&self, text: &str) -> Result<(InviteUse, Invite), Problem> {
         let shown = read(text).ok_or_else(no_good)?;
         let (invite, fingerprint) = self.0.store.invite(shown.id)?.ok_or_else(no_good)?;
-        if fingerprint != shown.fingerprint || !invite.is_open(self.0.clock.now()) {
+        if fingerprint != shown.fingerprint
+            || !invite.is_open(self.0.clock.now())
+            || !self.0.store.inviter_stands(&invite)?
+        {
             return Err(no_good());
         }
         Ok((shown, invite))

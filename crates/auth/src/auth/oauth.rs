@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Serialize;
 use stack_storage::{
     AuditAction, AuditEntry, AuditOutcome, Ceremony, NewLink, OauthLink, Removal, SignInMethod,
@@ -19,6 +21,8 @@ use crate::oauth::{
 };
 use crate::secret;
 
+/// What the state of a sign-in is sealed as.
+const SEALED_AS: &str = "oauth state";
 /// How long somebody may stay at the provider.
 const STATE_LIVES: Duration = Duration::from_secs(10 * 60);
 /// Texts of invitations are shorter.
@@ -156,16 +160,7 @@ pub struct OauthDone {
     /// Of whoever signed in; nobody did who came to link an account or to show again who they are.
     pub tokens: Option<Tokens>,
     /// The invitation that an account was made with.
-    pub invited_by: Option<String>,
-}
-
-/// A callback that came to nothing.
-#[derive(Debug)]
-pub struct OauthStopped {
-    /// Why.
-    pub error: OauthError,
-    /// Where somebody who was signed in came from; who was not goes to the page for signing in.
-    pub return_to: Option<String>,
+    pub invite: Option<String>,
 }
 
 /// A linked account as its owner sees it.
@@ -271,8 +266,12 @@ impl Auth {
             invite: asked.invite.map(str::to_owned),
             begun_at: inner.clock.now(),
         };
-        let pending = serde_json::to_string(&pending).map_err(Problem::internal)?;
+        let pending = serde_json::to_vec(&pending).map_err(Problem::internal)?;
         let key = secret::fingerprint(&state);
+        let owner = secret::to_text(&key);
+        // It holds what must stay between us and the provider, and perhaps an invitation.
+        let pending = inner.sealer.seal(SEALED_AS, &owner, &pending)?;
+        let pending = STANDARD_NO_PAD.encode(pending);
         let put = inner
             .store
             .put_ceremony(Ceremony::OauthState, key, pending, STATE_LIVES);
@@ -288,7 +287,7 @@ impl Auth {
     /// `caller` is who the browser is signed in as now, if anybody.
     ///
     /// # Errors
-    /// Why it came to nothing, and where the browser goes then.
+    /// Why it came to nothing.
     pub async fn oauth_callback(
         &self,
         provider: &str,
@@ -296,29 +295,15 @@ impl Auth {
         browser: Option<&str>,
         caller: Option<&Caller>,
         client: &Client,
-    ) -> Result<OauthDone, OauthStopped> {
-        let pending = self.take(answer.state.as_deref()).await;
-        let pending = pending.map_err(|error| OauthStopped {
-            error,
-            return_to: None,
-        })?;
+    ) -> Result<OauthDone, OauthError> {
+        let pending = self.take(answer.state.as_deref()).await?;
         let done = self
             .finish(provider, answer, browser, caller, &pending, client)
             .await;
-        match done {
-            Ok(done) => Ok(done),
-            Err(error) => {
-                let recorded = self.record_refused(&pending, &error, client).await;
-                let returns = !matches!(pending.intent, Intent::SignIn);
-                Err(OauthStopped {
-                    error: match recorded {
-                        Ok(()) => error,
-                        Err(problem) => problem.into(),
-                    },
-                    return_to: returns.then_some(pending.return_to),
-                })
-            }
+        if let Err(OauthError::Refused(refused)) = &done {
+            self.record_refused(&pending, *refused, client).await?;
         }
+        done
     }
 
     /// The sign-in of a state, which is gone with this.
@@ -330,8 +315,11 @@ impl Auth {
             .store
             .take_ceremony(Ceremony::OauthState, key)
             .await?;
-        let pending = taken.ok_or(OauthRefusal::Expired)?;
-        Ok(serde_json::from_str(&pending).map_err(Problem::internal)?)
+        let taken = taken.ok_or(OauthRefusal::Expired)?;
+        let sealed = STANDARD_NO_PAD.decode(taken).map_err(Problem::internal)?;
+        let owner = secret::to_text(&key);
+        let pending = self.0.sealer.open(SEALED_AS, &owner, &sealed)?;
+        Ok(serde_json::from_slice(&pending).map_err(Problem::internal)?)
     }
 
     async fn finish(
@@ -377,14 +365,14 @@ impl Auth {
         let mut done = OauthDone {
             return_to: pending.return_to.clone(),
             tokens: None,
-            invited_by: None,
+            invite: None,
         };
         match pending.intent {
             Intent::SignIn => {
                 let invite = pending.invite.as_deref();
                 let (tokens, is_new) = self.sign_in_as(provider, identity, invite, client).await?;
                 done.tokens = Some(tokens);
-                done.invited_by = pending.invite.clone().filter(|_| is_new);
+                done.invite = pending.invite.clone().filter(|_| is_new);
             }
             Intent::Link { user, session } => {
                 self.link(provider, identity, user, session, client).await?;
@@ -521,14 +509,11 @@ impl Auth {
     async fn record_refused(
         &self,
         pending: &Pending,
-        error: &OauthError,
+        refused: OauthRefusal,
         client: &Client,
     ) -> Result<(), Problem> {
-        // Saying no is no attempt at anything, and a fault of ours is in the log.
-        let OauthError::Refused(refused) = error else {
-            return Ok(());
-        };
-        if *refused == OauthRefusal::Denied {
+        // Saying no is no attempt at anything.
+        if refused == OauthRefusal::Denied {
             return Ok(());
         }
         let (actor, session) = match pending.intent {

@@ -1,7 +1,7 @@
 //! Recovery without e-mail: an admin gives a link to somebody who cannot sign in any more, and it sets a new password.
 //!
-//! A link is good once and for half an hour, and void as soon as the password is another than when it was made. It
-//! stands for the password alone: a second factor stays, and is asked for, unless the admin took it off with the link.
+//! A link is good once and for half an hour, and void as soon as the password is another than when it was made, or its
+//! maker is no admin any more. It stands for the password alone: a second factor stays, and is asked for, unless the admin took it off with the link.
 
 use std::time::Duration;
 
@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use stack_storage::{
     Account, AuditAction, AuditEntry, AuditOutcome, Ceremony, Delivery, Recover, SignInMethod,
 };
-use stack_types::{ErrorCode, Problem, Timestamp, UserId, Username};
+use stack_types::{ErrorCode, GlobalRole, Problem, Timestamp, UserId, Username};
 
+use super::admin::operators;
 use super::sign_in::{SignIn, hash_new};
+use super::users::no_account;
 use super::{Auth, Caller, entry_of};
 use crate::client::Client;
 use crate::{password, secret, throttle};
@@ -54,6 +56,8 @@ pub struct Recovery {
 #[derive(Serialize, Deserialize)]
 struct Link {
     user: UserId,
+    /// `None` for the machine's operator.
+    made_by: Option<UserId>,
     expected_hash: Option<String>,
     reset_second_factor: bool,
     expires_at: Timestamp,
@@ -72,11 +76,34 @@ impl Auth {
         reset_second_factor: bool,
         client: &Client,
     ) -> Result<RecoveryLink, Problem> {
-        let now = self.0.clock.now();
         caller.require_admin()?;
-        caller.require_recent(now)?;
-        let account = self.0.store.account(user)?;
-        let account = account.ok_or_else(|| Problem::not_found("there is no such user"))?;
+        caller.require_recent(self.0.clock.now())?;
+        let account = self.0.store.account(user)?.ok_or_else(no_account)?;
+        let entry = entry_of(caller, client, AuditAction::RecoveryLinkMade);
+        self.link_for(account, reset_second_factor, entry).await
+    }
+
+    /// The same as the operator: for the one admin who has lost every way in.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` for an account that nobody signs in to; `unavailable`.
+    pub async fn operators_recovery_link(
+        &self,
+        username: &Username,
+        reset_second_factor: bool,
+    ) -> Result<RecoveryLink, Problem> {
+        let account = self.0.store.account_by_login(username.as_str())?;
+        let account = account.ok_or_else(no_account)?;
+        let entry = operators(AuditAction::RecoveryLinkMade);
+        self.link_for(account, reset_second_factor, entry).await
+    }
+
+    async fn link_for(
+        &self,
+        account: Account,
+        reset_second_factor: bool,
+        entry: AuditEntry,
+    ) -> Result<RecoveryLink, Problem> {
         if !account.may_sign_in() {
             return Err(Problem::new(
                 ErrorCode::Conflict,
@@ -84,10 +111,11 @@ impl Auth {
             ));
         }
         let link = Link {
-            user,
+            user: account.user.id,
+            made_by: entry.actor,
             expected_hash: account.password_hash,
             reset_second_factor,
-            expires_at: now.plus(LIVES),
+            expires_at: self.0.clock.now().plus(LIVES),
         };
         let expires_at = link.expires_at;
         let state = serde_json::to_string(&link).map_err(Problem::internal)?;
@@ -96,8 +124,8 @@ impl Auth {
         let kept = self.0.store.put_ceremony(kind, key, state, LIVES).await?;
         kept.map_err(Problem::unavailable)?;
         let entry = AuditEntry {
-            target: Some(user.to_string()),
-            ..entry_of(caller, client, AuditAction::RecoveryLinkMade)
+            target: Some(account.user.id.to_string()),
+            ..entry
         };
         self.0.store.audit(entry).await?;
         Ok(RecoveryLink {
@@ -208,6 +236,14 @@ impl Auth {
         let account = account
             .filter(|account| account.may_sign_in() && account.password_hash == link.expected_hash)
             .ok_or_else(over)?;
+        if let Some(maker) = link.made_by {
+            let maker = self.0.store.account(maker)?;
+            let stands =
+                |maker: &Account| maker.user.role == GlobalRole::Admin && maker.may_sign_in();
+            if !maker.is_some_and(|maker| stands(&maker)) {
+                return Err(over());
+            }
+        }
         Ok((key, link, account))
     }
 }

@@ -1,7 +1,9 @@
 //! Accounts as admins look after them: listed, made, disabled. Nobody is made by being first, and the last admin stays.
 
 use serde::Serialize;
-use stack_storage::{Account, AccountKind, AuditAction, AuditEntry, LastAdmin, NewUser, WaysIn};
+use stack_storage::{
+    Account, AccountKind, AuditAction, AuditEntry, LastAdmin, NewUser, RoleRefused, WaysIn,
+};
 use stack_types::{ErrorCode, GlobalRole, Problem, Timestamp, UserId, Username};
 
 use super::recovery::RecoveryLink;
@@ -190,6 +192,32 @@ impl Auth {
         self.disable_and_tell(user, disabled, entry).await
     }
 
+    /// Gives somebody a role on the whole server. It holds from their next request on.
+    ///
+    /// # Errors
+    /// `forbidden` unless the caller is an admin who has signed in a short while ago; `not_found`; `conflict` for the
+    /// last admin, and for a bot that would be one; `unavailable`.
+    pub async fn set_role(
+        &self,
+        caller: &Caller,
+        user: UserId,
+        role: GlobalRole,
+        client: &Client,
+    ) -> Result<(), Problem> {
+        caller.require_admin()?;
+        caller.require_recent(self.0.clock.now())?;
+        let name = match role {
+            GlobalRole::Admin => "admin",
+            GlobalRole::Member => "member",
+        };
+        let entry = AuditEntry {
+            target: Some(format!("{user} {name}")),
+            ..entry_of(caller, client, AuditAction::RoleChanged)
+        };
+        let changed = self.0.store.set_role(user, role, entry).await?;
+        changed.map(|_| ()).map_err(no_role)
+    }
+
     /// One account as admins see it.
     ///
     /// # Errors
@@ -236,6 +264,15 @@ pub(super) fn last_admin(_: LastAdmin) -> Problem {
         ErrorCode::Conflict,
         "this is the last admin; make another one first",
     )
+}
+
+/// Why somebody did not get a role, for whoever wanted it.
+pub(super) fn no_role(refused: RoleRefused) -> Problem {
+    match refused {
+        RoleRefused::Unknown => no_account(),
+        RoleRefused::LastAdmin(refused) => last_admin(refused),
+        RoleRefused::NoPerson => Problem::new(ErrorCode::Conflict, "only a person can be an admin"),
+    }
 }
 
 pub(super) fn no_account() -> Problem {

@@ -117,6 +117,35 @@ async fn an_invitation_ends_and_is_withdrawn() {
 }
 
 #[tokio::test]
+async fn what_an_admin_gave_away_ends_with_their_power() {
+    let (fixture, admin) = fixture(Registration::Open).await;
+    let eve = register(&fixture, "eve", None).await.unwrap();
+    let name = "eve".parse().unwrap();
+    fixture.auth.promote(&name).await.unwrap();
+    let eve = fixture.caller(&eve);
+    let admins = MakeInvite {
+        role: Some(GlobalRole::Admin),
+        max_uses: Some(9),
+        ..MakeInvite::default()
+    };
+    let made = invite(&fixture, &eve, admins).await;
+    let root = admin.user.id;
+    let link = fixture
+        .auth
+        .make_recovery_link(&eve, root, false, &fixture.client);
+    let link = link.await.unwrap();
+    register(&fixture, "ann", Some(&made.text)).await.unwrap();
+    fixture.auth.set_disabled(&name, true).await.unwrap();
+    let refused = register(&fixture, "bob", Some(&made.text)).await;
+    assert_eq!(code(refused), ErrorCode::Forbidden);
+    let refused = fixture.auth.look_at_recovery(&link.token);
+    assert_eq!(code(refused), ErrorCode::Gone);
+    let audit = fixture.audit().await;
+    let used = audit.iter().filter(|entry| *entry == "invite_used ok");
+    assert_eq!(used.count(), 1);
+}
+
+#[tokio::test]
 async fn closed_is_closed_also_with_an_invitation() {
     let (fixture, admin) = fixture(Registration::Closed).await;
     let made = invite(&fixture, &admin, MakeInvite::default()).await;

@@ -3,19 +3,29 @@
 #[cfg(test)]
 mod account;
 #[cfg(test)]
+mod authenticator;
+#[cfg(test)]
 mod enumeration;
 #[cfg(test)]
 mod invites;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod oauth;
+#[cfg(test)]
 mod outside;
+#[cfg(test)]
+mod passkeys;
+#[cfg(test)]
+mod provider;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod setup;
 #[cfg(test)]
 mod sign_in;
 #[cfg(test)]
@@ -24,9 +34,3 @@ mod support;
 mod totp;
 #[cfg(test)]
 mod users;
-#[cfg(test)]
-mod authenticator;
-#[cfg(test)]
-mod passkeys;
-#[cfg(test)]
-mod setup;

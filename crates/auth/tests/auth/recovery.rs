@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use stack_auth::{Caller, Delivery, Recovery, SignIn, SignInMethod};
 use stack_types::{ErrorCode, Problem, UserId};
 
@@ -179,4 +180,21 @@ async fn links_are_made_by_admins_who_signed_in_lately() {
     fixture.clock.advance(Duration::from_secs(601));
     let late = make(&admin, member.user.id).await;
     assert_eq!(late.field.as_deref(), Some("reauthenticate"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_token_is_answered(token in any::<String>(), shaped in "[A-Za-z0-9_-]{43}", password in any::<String>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let fixture = Fixture::new();
+            for token in [token, shaped] {
+                assert_eq!(code(fixture.auth.look_at_recovery(&token)), ErrorCode::Gone);
+                assert_eq!(code(recover(&fixture, &token, &password).await), ErrorCode::Gone);
+                assert_eq!(code(fixture.auth.look_at_invite(&token)), ErrorCode::Forbidden);
+            }
+        });
+    }
 }

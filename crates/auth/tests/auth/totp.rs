@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use stack_auth::{Caller, SecondFactor, SignIn, SignInMethod, Tokens};
+use stack_auth::{
+    AuthConfig, Caller, HashCost, KeySource, SecondFactor, SignIn, SignInMethod, Throttle, Tokens,
+};
 use stack_types::{Clock, ErrorCode, Problem};
 use totp_rs::{Builder, Secret, Totp};
 
@@ -262,12 +264,12 @@ async fn a_ticket_ends_with_the_password_and_the_account() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_recovery_code_is_consumed_once_by_fifty() {
-    let fixture = Fixture::with(stack_auth::AuthConfig {
-        throttle: stack_auth::Throttle {
+    let fixture = Fixture::with(AuthConfig {
+        throttle: Throttle {
             enabled: false,
-            ..stack_auth::Throttle::default()
+            ..Throttle::default()
         },
-        ..stack_auth::AuthConfig::insecure_for_tests()
+        ..AuthConfig::insecure_for_tests()
     });
     let ann = enrolled(&fixture, "ann").await;
     let mut running = tokio::task::JoinSet::new();
@@ -304,6 +306,31 @@ async fn a_new_set_voids_the_old() {
         assert_eq!(code(refused), ErrorCode::InvalidCredentials);
     }
     finish(&fixture, &waiting, &new[0]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hash_grows_behind_a_second_factor_too() {
+    // Codes are sealed and hashed with keys that outlast the restart.
+    let folder = tempfile::tempdir().unwrap();
+    let config = |hash_cost| AuthConfig {
+        keys: KeySource::Directory(folder.path().to_owned()),
+        hash_cost,
+        ..AuthConfig::insecure_for_tests()
+    };
+    let cheap = Fixture::with(config(HashCost::INSECURE_FOR_TESTS));
+    let ann = enrolled(&cheap, "ann").await;
+    let fixture = cheap.again(config(HashCost::FLOOR));
+    let hash = || {
+        let account = fixture.store.account(ann.caller.user.id).unwrap();
+        account.unwrap().password_hash.unwrap()
+    };
+    let waiting = ticket(&fixture, "ann").await;
+    assert!(hash().contains("m=64,t=1"), "nobody has signed in yet");
+    let now = ann.code(&fixture, 0);
+    finish(&fixture, &waiting, &now).await.unwrap();
+    assert!(hash().contains("m=19456,t=2"), "{}", hash());
+    let waiting = ticket(&fixture, "ann").await;
+    finish(&fixture, &waiting, &ann.codes[0]).await.unwrap();
 }
 
 #[tokio::test]

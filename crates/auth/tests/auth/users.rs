@@ -156,6 +156,35 @@ async fn admins_disable_others_and_never_the_last_of_them() {
 }
 
 #[tokio::test]
+async fn the_last_admin_stays() {
+    let fixture = Fixture::new();
+    let root = admin(&fixture).await;
+    let ann = fixture.caller(&fixture.register("ann").await);
+    let (auth, client) = (&fixture.auth, &fixture.client);
+    let give =
+        async |by: &Caller, who: &Caller, role| auth.set_role(by, who.user.id, role, client).await;
+    let (admin, member) = (GlobalRole::Admin, GlobalRole::Member);
+    assert_eq!(code(give(&ann, &ann, admin).await), ErrorCode::Forbidden);
+    assert_eq!(code(give(&root, &root, member).await), ErrorCode::Conflict);
+    give(&root, &ann, admin).await.unwrap();
+    // A disabled admin looks after nothing, so that who is left is the last.
+    auth.disable(&root, ann.user.id, true, client)
+        .await
+        .unwrap();
+    assert_eq!(code(give(&root, &root, member).await), ErrorCode::Conflict);
+    auth.disable(&root, ann.user.id, false, client)
+        .await
+        .unwrap();
+    give(&root, &root, member).await.unwrap();
+    let root = auth.user(root.user.id).unwrap().unwrap();
+    assert_eq!(root.role, member);
+    let unknown = stack_types::UserId::generate(stack_types::Timestamp(1));
+    let ann = fixture.caller(&fixture.login("ann", PASSWORD).await.unwrap());
+    let refused = auth.set_role(&ann, unknown, member, client).await;
+    assert_eq!(code(refused), ErrorCode::NotFound);
+}
+
+#[tokio::test]
 async fn every_other_session_ends_at_once() {
     let fixture = Fixture::new();
     let mine = fixture.register("ann").await;
@@ -168,7 +197,9 @@ async fn every_other_session_ends_at_once() {
     auth.revoke_other_sessions(&caller, &fixture.client)
         .await
         .unwrap();
-    assert_eq!(fixture.revoked(), others);
+    let revoked = fixture.revoked();
+    assert_eq!(revoked.len(), 2);
+    assert!(others.iter().all(|other| revoked.contains(other)));
     fixture.caller(&mine);
     assert_eq!(auth.sessions(&caller).unwrap().len(), 1);
     auth.revoke_other_sessions(&caller, &fixture.client)

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::audit::{self, AuditEntry};
 use super::sessions::{self, Stale};
-use super::users::{Account, UserRecord, get, put};
+use super::users::{Account, AccountKind, UserRecord, get, put};
 use super::{counters, tables, totp};
 use crate::{Store, StoreError, record};
 
@@ -41,6 +41,20 @@ pub struct PasswordChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("this is the last admin")]
 pub struct LastAdmin;
+
+/// Why an account did not get a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RoleRefused {
+    /// There is no such account.
+    #[error("there is no such account")]
+    Unknown,
+    /// Nobody else could look after the server.
+    #[error(transparent)]
+    LastAdmin(#[from] LastAdmin),
+    /// Bots and external accounts are never admins.
+    #[error("only a person can be an admin")]
+    NoPerson,
+}
 
 /// Whether this account is an admin who may sign in, and no other is.
 pub(super) fn is_last_admin(tx: &WriteTransaction, id: UserId) -> Result<bool, StoreError> {
@@ -130,22 +144,34 @@ impl Store {
         .await
     }
 
-    /// Gives an account a role; `None` without the account.
+    /// Gives an account a role.
     ///
     /// # Errors
-    /// The commit failed.
+    /// The commit failed. The refusal is within.
     pub async fn set_role(
         &self,
         id: UserId,
         role: GlobalRole,
         entry: AuditEntry,
-    ) -> Result<Option<User>, StoreError> {
+    ) -> Result<Result<User, RoleRefused>, StoreError> {
         self.write(move |tx, now| {
-            let changed = change(tx, id, |account| account.user.role = role)?;
-            if changed.is_some() {
-                audit::append(tx, now, entry)?;
+            let found = get(&tx.open_table(tables::USERS)?, id.as_str())?;
+            let Some(mut account) = found else {
+                return Ok(Err(RoleRefused::Unknown));
+            };
+            match role {
+                GlobalRole::Admin if account.kind != AccountKind::Person => {
+                    return Ok(Err(RoleRefused::NoPerson));
+                }
+                GlobalRole::Member if is_last_admin(tx, id)? => {
+                    return Ok(Err(LastAdmin.into()));
+                }
+                GlobalRole::Admin | GlobalRole::Member => {}
             }
-            Ok(changed.map(|account| account.user))
+            account.user.role = role;
+            put(tx, account.clone())?;
+            audit::append(tx, now, entry)?;
+            Ok(Ok(account.user))
         })
         .await
     }

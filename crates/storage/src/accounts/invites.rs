@@ -7,6 +7,7 @@ use stack_types::{GlobalRole, InviteId, RoomId, RoomRole, Timestamp, UserId};
 use super::audit::{self, AuditEntry};
 use super::sessions::Fingerprint;
 use super::tables;
+use super::users::{self, AccountKind};
 use crate::{Store, StoreError, record};
 
 /// An invitation without its secret.
@@ -93,7 +94,21 @@ fn get(tx: &WriteTransaction, id: InviteId) -> Result<Option<InviteRow>, StoreEr
     }
 }
 
-/// Uses an invitation for one account, and gives it; `None` when it is used up, over, withdrawn, or none.
+/// Whether who made an invitation may still make one: what they gave away ends with what they had. A bot is no admin,
+/// and had an admin's leave to make it.
+macro_rules! inviter_stands {
+    ($tx:expr, $invite:expr) => {{
+        let inviter = $invite.created_by;
+        let found = users::get(&$tx.open_table(tables::USERS)?, inviter.as_str())?;
+        found.is_some_and(|inviter| {
+            let admin = inviter.user.role == GlobalRole::Admin;
+            !inviter.disabled && (admin || inviter.kind == AccountKind::Bot)
+        })
+    }};
+}
+
+/// Uses an invitation for one account, and gives it; `None` when it is used up, over, withdrawn, or none, or when who
+/// made it is no admin any more.
 pub(super) fn take_use(
     tx: &WriteTransaction,
     now: Timestamp,
@@ -105,6 +120,9 @@ pub(super) fn take_use(
     let Some(mut row) = found else {
         return Ok(None);
     };
+    if !inviter_stands!(tx, row.invite) {
+        return Ok(None);
+    }
     row.invite.uses += 1;
     put(tx, &row)?;
     Ok(Some(row.invite))
@@ -142,6 +160,14 @@ impl Store {
             Ok(row.invite)
         })
         .await
+    }
+
+    /// Whether who made an invitation may still make one.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn inviter_stands(&self, invite: &Invite) -> Result<bool, StoreError> {
+        self.read(|tx| Ok(inviter_stands!(tx, invite)))
     }
 
     /// An invitation and the fingerprint of its secret, closed ones too.

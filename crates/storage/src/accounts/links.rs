@@ -323,7 +323,7 @@ impl Store {
             if get(tx, &link.issuer, &link.subject)?.is_some() {
                 return Ok(Ok(Err(LinkTaken)));
             }
-            let account = match users::create(tx, now, new)? {
+            let account = match users::create(tx, now, new, &entry)? {
                 Ok(account) => account,
                 Err(refused) => return Ok(Err(refused)),
             };

@@ -7,14 +7,14 @@ use stack_types::{PasskeyId, SessionId, Timestamp, UserId};
 use thiserror::Error;
 
 use super::audit::{self, AuditEntry};
-use super::sessions::{self, NewSession, Session, Stale};
+use super::sessions::{self, NewSession, Session, SignInMethod, Stale};
 use super::users::{self, Account};
 use super::ways_in::{self, Removal, rows_of};
 use super::{CreateUserError, NewUser, tables};
 use crate::{Store, StoreError, record};
 
 /// Passkeys that one account may have. Nobody owns more devices, and every sign-in by name lists them all.
-const MOST: usize = 20;
+pub const MOST_PASSKEYS: usize = 20;
 
 /// What an authenticator knows an account by: random, and told to nobody else.
 pub type WebauthnHandle = [u8; 16];
@@ -62,7 +62,7 @@ pub enum AddPasskeyError {
     #[error("the credential is known already")]
     Taken,
     /// The account has as many as it may.
-    #[error("the account has {MOST} passkeys")]
+    #[error("the account has {MOST_PASSKEYS} passkeys")]
     TooMany,
     /// The account may not be used.
     #[error("the account may not be used")]
@@ -84,6 +84,17 @@ pub struct UsePasskey {
     pub audit: AuditEntry,
 }
 
+/// Somebody in a session who has shown by passkey who they are; the fields are those of [`UsePasskey`].
+#[expect(missing_docs, reason = "the fields are those of `UsePasskey`")]
+pub struct ConfirmByPasskey {
+    pub owner: UserId,
+    pub session: SessionId,
+    pub credential_id: Vec<u8>,
+    pub expected: String,
+    pub updated: String,
+    pub audit: AuditEntry,
+}
+
 fn decode(bytes: &[u8]) -> Result<Passkey, StoreError> {
     record::decode(bytes)
 }
@@ -100,6 +111,29 @@ fn put(tx: &WriteTransaction, passkey: &Passkey) -> Result<(), StoreError> {
     tx.open_table(tables::CREDENTIALS)?
         .insert(passkey.credential_id.as_slice(), bytes.as_slice())?;
     Ok(())
+}
+
+/// A passkey that may be used and is as it was when the answer to it was looked at.
+fn unchanged(
+    tx: &WriteTransaction,
+    credential_id: &[u8],
+    expected: &str,
+    owner: UserId,
+) -> Result<Option<Passkey>, StoreError> {
+    Ok(get(tx, credential_id)?.filter(|passkey| {
+        passkey.user_id == owner && passkey.suspended_at.is_none() && passkey.credential == expected
+    }))
+}
+
+fn note_use(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    mut passkey: Passkey,
+    updated: String,
+) -> Result<(), StoreError> {
+    passkey.credential = updated;
+    passkey.last_used_at = Some(now);
+    put(tx, &passkey)
 }
 
 /// The credential of a user's passkey.
@@ -133,7 +167,7 @@ fn add(
         return Ok(Err(AddPasskeyError::Taken));
     }
     let mut by_user = tx.open_table(tables::USER_CREDENTIALS)?;
-    if rows_of!(by_user, new.user_id.as_str()).len() >= MOST {
+    if rows_of!(by_user, new.user_id.as_str()).len() >= MOST_PASSKEYS {
         return Ok(Err(AddPasskeyError::TooMany));
     }
     let passkey = Passkey {
@@ -157,6 +191,21 @@ fn add(
 /// Whether some account has this credential.
 pub(super) fn is_known(tx: &WriteTransaction, credential_id: &[u8]) -> Result<bool, StoreError> {
     Ok(get(tx, credential_id)?.is_some())
+}
+
+/// Removes every passkey of an account.
+pub(super) fn remove_all(tx: &WriteTransaction, owner: UserId) -> Result<(), StoreError> {
+    let mut by_user = tx.open_table(tables::USER_CREDENTIALS)?;
+    let rows: Vec<(String, Vec<u8>)> = rows_of!(by_user, owner.as_str())
+        .into_iter()
+        .map(|(id, credential)| (id, credential.value().to_vec()))
+        .collect();
+    let mut credentials = tx.open_table(tables::CREDENTIALS)?;
+    for (id, credential) in rows {
+        by_user.remove((owner.as_str(), id.as_str()))?;
+        credentials.remove(credential.as_slice())?;
+    }
+    Ok(())
 }
 
 /// Adds the passkey that a new account is made with. That it is not known was looked at before.
@@ -195,21 +244,6 @@ fn set_handle(
 fn to_handle(bytes: &[u8]) -> Result<WebauthnHandle, StoreError> {
     bytes.try_into().map_err(StoreError::damaged)
 }
-/// Removes every passkey of an account.
-pub(super) fn remove_all(tx: &WriteTransaction, owner: UserId) -> Result<(), StoreError> {
-    let mut by_user = tx.open_table(tables::USER_CREDENTIALS)?;
-    let rows: Vec<(String, Vec<u8>)> = rows_of!(by_user, owner.as_str())
-        .into_iter()
-        .map(|(id, credential)| (id, credential.value().to_vec()))
-        .collect();
-    let mut credentials = tx.open_table(tables::CREDENTIALS)?;
-    for (id, credential) in rows {
-        by_user.remove((owner.as_str(), id.as_str()))?;
-        credentials.remove(credential.as_slice())?;
-    }
-    Ok(())
-}
-
 
 fn of(tx: &ReadTransaction, owner: UserId) -> Result<Vec<Passkey>, StoreError> {
     let credentials = tx.open_table(tables::CREDENTIALS)?;
@@ -324,7 +358,7 @@ impl Store {
             if is_known(tx, &passkey.credential_id)? {
                 return Ok(Ok(Err(AddPasskeyError::Taken)));
             }
-            let account = match users::create(tx, now, new)? {
+            let account = match users::create(tx, now, new, &entry)? {
                 Ok(account) => account,
                 Err(refused) => return Ok(Err(refused)),
             };
@@ -396,21 +430,37 @@ impl Store {
         asked: UsePasskey,
     ) -> Result<Result<(Account, Session), Stale>, StoreError> {
         self.write(move |tx, now| {
-            let found = get(tx, &asked.credential_id)?.filter(|passkey| {
-                passkey.user_id == asked.session.user_id
-                    && passkey.suspended_at.is_none()
-                    && passkey.credential == asked.expected
-            });
-            let Some(mut passkey) = found else {
+            let owner = asked.session.user_id;
+            let Some(passkey) = unchanged(tx, &asked.credential_id, &asked.expected, owner)? else {
                 return Ok(Err(Stale));
             };
             let begun = sessions::begin(tx, now, asked.session, asked.audit)?;
             if begun.is_ok() {
-                passkey.credential = asked.updated;
-                passkey.last_used_at = Some(now);
-                put(tx, &passkey)?;
+                note_use(tx, now, passkey, asked.updated)?;
             }
             Ok(begun)
+        })
+        .await
+    }
+
+    /// Notes that the owner of a live session has shown by passkey who they are, and keeps the passkey's new counter
+    /// and flags; `false` when session or passkey changed since they were looked at.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn confirm_by_passkey(&self, asked: ConfirmByPasskey) -> Result<bool, StoreError> {
+        self.write(move |tx, now| {
+            let Some(passkey) = unchanged(tx, &asked.credential_id, &asked.expected, asked.owner)?
+            else {
+                return Ok(false);
+            };
+            let method = SignInMethod::Passkey;
+            let (session, owner, audit) = (asked.session, asked.owner, asked.audit);
+            let confirmed = sessions::confirm(tx, now, session, owner, method, audit)?;
+            if confirmed {
+                note_use(tx, now, passkey, asked.updated)?;
+            }
+            Ok(confirmed)
         })
         .await
     }

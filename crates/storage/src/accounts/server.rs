@@ -109,7 +109,7 @@ impl Store {
                 role: GlobalRole::Admin,
                 ..claim.admin
             };
-            let account = match users::create(tx, now, admin)? {
+            let account = match users::create(tx, now, admin, &claim.audit)? {
                 Ok(account) => account,
                 Err(refused) => return Ok(Err(refused.into())),
             };

@@ -315,9 +315,8 @@ pub(super) fn confirm(
     entry: AuditEntry,
 ) -> Result<bool, StoreError> {
     let found = get(tx, id)?;
-    let is_theirs = |record: &SessionRecord| {
-        record.session.user_id == owner && record.session.is_live(now)
-    };
+    let is_theirs =
+        |record: &SessionRecord| record.session.user_id == owner && record.session.is_live(now);
     let Some(mut record) = found.filter(is_theirs) else {
         return Ok(false);
     };

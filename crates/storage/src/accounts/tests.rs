@@ -3,6 +3,7 @@
 mod ceremonies;
 mod factors;
 mod keys;
+mod links;
 mod migration;
 mod people;
 mod sessions;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use stack_types::{GlobalRole, Timestamp, User, UserId, Username};
 use thiserror::Error;
 
-use super::audit::{self, AuditEntry};
+use super::audit::{self, AuditAction, AuditEntry};
 use super::invites::{self, InviteUse};
 use super::sessions::{self, NewSession, Session};
 use super::tables;
@@ -50,6 +50,12 @@ impl Account {
     #[must_use]
     pub fn may_sign_in(&self) -> bool {
         !self.disabled && self.kind == AccountKind::Person
+    }
+
+    /// Whether it is an admin's, and may be used.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.may_sign_in() && self.user.role == GlobalRole::Admin
     }
 }
 
@@ -148,6 +154,12 @@ pub(super) fn get(
     }
 }
 
+/// Whether somebody is an admin of the whole server, and may be one.
+pub(crate) fn is_admin(tx: &WriteTransaction, id: &UserId) -> Result<bool, StoreError> {
+    let account = get(&tx.open_table(tables::USERS)?, id.as_str())?;
+    Ok(account.is_some_and(|account| account.is_admin()))
+}
+
 /// Writes an account's row.
 pub(super) fn put(tx: &WriteTransaction, account: Account) -> Result<(), StoreError> {
     let id = account.user.id;
@@ -157,10 +169,12 @@ pub(super) fn put(tx: &WriteTransaction, account: Account) -> Result<(), StoreEr
     Ok(())
 }
 
+/// Makes an account. `entry` is what its making is put on record as; the use of an invitation is put there beside it.
 pub(super) fn create(
     tx: &WriteTransaction,
     now: Timestamp,
     new: NewUser,
+    entry: &AuditEntry,
 ) -> Result<Result<Account, CreateUserError>, StoreError> {
     let mut usernames = tx.open_table(tables::USERNAMES)?;
     let mut emails = tx.open_table(tables::EMAILS)?;
@@ -175,7 +189,15 @@ pub(super) fn create(
     let role = match new.invite {
         None => new.role,
         Some(invite) => match invites::take_use(tx, now, invite)? {
-            Some(invite) => invite.role,
+            Some(invite) => {
+                let used = AuditEntry {
+                    action: AuditAction::InviteUsed,
+                    target: Some(invite.id.to_string()),
+                    ..entry.clone()
+                };
+                audit::append(tx, now, used)?;
+                invite.role
+            }
             None => return Ok(Err(CreateUserError::InviteClosed)),
         },
     };
@@ -225,7 +247,7 @@ impl Store {
         entry: AuditEntry,
     ) -> Result<Result<Account, CreateUserError>, StoreError> {
         self.write(move |tx, now| {
-            let created = create(tx, now, new)?;
+            let created = create(tx, now, new, &entry)?;
             if created.is_ok() {
                 audit::append(tx, now, entry)?;
             }
@@ -244,7 +266,7 @@ impl Store {
         session: NewSession,
         entry: AuditEntry,
     ) -> Result<Result<(Account, Session), CreateUserError>, StoreError> {
-        self.write(move |tx, now| match create(tx, now, new)? {
+        self.write(move |tx, now| match create(tx, now, new, &entry)? {
             Ok(account) => {
                 let session = sessions::create(tx, now, session)?;
                 audit::append(tx, now, entry)?;

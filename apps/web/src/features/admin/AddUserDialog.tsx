@@ -1,4 +1,4 @@
-// An account that an administrator makes for somebody.
+// An account that an administrator makes for somebody, and the link with which they set their password.
 
 import { useState } from 'react';
 import { useChat } from '../../app/context';
@@ -6,8 +6,8 @@ import type { User } from '../../sdk';
 import { Button } from '../../ui/Button';
 import { Dialog, DialogActions } from '../../ui/Dialog';
 import { FormError, Select, TextField } from '../../ui/Field';
-import { passwordHint } from '../auth/password';
 import { useAuthForm } from '../auth/useAuthForm';
+import { CopyField } from '../security/CopyField';
 import security from '../security/security.module.css';
 
 const ROLES = [
@@ -20,20 +20,36 @@ export function AddUserDialog({ onClose, onDone }: { onClose(): void; onDone(): 
   const [name, setName] = useState('');
   const [username, setUsername] = useState('');
   const [email, setEmail] = useState('');
-  const [password, setPassword] = useState('');
+  const [url, setUrl] = useState<string | null>(null);
   const [role, setRole] = useState<User['role']>('member');
-  const form = useAuthForm(['display_name', 'username', 'email', 'password'], async () => {
-    await chat.client.admin.createUser({
+  const form = useAuthForm(['display_name', 'username', 'email'], async () => {
+    const made = await chat.client.admin.createUser({
       username: username.trim(),
       role,
       ...(name.trim() ? { display_name: name.trim() } : {}),
       ...(email.trim() ? { email: email.trim() } : {}),
-      ...(password ? { password } : {}),
     });
-    chat.toasts.show(`@${username.trim()} has an account now.`);
+    setUrl(made.url);
     onDone();
-    onClose();
   });
+  if (url !== null) {
+    return (
+      <Dialog title={`@${username.trim()} has an account`} onClose={onClose}>
+        <div className={security.question}>
+          <p className={security.text}>
+            Give them this link, and nobody else: with it they choose a password and come in. It works once,
+            for half an hour; later, make another one from their menu.
+          </p>
+          <CopyField label="Link" value={url} />
+          <DialogActions>
+            <Button variant="primary" onClick={onClose}>
+              Done
+            </Button>
+          </DialogActions>
+        </div>
+      </Dialog>
+    );
+  }
   return (
     <Dialog title="Add somebody" onClose={onClose}>
       <form className={security.question} onSubmit={form.submit} autoComplete="off">
@@ -65,15 +81,6 @@ export function AddUserDialog({ onClose, onDone }: { onClose(): void; onDone(): 
           value={email}
           error={form.errorAt('email')}
           onChange={(event) => setEmail(event.target.value)}
-        />
-        <TextField
-          label="First password"
-          type="password"
-          autoComplete="new-password"
-          hint={password === '' ? 'Optional: without one, give them a recovery link.' : passwordHint(password)}
-          value={password}
-          error={form.errorAt('password')}
-          onChange={(event) => setPassword(event.target.value)}
         />
         <Select label="Role" value={role} options={ROLES} onChange={setRole} />
         <DialogActions>

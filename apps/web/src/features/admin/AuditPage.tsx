@@ -10,7 +10,7 @@ import { Icon } from '../../ui/Icon';
 import { Spinner } from '../../ui/Misc';
 import field from '../../ui/field.module.css';
 import { Failed } from '../security/PasskeyList';
-import { ACTIONS, actionWords } from './actions';
+import { ACTIONS, actionWords, ON_PEOPLE } from './actions';
 import styles from './admin.module.css';
 import { usePages } from './usePages';
 
@@ -36,9 +36,9 @@ export function AuditPage() {
   );
   const log = usePages(load);
   useEffect(() => {
-    for (const { actor, target } of log.items) {
+    for (const { action, actor, target } of log.items) {
       if (actor) chat.people.need(actor);
-      if (target && looksLikeId(target)) chat.people.need(target);
+      if (target && ON_PEOPLE.has(action) && looksLikeId(target)) chat.people.need(target);
     }
   }, [log.items, chat]);
   const nameOf = (id: string) => {
@@ -71,7 +71,9 @@ export function AuditPage() {
       </div>
       {log.status === 'loading' && <Spinner label="Loading the log" />}
       {log.status === 'failed' && <Failed what="The log" again={log.reload} />}
-      {log.status === 'ready' && log.items.length === 0 && <p className={styles.none}>Nothing of the kind.</p>}
+      {log.status === 'ready' && log.items.length === 0 && (
+        <p className={styles.none}>Nothing of the kind.</p>
+      )}
       {log.items.length > 0 && (
         <ol className={styles.log}>
           {log.items.map((entry, at) => (

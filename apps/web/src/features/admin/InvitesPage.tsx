@@ -51,7 +51,12 @@ export function InvitesPage() {
       {sorted.length > 0 && (
         <ul className={styles.list}>
           {sorted.map((invite) => (
-            <li key={invite.id} className={styles.row} data-off={!invite.open || undefined} data-testid="invite">
+            <li
+              key={invite.id}
+              className={styles.row}
+              data-off={!invite.open || undefined}
+              data-testid="invite"
+            >
               <span className={styles.rowIcon}>
                 <Icon name="mail" />
               </span>

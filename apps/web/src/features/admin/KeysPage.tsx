@@ -29,7 +29,9 @@ export function KeysPage() {
   return (
     <>
       <div className={styles.tools}>
-        <p className={styles.lead}>Bots and back ends sign in with these. Each can do just what it was given.</p>
+        <p className={styles.lead}>
+          Bots and back ends sign in with these. Each can do just what it was given.
+        </p>
         <Button variant="primary" onClick={() => setMaking(true)}>
           New key
         </Button>
@@ -40,12 +42,7 @@ export function KeysPage() {
       {list.status === 'ready' && list.value.length > 0 && (
         <ul className={styles.list}>
           {list.value.map((key) => (
-            <li
-              key={key.id}
-              className={styles.row}
-              data-off={key.revoked_at != null || undefined}
-              data-testid="api-key"
-            >
+            <li key={key.id} className={styles.row} data-testid="api-key">
               <span className={styles.rowIcon}>
                 <Icon name="key" />
               </span>
@@ -59,16 +56,14 @@ export function KeysPage() {
                   ))}
                 </span>
                 <span className={styles.rowMeta}>
-                  As @{key.user.username} ·{' '}
+                  {key.user ? `As @${key.user.username} · ` : ''}
                   {key.last_used_at != null ? `used ${ago(key.last_used_at)}` : 'never used'}
                 </span>
                 <span className={styles.rowMeta}>{lifeOf(key)}</span>
               </span>
-              {key.revoked_at == null && (
-                <Button size="s" aria-label={`Revoke ${key.name}`} onClick={() => setRevoking(key)}>
-                  Revoke
-                </Button>
-              )}
+              <Button size="s" aria-label={`Revoke ${key.name}`} onClick={() => setRevoking(key)}>
+                Revoke
+              </Button>
             </li>
           ))}
         </ul>
@@ -88,7 +83,6 @@ export function KeysPage() {
 }
 
 export function lifeOf(key: ApiKey, now = Date.now()): string {
-  if (key.revoked_at != null) return `Revoked ${ago(key.revoked_at, now)}`;
   const made = `Made ${ago(key.created_at, now)}`;
   if (key.expires_at == null) return `${made}, never ends`;
   return `${made}, ${key.expires_at <= now ? 'ended' : 'ends'} ${ago(key.expires_at, now)}`;

@@ -53,7 +53,12 @@ export function UserMenu({ user, onChanged }: { user: AdminUser; onChanged(): vo
       {open && (
         <Popover anchor={anchor} role="menu" label={label} onClose={close}>
           {person && user.role === 'member' && (
-            <button type="button" role="menuitem" className={popover.item} onClick={pick(() => setDialog('promote'))}>
+            <button
+              type="button"
+              role="menuitem"
+              className={popover.item}
+              onClick={pick(() => setDialog('promote'))}
+            >
               <Icon name="shield" size={18} />
               Make administrator
             </button>
@@ -70,7 +75,12 @@ export function UserMenu({ user, onChanged }: { user: AdminUser; onChanged(): vo
             </button>
           )}
           {person && (
-            <button type="button" role="menuitem" className={popover.item} onClick={pick(() => setDialog('recover'))}>
+            <button
+              type="button"
+              role="menuitem"
+              className={popover.item}
+              onClick={pick(() => setDialog('recover'))}
+            >
               <Icon name="key" size={18} />
               Recovery link
             </button>

@@ -1,14 +1,14 @@
 // The names of the audit log in words.
 
 const WORDS: Record<string, string> = {
-  register: 'Made an account',
-  login: 'Signed in',
-  logout: 'Signed out',
-  password_changed: 'Changed a password',
+  register: 'New account',
+  login: 'Sign-in',
+  logout: 'Sign-out',
+  password_changed: 'Password change',
   session_revoked: 'Ended a session',
   sessions_revoked: 'Ended sessions',
   refresh_reused: 'Used a spent token',
-  reauthenticated: 'Confirmed who they are',
+  reauthenticated: 'Confirmation of who it is',
   setup_claimed: 'Set up the server',
   role_changed: 'Changed a role',
   account_made: 'Made an account for somebody',
@@ -22,7 +22,7 @@ const WORDS: Record<string, string> = {
   passkey_compromised: 'Passkey may be copied',
   oauth_linked: 'Linked an account',
   oauth_unlinked: 'Unlinked an account',
-  oauth_refused: 'Linked account was refused',
+  oauth_refused: 'Sign-in through another service',
   totp_enabled: 'Turned on the second factor',
   totp_disabled: 'Turned off the second factor',
   second_factor: 'Second factor',
@@ -43,6 +43,24 @@ const WORDS: Record<string, string> = {
   unmuted: 'Lifted a mute',
   signing_key_rotated: 'Rotated the signing key',
 };
+
+/** The actions whose target is a person; that of the others is a thing without a name. */
+export const ON_PEOPLE: ReadonlySet<string> = new Set([
+  'register',
+  'login',
+  'password_changed',
+  'sessions_revoked',
+  'role_changed',
+  'account_made',
+  'account_disabled',
+  'account_enabled',
+  'account_adopted',
+  'second_factor',
+  'recovery_link_made',
+  'recovery_link_used',
+  'room_token_made',
+  'ownership_transferred',
+]);
 
 export const ACTIONS: readonly string[] = Object.keys(WORDS);
 

@@ -9,11 +9,11 @@ import { FormError, TextField } from '../../ui/Field';
 import { Spinner } from '../../ui/Misc';
 import { AuthLayout } from './AuthLayout';
 import styles from './auth.module.css';
-import { useFacts } from './facts';
 import { passwordHint } from './password';
+import { SecondFactor } from './SecondFactor';
 import { useAuthForm } from './useAuthForm';
 
-type State = { username: string } | 'loading' | 'over' | 'failed';
+type State = { username: string; min_chars: number } | 'loading' | 'over' | 'failed';
 
 export function RecoverPage() {
   const session = useSession();
@@ -69,29 +69,42 @@ export function RecoverPage() {
       </AuthLayout>
     );
   }
-  return <NewPassword token={token} username={state.username} onOver={() => setState('over')} />;
+  return (
+    <NewPassword
+      token={token}
+      username={state.username}
+      least={state.min_chars}
+      onOver={() => setState('over')}
+    />
+  );
 }
 
 interface NewPasswordProps {
   token: string;
   username: string;
+  least: number;
   onOver(): void;
 }
 
-function NewPassword({ token, username, onOver }: NewPasswordProps) {
+function NewPassword({ token, username, least, onOver }: NewPasswordProps) {
   const session = useSession();
-  const { registration } = useFacts();
   const [password, setPassword] = useState('');
+  const [ticket, setTicket] = useState<string | null>(null);
   const form = useAuthForm(['new_password', 'password'], async () => {
     try {
       await session.enter((auth) => auth.recover(token, password));
     } catch (error) {
-      if (error instanceof StackError && OVER.has(error.code)) return onOver();
+      if (!(error instanceof StackError)) throw error;
+      if (error.ticket !== undefined) return setTicket(error.ticket);
+      if (OVER.has(error.code)) return onOver();
       throw error;
     }
-    forgetSecret('recover');
-    navigate(paths.security, { replace: true });
+    arrive();
   });
+  if (ticket !== null) {
+    const back = () => navigate(paths.signin, { replace: true });
+    return <SecondFactor ticket={ticket} onBack={back} onDone={arrive} />;
+  }
   return (
     <AuthLayout
       title="Get back in"
@@ -108,7 +121,7 @@ function NewPassword({ token, username, onOver }: NewPasswordProps) {
           required
           autoFocus
           value={password}
-          hint={passwordHint(password, registration.password.min_chars)}
+          hint={passwordHint(password, least)}
           error={form.errorAt('new_password') ?? form.errorAt('password')}
           onChange={(event) => setPassword(event.target.value)}
         />
@@ -120,4 +133,9 @@ function NewPassword({ token, username, onOver }: NewPasswordProps) {
   );
 }
 
-const OVER = new Set(['gone', 'not_found', 'unauthenticated', 'invalid_credentials', 'token_expired']);
+function arrive(): void {
+  forgetSecret('recover');
+  navigate(paths.security, { replace: true });
+}
+
+const OVER = new Set(['gone', 'not_found']);

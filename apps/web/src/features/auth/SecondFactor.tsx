@@ -14,7 +14,13 @@ import { CODE_WORDS } from './words';
 /** The ticket is spent or too old; only the password brings a new one. */
 const OVER = new Set(['unauthenticated', 'token_expired', 'gone', 'not_found']);
 
-export function SecondFactor({ ticket, onBack }: { ticket: string; onBack(): void }) {
+interface SecondFactorProps {
+  ticket: string;
+  onBack(): void;
+  onDone?(): void;
+}
+
+export function SecondFactor({ ticket, onBack, onDone }: SecondFactorProps) {
   const session = useSession();
   const [code, setCode] = useState('');
   const [recovery, setRecovery] = useState(false);
@@ -24,6 +30,7 @@ export function SecondFactor({ ticket, onBack }: { ticket: string; onBack(): voi
     async () => {
       try {
         await session.enter((auth) => auth.secondFactor(ticket, code.trim()));
+        onDone?.();
       } catch (error) {
         setCode('');
         if (error instanceof StackError && OVER.has(error.code)) setOver(true);

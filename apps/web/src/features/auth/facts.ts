@@ -48,4 +48,3 @@ export function noPasskeys(allowed: boolean, told?: string): string | null {
   if (allowed) return null;
   return WHY[told as PasskeyObstacle] ?? 'This server is not set up for passkeys.';
 }
-

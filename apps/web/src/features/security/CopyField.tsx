@@ -1,35 +1,45 @@
 // A secret that is shown once, with a button that copies it.
 
-import { useId } from 'react';
-import { useChat } from '../../app/context';
-import type { Toasts } from '../../state/toasts';
+import { useId, useState } from 'react';
 import { Button } from '../../ui/Button';
 import { Icon } from '../../ui/Icon';
 import styles from './security.module.css';
 
-/** Copies, and says whether it worked; a browser may not allow it. */
-export async function copy(text: string, toasts: Toasts): Promise<void> {
-  try {
-    await navigator.clipboard.writeText(text);
-    toasts.show('Copied.');
-  } catch {
-    toasts.show('Your browser did not allow copying. Select the text instead.', 'danger');
-  }
+type Outcome = 'copied' | 'refused' | null;
+
+/** Copies, and says so itself: a toast would stand behind the dialog that this is in. */
+export function CopyButton({ text }: { text: string }) {
+  const [outcome, setOutcome] = useState<Outcome>(null);
+  const copy = () => {
+    // A browser may not allow it; the text can be selected all the same.
+    navigator.clipboard.writeText(text).then(
+      () => setOutcome('copied'),
+      () => setOutcome('refused'),
+    );
+  };
+  return (
+    <Button onClick={copy} aria-live="polite">
+      <Icon name={outcome === 'copied' ? 'check' : 'copy'} size={18} />
+      {outcome === null ? 'Copy' : outcome === 'copied' ? 'Copied' : 'Not allowed'}
+    </Button>
+  );
 }
 
 export function CopyField({ label, value }: { label: string; value: string }) {
-  const chat = useChat();
   const id = useId();
   return (
     <div className={styles.copy}>
       <label htmlFor={id} className="visually-hidden">
         {label}
       </label>
-      <input id={id} className={styles.copyText} readOnly value={value} onFocus={(event) => event.target.select()} />
-      <Button onClick={() => void copy(value, chat.toasts)}>
-        <Icon name="copy" size={18} />
-        Copy
-      </Button>
+      <input
+        id={id}
+        className={styles.copyText}
+        readOnly
+        value={value}
+        onFocus={(event) => event.target.select()}
+      />
+      <CopyButton text={value} />
     </div>
   );
 }

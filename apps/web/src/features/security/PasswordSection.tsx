@@ -5,15 +5,20 @@ import { useChat } from '../../app/context';
 import { StackError } from '../../sdk';
 import { Button } from '../../ui/Button';
 import { FormError, TextField } from '../../ui/Field';
-import { passwordHint } from '../auth/password';
+import { LEAST_WITH_FACTOR, passwordHint } from '../auth/password';
 import { useFacts } from '../auth/facts';
 import { useAuthForm } from '../auth/useAuthForm';
 import settings from '../settings/settings.module.css';
 import { Section } from './Section';
+import { useLoaded } from './useLoaded';
 
 export function PasswordSection() {
   const chat = useChat();
   const { registration } = useFacts();
+  const [load] = useState(() => () => chat.client.auth.totp());
+  const [factor] = useLoaded(load);
+  const least =
+    factor.status === 'ready' && factor.value.enabled ? LEAST_WITH_FACTOR : registration.password.min_chars;
   const [current, setCurrent] = useState('');
   const [next, setNext] = useState('');
   const form = useAuthForm(['current_password', 'new_password'], async () => {
@@ -37,7 +42,7 @@ export function PasswordSection() {
           label="Current password"
           type="password"
           autoComplete="current-password"
-          hint="Leave it empty if you have none yet."
+          hint="Leave it empty if there is none."
           value={current}
           error={form.errorAt('current_password')}
           onChange={(event) => setCurrent(event.target.value)}
@@ -48,7 +53,7 @@ export function PasswordSection() {
           autoComplete="new-password"
           required
           value={next}
-          hint={passwordHint(next, registration.password.min_chars)}
+          hint={passwordHint(next, least)}
           error={form.errorAt('new_password')}
           onChange={(event) => setNext(event.target.value)}
         />

@@ -35,8 +35,7 @@ function Question() {
     void Promise.allSettled([auth.passkeys(), auth.links()]).then(([passkeys, links]) => {
       if (gone) return;
       setWays({
-        passkeys:
-          passkeyObstacle() === null && passkeys.status === 'fulfilled' && passkeys.value.some(inUse),
+        passkeys: passkeyObstacle() === null && passkeys.status === 'fulfilled' && passkeys.value.some(inUse),
         links: links.status === 'fulfilled' ? links.value : [],
       });
     });
@@ -50,13 +49,17 @@ function Question() {
       try {
         await auth.reauthenticate(password, code?.trim() || undefined);
       } catch (error) {
-        if (!(error instanceof StackError) || error.code !== 'second_factor_required') throw error;
+        const wantsCode = error instanceof StackError && error.field === 'code' && code === null;
+        if (!wantsCode) throw error;
         setCode('');
         return;
       }
       reauthentication.done();
     },
-    { invalid_credentials: code === null ? 'That is not your password.' : 'That password or code is not right.' },
+    {
+      invalid_credentials:
+        code === null ? 'That is not your password.' : 'That password or code is not right.',
+    },
   );
   const byPasskey = async () => {
     await auth.reauthenticateWithPasskey();

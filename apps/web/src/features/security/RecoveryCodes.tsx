@@ -4,7 +4,7 @@ import { useChat } from '../../app/context';
 import { Button } from '../../ui/Button';
 import { Dialog, DialogActions } from '../../ui/Dialog';
 import { Icon } from '../../ui/Icon';
-import { copy } from './CopyField';
+import { CopyButton } from './CopyField';
 import styles from './security.module.css';
 
 export function RecoveryCodes({ codes, onClose }: { codes: readonly string[]; onClose(): void }) {
@@ -33,10 +33,7 @@ export function RecoveryCodes({ codes, onClose }: { codes: readonly string[]; on
           ))}
         </ol>
         <DialogActions>
-          <Button onClick={() => void copy(codes.join('\n'), chat.toasts)}>
-            <Icon name="copy" size={18} />
-            Copy
-          </Button>
+          <CopyButton text={codes.join('\n')} />
           <Button onClick={save}>
             <Icon name="download" size={18} />
             Save

@@ -79,14 +79,14 @@ export function SessionList() {
       </ul>
       {sessions.length > 1 && (
         <div>
-          <Button onClick={() => setEndingOthers(true)}>Sign out everywhere else</Button>
+          <Button onClick={() => setEndingOthers(true)}>End all other sessions</Button>
         </div>
       )}
       {endingOthers && (
         <Confirm
-          title="Sign out everywhere else?"
+          title="End all other sessions?"
           text="Every device but this one has to sign in again. Open pages there end at once."
-          action="Sign out"
+          action="End them"
           onConfirm={endOthers}
           onClose={() => setEndingOthers(false)}
         />

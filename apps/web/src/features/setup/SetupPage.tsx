@@ -89,8 +89,6 @@ const STALE =
   'This link is used up or too old. Run "stack-gateway setup-url" on the server for a new one, and open that.';
 
 function stale(error: unknown): boolean {
-  return (
-    error instanceof StackError &&
-    (error.code === 'gone' || (['forbidden', 'not_found'].includes(error.code) && error.field === undefined))
-  );
+  if (!(error instanceof StackError)) return false;
+  return error.code === 'gone' || error.code === 'forbidden' || error.field === 'setup';
 }

@@ -293,7 +293,13 @@ async fn a_code_is_good_once() {
         "a new set voids the old"
     );
     assert_eq!(fixture.store.recovery_codes_left(ann).unwrap(), 1);
-    assert!(fixture.store.remove_totp(ann, Some("hash".to_owned()), entry()).await.unwrap());
+    assert!(
+        fixture
+            .store
+            .remove_totp(ann, Some("hash".to_owned()), entry())
+            .await
+            .unwrap()
+    );
     assert_eq!(fixture.store.recovery_codes_left(ann).unwrap(), 0);
     assert!(!spend(Factor::RecoveryCode([3; 32])).await);
     assert!(

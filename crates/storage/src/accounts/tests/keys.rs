@@ -19,6 +19,14 @@ impl Fixture {
         added.await.unwrap().unwrap()
     }
 
+    async fn admin(&self, name: &str) -> UserId {
+        let id = self.user(name, None).await.unwrap().user.id;
+        let role = entry(AuditAction::RoleChanged);
+        let promoted = self.store.set_role(id, GlobalRole::Admin, role);
+        promoted.await.unwrap().unwrap();
+        id
+    }
+
     fn new_user(&self, name: &str, invite: Option<InviteUse>) -> NewUser {
         NewUser {
             id: UserId::generate(self.clock.now()),
@@ -69,7 +77,7 @@ async fn a_key_works_until_it_ends_or_is_revoked() {
 #[tokio::test]
 async fn an_invitation_is_used_as_often_as_it_says() {
     let fixture = fixture();
-    let ann = fixture.user("ann", None).await.unwrap().user.id;
+    let ann = fixture.admin("ann").await;
     let invite = NewInvite {
         id: InviteId::generate(fixture.clock.now()),
         role: GlobalRole::Admin,
@@ -133,7 +141,7 @@ async fn an_invitation_is_used_as_often_as_it_says() {
 #[tokio::test]
 async fn a_withdrawn_invitation_is_closed() {
     let fixture = fixture();
-    let ann = fixture.user("ann", None).await.unwrap().user.id;
+    let ann = fixture.admin("ann").await;
     let invite = NewInvite {
         id: InviteId::generate(fixture.clock.now()),
         role: GlobalRole::Member,
@@ -198,6 +206,6 @@ async fn a_server_with_an_admin_is_set_up() {
     let role = fixture
         .store
         .set_role(ann, GlobalRole::Admin, entry(AuditAction::RoleChanged));
-    role.await.unwrap();
+    role.await.unwrap().unwrap();
     assert!(!fixture.store.setup_is_open().await.unwrap());
 }
