@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from stackclient import Account, Api, Closed, Gateway, Sock, assert_problem, make_room, register, tag
 
@@ -174,3 +175,15 @@ def test_limits_are_off_where_configured(api: Api, alice: Account):
     room = make_room(alice)
     for n in range(40):
         alice.ok("POST", f"/rooms/{room}/messages", json={"body": f"{n}"})
+
+
+async def test_a_flood_of_pings_is_a_flood_of_frames(limited: Gateway, connect):
+    """Whoever pings thousands of times is told so and then closed, as with any other frame."""
+    alice = register(Api(limited))
+    socket: Sock = await connect(alice)
+    for _ in range(3000):
+        try:
+            await socket.ws.ping()
+        except ConnectionClosed:
+            break
+    assert await socket.closed() == 4029

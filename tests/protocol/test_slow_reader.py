@@ -66,6 +66,27 @@ async def test_slow_reader_gets_everything_in_order(connect, gateway: Gateway, a
     await slow.close()
 
 
+async def test_requests_behind_answers_that_waited_are_answered_as_the_reader_takes_them(gateway: Gateway, alice: Account):
+    """What was asked behind more answers than the gateway keeps is looked at as soon as they are taken."""
+    room = make_room(alice)
+    for _ in range(60):
+        alice.ok("POST", f"/rooms/{room}/messages", json={"body": "x" * 16_000})
+    raw = tcp.socket()
+    raw.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, 4 * 1024)
+    raw.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(raw, gateway.host_port)
+    slow = await dial(gateway, token=alice.access, sock=raw, max_queue=1)
+    for n in range(6):
+        await slow.send(json.dumps({"type": "history", "id": n, "payload": {"room": room, "limit": 60}}))
+    await slow.send(json.dumps({"type": "ping", "id": 6, "payload": {}}))
+    answered = set()
+    while len(answered) < 7:
+        frame = json.loads(await asyncio.wait_for(slow.recv(), 8))
+        if frame["type"] == "ok":
+            answered.add(frame["id"])
+    await slow.close()
+
+
 def masked(opcode: int, payload: bytes = b"") -> bytes:
     """A client's frame of fewer than 126 bytes; the mask is zeros."""
     return struct.pack("!BB4x", 0x80 | opcode, 0x80 | len(payload)) + payload

@@ -5,8 +5,12 @@
 //! read here, and only if that fails for any reason the long way, which then says why.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use stack_types::{JsonValue, Seq};
 
@@ -23,7 +27,7 @@ struct Frame<'a> {
     #[serde(default)]
     id: Option<u64>,
     #[serde(borrow)]
-    payload: Payload<'a>,
+    payload: Object<Payload<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +43,29 @@ struct Payload<'a> {
     reply_to: Option<Seq>,
 }
 
+/// A struct that stands as an object. serde would take an array of its fields too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsMap<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for AsMap<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<T, M::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(AsMap(PhantomData)).map(Object)
+    }
+}
+
 /// Reads a `send`; `None` for everything else, also for one with a mistake or an unusual form.
 #[must_use]
 pub fn quick_send(text: &str) -> Option<(Option<u64>, Request)> {
@@ -51,7 +78,7 @@ pub fn quick_send(text: &str) -> Option<(Option<u64>, Request)> {
     if frame.kind != "send" {
         return None;
     }
-    let payload = frame.payload;
+    let Object(payload) = frame.payload;
     let message = SendMessage {
         room: payload.room.parse().ok()?,
         body: payload.body.into_owned(),
@@ -81,6 +108,13 @@ mod tests {
         let quick = quick_send(text);
         assert!(quick.is_some());
         assert_eq!(quick, long_way(text));
+    }
+
+    #[test]
+    fn a_payload_that_is_an_array_is_refused() {
+        let text = r#"{"type":"send","id":7,"payload":["a","text"]}"#;
+        assert_eq!(quick_send(text), None);
+        assert_eq!(long_way(text), None);
     }
 
     const FIELDS: [&str; 24] = [
@@ -126,9 +160,18 @@ mod tests {
         fn what_is_read_quickly_reads_the_same_the_long_way(
             id in select(&IDS[..]),
             fields in proptest::collection::vec(select(&FIELDS[..]), 0..6),
-            end in select(&["}", "} ", "},\"x\":1", ""][..]),
+            (begin, end) in select(&[
+                ("{", "}"),
+                ("{", "} "),
+                ("{", "},\"x\":1"),
+                ("{", ""),
+                ("[", "]"),
+                ("[\"a\",\"b\"", "]"),
+                ("null", ""),
+            ][..]),
         ) {
-            let text = format!(r#"{BEGINNING}{id}"payload":{{{}{end}}}"#, fields.join(","));
+            let fields = fields.join(",");
+            let text = format!(r#"{BEGINNING}{id}"payload":{begin}{fields}{end}}}"#);
             if let Some(quick) = quick_send(&text) {
                 prop_assert_eq!(Some(quick), long_way(&text));
             }

@@ -1,8 +1,9 @@
 //! One socket from its upgrade to its close: an actor that owns everything of it.
 
 use std::collections::HashMap;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use stack_proto::{Incoming, Request, error, quick_send};
 use stack_storage::Submitted;
 use stack_types::{ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, Signal};
 use tokio::net::TcpStream;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
 use tungstenite::error::CapacityError;
 use tungstenite::{Message, Utf8Bytes};
@@ -226,7 +228,7 @@ impl Connection {
             if due.deadline() != self.due() {
                 due.as_mut().reset(self.due());
             }
-            let reads = self.reads();
+            let takes_more = self.takes_more();
             tokio::select! {
                 biased;
                 summons = self.place.summons() => match summons {
@@ -274,22 +276,22 @@ impl Connection {
                         return end;
                     }
                 }
-                message = socket.next(), if reads => {
+                message = next_unless_full(socket, &outlet), if takes_more => {
                     self.heartbeat.heard(Instant::now());
                     self.requests.lease.renew();
                     if let Err(end) = self.messages(socket, message) {
                         return end;
                     }
+                    // Nothing above waits, so a client that floods would keep others from this worker.
+                    consume_budget().await;
                 }
             }
         }
     }
 
-    /// Whether the connection takes in more of what the client wants.
-    fn reads(&self) -> bool {
-        self.in_turn.is_none()
-            && self.waiting < MAX_WAITING
-            && self.requests.outlet.pending_bytes() < MAX_PENDING_BYTES
+    /// Whether nothing that was asked for holds up what comes behind it.
+    fn takes_more(&self) -> bool {
+        self.in_turn.is_none() && self.waiting < MAX_WAITING
     }
 
     /// Takes in a message, and with it those that have come behind it: the loop goes round once for all of them.
@@ -300,14 +302,17 @@ impl Connection {
     ) -> Result<(), End> {
         let mut message = first;
         for taken in 1.. {
+            let is_ping = matches!(message, Ok(Message::Ping(_)));
             if let Some(text) = text_of(message)? {
                 self.frame(&text)?;
+            } else if is_ping {
+                self.ping()?;
             }
             // Before the next one is taken: what is taken is taken in.
-            if taken == MESSAGES_AT_ONCE || !self.reads() {
+            if taken == MESSAGES_AT_ONCE || !self.takes_more() {
                 break;
             }
-            match socket.next().now_or_never() {
+            match next_unless_full(socket, &self.requests.outlet).now_or_never() {
                 Some(next) => message = next,
                 None => break,
             }
@@ -339,6 +344,15 @@ impl Connection {
             self.heartbeat.pinged(now, outlet.written_bytes());
         }
         None
+    }
+
+    /// Takes in a ping, which the library has answered: it counts as any frame does.
+    fn ping(&mut self) -> Result<(), End> {
+        let (app, user) = (&self.requests.app, self.requests.caller.user.id);
+        match app.rates().frame(user) {
+            Ok(()) => Ok(()),
+            Err(refused) => self.answer(None, Err(refused.into())).map_or(Ok(()), Err),
+        }
     }
 
     /// Takes in one frame.
@@ -430,11 +444,8 @@ impl Connection {
                 (None, Ok(_)) => self.rate_refusals = 0,
                 (id, Err(problem)) => {
                     together.push(&error(id, &problem));
-                    end = self.refused(&problem);
+                    end = self.refused(&problem).or(end);
                 }
-            }
-            if end.is_some() {
-                break;
             }
         }
         self.requests.outlet.send(together.finish().wire().clone());
@@ -494,6 +505,22 @@ async fn in_turn(work: &mut Option<BoxFuture<'static, Turn>>) -> Turn {
         Some(work) => work.await,
         None => pending().await,
     }
+}
+
+/// The next message, as soon as there is one and not too much waits to be written. That is looked at whenever the
+/// connection is woken: what waits is written by the pump, which does not end a turn of the loop.
+async fn next_unless_full(
+    socket: &mut Socket,
+    outlet: &Outlet,
+) -> Result<Message, tungstenite::Error> {
+    poll_fn(|cx| {
+        if outlet.pending_bytes() < MAX_PENDING_BYTES {
+            socket.poll_next(cx)
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 async fn replies(replies: Option<&Arc<Replies>>) -> Vec<Reply> {

@@ -51,7 +51,8 @@ impl Socket {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+    /// [`Socket::next`], for who waits for other things too.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
         loop {
             match self.0.read() {
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
