@@ -266,7 +266,7 @@ impl Rooms {
             tx.append(told(actor, user, MemberAction::Muted, None, mute.reason));
             Ok(record)
         };
-        let record = self.0.store.room_op(room.clone(), op).await?;
+        let record = self.0.store.room_op(room, op).await?;
         Ok(record.into())
     }
 
@@ -287,7 +287,7 @@ impl Rooms {
             tx.append(told(actor, user, MemberAction::Unmuted, None, None));
             Ok(())
         };
-        self.0.store.room_op(room.clone(), op).await
+        self.0.store.room_op(room, op).await
     }
 
     /// The mutes that hold, oldest first.
@@ -334,7 +334,7 @@ impl Rooms {
             }
             Ok(())
         };
-        self.0.store.room_op(room.clone(), op).await
+        self.0.store.room_op(room, op).await
     }
 
     fn check_ban(&self, ban: &NewBan, ends: &'static str) -> Result<(), Problem> {

@@ -189,7 +189,7 @@ impl RoomRef {
     }
 }
 
-fn that_hold(all: &HashMap<UserId, Ban>, now: Timestamp) -> Vec<Ban> {
+fn that_hold(all: &ByUser<Ban>, now: Timestamp) -> Vec<Ban> {
     let mut held: Vec<_> = all.values().filter(|ban| ban.holds(now)).cloned().collect();
     held.sort_by_key(|ban| (ban.created_at, ban.user_id));
     held

@@ -6,9 +6,9 @@ mod accounts;
 mod admin;
 mod admission;
 mod assets;
-mod authorisation;
 #[path = "../../../../crates/auth/tests/auth/authenticator.rs"]
 mod authenticator;
+mod authorisation;
 mod bodies;
 mod browsers;
 mod csrf;

@@ -55,7 +55,10 @@ impl Auth {
     /// `unavailable`; what could not be written is forgotten, the next request notes it again.
     pub async fn flush_seen(&self) -> Result<(), Problem> {
         let keys = std::mem::take(&mut *self.0.keys_used.lock());
-        self.0.store.touch_api_keys(keys.into_iter().collect()).await?;
+        self.0
+            .store
+            .touch_api_keys(keys.into_iter().collect())
+            .await?;
         let seen = std::mem::take(&mut *self.0.seen.lock());
         Ok(self
             .0
