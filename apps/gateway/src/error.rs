@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use stack_auth::AuthError;
 use stack_bus::{InvalidTopic, SubscribeError};
+use stack_delivery::HubError;
 use stack_storage::OpenError;
 use stack_types::Problem;
 
@@ -42,6 +43,9 @@ pub enum StartError {
     /// The bus cannot be listened to.
     #[error("cannot listen to the bus")]
     Bus(#[from] SubscribeError),
+    /// Events cannot be handed out.
+    #[error("cannot start delivery")]
+    Delivery(#[from] HubError),
     /// The keys cannot be had, or a setting of accounts makes no sense.
     #[error("accounts cannot be served")]
     Auth(#[from] AuthError),

@@ -203,26 +203,28 @@ impl Requests {
 
     fn subscribe(&mut self, id: Option<u64>, room: &RoomId, after: Option<Seq>) -> Handled {
         let most = self.app.limits().subscriptions_per_connection;
-        let again = self.subscriptions.contains_key(room);
+        let before = self.subscriptions.get(room);
+        let again = before.is_some();
         if !again && self.subscriptions.len() >= most {
             let detail = format!("a connection subscribes to at most {most} rooms");
             return Handled::Done(Err(Problem::new(ErrorCode::LimitExceeded, detail)));
         }
-        let subscribed = self
-            .app
-            .rooms()
-            .subscribe(self.caller.user.id, room, after, &self.outlet);
+        let subscribed = self.app.rooms().subscribe(
+            self.caller.user.id,
+            room,
+            after,
+            &self.outlet,
+            before.map(|before| &**before),
+        );
         let subscribed = match subscribed {
             Ok(subscribed) => subscribed,
             Err(problem) => return Handled::Done(Err(problem)),
         };
         // A subscription repeated moves the cursor: the new one takes the old one's place.
-        let before = self
-            .subscriptions
+        self.subscriptions
             .insert(room.clone(), subscribed.subscription.clone());
-        match before {
-            Some(before) => self.app.hub().unsubscribe(&before, None),
-            None => self.lease.enter(room),
+        if !again {
+            self.lease.enter(room);
         }
         let gap = subscribed.gap.map(|gap| frame(&JsonCodec.signal(&gap)));
         let answer = Ok(answer(id, subscribed.answer));

@@ -242,7 +242,9 @@ impl World {
     ) -> Result<Reader, Problem> {
         let tap = Tap::default();
         let outlet = Outlet::new(tap.clone());
-        let subscribed = self.rooms.subscribe(user(who), room, after, &outlet)?;
+        let subscribed = self
+            .rooms
+            .subscribe(user(who), room, after, &outlet, None)?;
         self.hub.begin(&subscribed.subscription);
         let (hub, pumped) = (self.hub.clone(), outlet.clone());
         self.pumps
