@@ -58,7 +58,7 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     (POST, "/auth/totp/enroll", Need::RecentSession),
     (POST, "/auth/totp/confirm", Need::RecentSession),
     (POST, "/auth/recovery-codes", Need::RecentSession),
-    (DELETE, "/auth/sessions", Need::Session),
+    (DELETE, "/auth/sessions/others", Need::Session),
     (POST, "/auth/recover", Need::Anyone),
     (POST, "/auth/recover/look", Need::Anyone),
     (GET, "/registration", Need::Anyone),

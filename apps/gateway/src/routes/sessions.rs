@@ -15,7 +15,8 @@ use crate::http::{ApiResult, InPath, Sender, SignedIn};
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
-        .route("/auth/sessions", get(sessions).delete(revoke_others))
+        .route("/auth/sessions", get(sessions))
+        .route("/auth/sessions/others", delete(revoke_others))
         .route("/auth/sessions/{session_id}", delete(revoke))
 }
 

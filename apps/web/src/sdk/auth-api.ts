@@ -226,7 +226,7 @@ export class AuthApi {
   }
 
   revokeOtherSessions(): Promise<void> {
-    return this.#http.request('DELETE', '/auth/sessions');
+    return this.#http.request('DELETE', '/auth/sessions/others');
   }
 
   async links(): Promise<LinkedAccount[]> {
