@@ -8,7 +8,7 @@ use clap::Parser as _;
 use stack_gateway::cli::{Cli, Command, ConfigCommand, UsersCommand};
 use stack_gateway::config::{self, Config, Inputs};
 use stack_gateway::signals::Signals;
-use stack_gateway::{Gateway, offline, telemetry};
+use stack_gateway::{Gateway, RunningGateway, offline, telemetry};
 
 /// The configuration is at fault; everything else that fails is 1.
 const FAULTY_CONFIGURATION: u8 = 2;
@@ -79,7 +79,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the start, so that no signal meets the default action, which is to die at once.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let gateway = Gateway::start(config).await?;
-    announce(gateway.addr(), gateway.url())?;
+    announce(&gateway)?;
     let signal = signals.next().await;
     tracing::info!("{signal}: shutting down");
     tokio::select! {
@@ -89,8 +89,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 /// One line that scripts wait for: the address that is really bound, and where a person opens it.
-fn announce(addr: std::net::SocketAddr, url: &str) -> io::Result<()> {
+fn announce(gateway: &RunningGateway) -> io::Result<()> {
+    let scheme = if gateway.is_tls() { "https" } else { "http" };
+    let (addr, url) = (gateway.addr(), gateway.url());
     let mut out = io::stdout().lock();
-    writeln!(out, "Stack is listening on http://{addr} (open {url})")?;
+    writeln!(out, "Stack is listening on {scheme}://{addr} (open {url})")?;
     out.flush()
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::watched::{STALLED_AFTER, STALLED_AFTER_DRAINING};
 use super::*;
 use crate::config::Config;
+use crate::tls::Tls;
 
 const ANSWER_BYTES: usize = 1024 * 1024;
 
@@ -54,6 +55,43 @@ impl Served {
         ended.expect("it ends").unwrap().unwrap();
         start.elapsed()
     }
+}
+
+/// What shakes hands with a client that says so much and no more.
+fn half_shaken(said: &'static [u8], draining: CancellationToken) -> impl Future<Output = bool> {
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
+    std::fs::write(&cert, pair.cert.pem()).unwrap();
+    std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    let tls = Tls::load(&cert, &key).unwrap();
+    async move {
+        let (mut client, server) = tokio::io::duplex(PIPE_BYTES);
+        client.write_all(said).await.unwrap();
+        let shaken = shake_hands(tls.acceptor(), server, &draining).await;
+        drop(client);
+        shaken.is_some()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_does_not_get_on_is_given_up() {
+    for said in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
+        let handshake = half_shaken(said, CancellationToken::new());
+        let start = Instant::now();
+        assert!(!handshake.await);
+        assert_eq!(start.elapsed().as_secs(), HANDSHAKE_TIMEOUT.as_secs());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_does_not_hold_a_drain_up() {
+    let draining = CancellationToken::new();
+    let handshake = half_shaken(b"", draining.clone());
+    draining.cancel();
+    let start = Instant::now();
+    assert!(!handshake.await);
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

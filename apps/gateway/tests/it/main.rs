@@ -17,3 +17,4 @@ mod rooms;
 mod sessions;
 mod shutdown;
 mod sockets;
+mod tls;
