@@ -151,7 +151,17 @@ at_least() {
 
 # The client's packages, exactly as locked.
 web_packages() {
-  cd "$ROOT/apps/web"
+  node_packages apps/web
+}
+
+# The OpenID provider that the gateway's tests start.
+provider_packages() {
+  node_packages tests/oidc
+}
+
+# node_packages FOLDER: what its lock file says.
+node_packages() {
+  cd "$ROOT/$1"
   # npm writes this file when it is done.
   if [ node_modules/.package-lock.json -nt package-lock.json ]; then
     say "node_modules is up to date"

@@ -77,7 +77,7 @@ impl AppState {
             cookies: CookieNames::new(origins.public().is_https()),
             security_headers: SecurityHeaders::new(&origins),
             rates: Rates::new(config.rate_enabled, &parts.clock),
-            readiness: Readiness::new(parts.store.clone(), parts.bus.clone()),
+            readiness: Readiness::new(parts.store.clone(), parts.bus.clone(), parts.hub.clone()),
             client_files: config.testing.client_files.unwrap_or(assets::embedded),
             origins,
             parts,

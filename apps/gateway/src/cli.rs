@@ -26,9 +26,44 @@ pub enum Command {
     /// Looks at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Shows the link by which the first administrator is made, a new one when the last has ended. It can be asked for
+    /// while the gateway runs.
+    SetupUrl,
     /// Looks after accounts, while the gateway is not running.
     #[command(subcommand)]
     Users(UsersCommand),
+    /// Shows the audit log, newest first, while the gateway is not running.
+    Audit(AuditCommand),
+    /// Looks after the keys that sign tokens. It works while the gateway runs, which takes a new key within seconds.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+/// What to show of the audit log.
+#[derive(Debug, Args)]
+pub struct AuditCommand {
+    /// Entries from this time on, in Unix milliseconds.
+    #[arg(long, value_name = "MS")]
+    pub since: Option<u64>,
+    /// Entries of this action only, such as login.
+    #[arg(long)]
+    pub action: Option<String>,
+    /// Entries of this user's doing only.
+    #[arg(long, value_name = "USER_ID")]
+    pub actor: Option<String>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub jsonl: bool,
+}
+
+/// What can be done with signing keys.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum KeysCommand {
+    /// Makes a new key that signs from now on. What the ones before it signed is taken for two hours more, so that
+    /// nobody is signed out.
+    Rotate,
+    /// Shows the keys, without their secrets.
+    List,
 }
 
 /// What can be done with the configuration.
@@ -47,6 +82,24 @@ pub enum ConfigCommand {
 pub enum UsersCommand {
     /// Makes somebody an administrator.
     Promote {
+        /// The username.
+        name: String,
+    },
+    /// Prints a link with which somebody who cannot sign in any more sets a new password.
+    Recover {
+        /// The username.
+        name: String,
+        /// Takes the second factor off with it.
+        #[arg(long)]
+        reset_second_factor: bool,
+    },
+    /// Keeps somebody out and ends their sessions.
+    Disable {
+        /// The username.
+        name: String,
+    },
+    /// Lets somebody in again who was disabled.
+    Enable {
         /// The username.
         name: String,
     },

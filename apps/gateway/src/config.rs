@@ -5,6 +5,7 @@
 
 mod key;
 mod layers;
+mod oauth;
 mod print;
 mod value;
 
@@ -18,12 +19,13 @@ use ipnet::IpNet;
 use stack_types::{Clock, Limits};
 
 pub use layers::{Fault, Faults, Flag, Inputs};
+pub use oauth::{Issuer, OauthProvider, Preset};
 pub use print::{default_file, effective};
-pub use value::{BusUrl, LogFormat, Origin, Registration, Secret};
+pub use value::{BusUrl, LogFormat, Origin, Registration, Secret, Signing};
 
 use crate::tls::{Tls, TlsFault};
 use layers::Reader;
-use value::{ListOf, Listen, LogFilter, PublicUrl};
+use value::{ListOf, Listen, LogFilter, PublicUrl, SiteName};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ pub struct Config {
     pub public_url: Option<Origin>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What authenticators and sign-in pages call this server.
+    pub site_name: String,
     /// The log filter.
     pub log: String,
     /// How log lines look.
@@ -71,12 +75,16 @@ pub struct Config {
 pub struct AuthSettings {
     /// Who may make an account.
     pub registration: Registration,
+    /// How tokens are signed.
+    pub signing: Signing,
     /// Signs access tokens; unset, a key is generated into the data folder.
     pub jwt_secret: Option<Secret>,
     /// How long an access token lives.
     pub access_token_ttl: Duration,
     /// How long a spent refresh token may be repeated.
     pub refresh_grace: Duration,
+    /// Where else people may sign in.
+    pub oauth: Vec<OauthProvider>,
 }
 
 /// The HTTP side.
@@ -150,15 +158,18 @@ impl Config {
             data_dir: reader.get("data_dir"),
             public_url,
             trusted_proxies: reader.get::<ListOf<IpNet>>("trusted_proxies").0,
+            site_name: reader.get::<SiteName>("site_name").0,
             log: reader.get::<LogFilter>("log").0,
             log_format: reader.get("log_format"),
             tls,
             bus: reader.get("bus.url"),
             auth: AuthSettings {
                 registration: reader.get("auth.registration"),
+                signing: reader.get("auth.signing"),
                 jwt_secret: reader.get_set("auth.jwt_secret"),
                 access_token_ttl: reader.seconds("auth.access_token_ttl_s", 1..=86_400),
                 refresh_grace: reader.seconds("auth.refresh_grace_s", 0..=300),
+                oauth: oauth::read(reader),
             },
             rate_enabled: reader.get("rate.enabled"),
             cors_origins: reader.get::<ListOf<Origin>>("cors.origins").0,

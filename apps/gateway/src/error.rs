@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use stack_auth::AuthError;
 use stack_bus::{InvalidTopic, SubscribeError};
+use stack_delivery::HubError;
 use stack_storage::OpenError;
+use stack_types::Problem;
 
 /// The gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +43,18 @@ pub enum StartError {
     /// The bus cannot be listened to.
     #[error("cannot listen to the bus")]
     Bus(#[from] SubscribeError),
+    /// Events cannot be handed out.
+    #[error("cannot start delivery")]
+    Delivery(#[from] HubError),
     /// The keys cannot be had, or a setting of accounts makes no sense.
     #[error("accounts cannot be served")]
     Auth(#[from] AuthError),
+    /// Requests to identity providers cannot be sent.
+    #[error("cannot set up requests to identity providers")]
+    Outgoing(#[from] reqwest::Error),
+    /// The link for the first run cannot be made.
+    #[error("the first run cannot be offered: {0}")]
+    Setup(Problem),
     /// A measurement of ours is not well formed.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),

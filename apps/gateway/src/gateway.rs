@@ -1,5 +1,6 @@
 //! Builds a gateway from its configuration, runs it, and takes it down again.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stack_auth::{
-    Auth, AuthConfig, HashCost, KeySource, Lifetimes, Registration as WhoMayRegister, Throttle,
+    Auth, AuthConfig, HashCost, KeySource, Lifetimes, OauthConfig, PasskeyConfig,
+    Preset as KnownProvider, ProviderConfig, Registration as WhoMayRegister, SetupToken,
+    SigningAlgorithm, Throttle,
 };
 use stack_bus::{Bus, MemBus};
 use stack_delivery::{Hub, HubHandle, Source};
@@ -21,9 +24,11 @@ use stack_types::{Clock, EventCodec, SystemClock};
 use tokio::net::TcpListener;
 
 use crate::app::{AppState, Parts};
-use crate::config::{BusUrl, Config, Registration};
+use crate::config::{BusUrl, Config, OauthProvider, Preset, Registration, Signing};
 use crate::error::StartError;
+use crate::http::identity;
 use crate::http::origin::Origins;
+use crate::http::outgoing::Outgoing;
 use crate::last_seen::Kept;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -44,11 +49,11 @@ pub struct Gateway;
 
 /// A gateway that serves. Dropped without [`RunningGateway::shutdown`] it ends at once, like one whose process is
 /// killed.
-#[derive(Debug)]
 pub struct RunningGateway {
     addr: SocketAddr,
     is_tls: bool,
     url: String,
+    setup_url: Option<String>,
     deadline: Duration,
     lifecycle: Lifecycle,
     abandon: Abandon,
@@ -75,7 +80,9 @@ impl Gateway {
         let lifecycle = Lifecycle::default();
         let abandon = Abandon(lifecycle.clone());
 
-        let (parts, store, hub) = compose(&config, &lifecycle).await?;
+        let (parts, store, hub) = compose(&config, &origins, &lifecycle).await?;
+        let setup = parts.auth.setup_token().await.map_err(StartError::Setup)?;
+        let setup_url = setup.map(|setup| setup_url(&origins, &setup));
         let bus = parts.bus.clone();
         lifecycle.background.spawn(sweeper::run(
             parts.store.clone(),
@@ -96,6 +103,7 @@ impl Gateway {
             addr,
             is_tls,
             url,
+            setup_url,
             deadline,
             lifecycle,
             abandon,
@@ -123,6 +131,12 @@ impl RunningGateway {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where the first admin is made, while there is none.
+    #[must_use]
+    pub fn setup_url(&self) -> Option<&str> {
+        self.setup_url.as_deref()
     }
 
     /// Takes the gateway down: nothing new is accepted, what runs is finished or, at the deadline, cut off, and the
@@ -158,6 +172,14 @@ impl RunningGateway {
     }
 }
 
+impl fmt::Debug for RunningGateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningGateway")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Ends every task when it is dropped, so that a gateway nobody holds any more does not go on.
 #[derive(Debug)]
 struct Abandon(Lifecycle);
@@ -168,6 +190,11 @@ impl Drop for Abandon {
     }
 }
 
+/// Where the first admin is made. The token is behind the `#`, which a browser tells nobody.
+pub(crate) fn setup_url(origins: &Origins, setup: &SetupToken) -> String {
+    format!("{}/setup#{}", origins.public(), setup.token)
+}
+
 async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(addr)
         .await
@@ -176,6 +203,7 @@ async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
 
 async fn compose(
     config: &Config,
+    origins: &Origins,
     lifecycle: &Lifecycle,
 ) -> Result<(Parts, StoreHandle, HubHandle), StartError> {
     let clock: Arc<dyn Clock> = config
@@ -229,7 +257,15 @@ async fn compose(
         clock.clone(),
     );
     let revoked = revocation::publisher(bus.clone())?;
-    let auth = Auth::new(auth_config(config), store.clone(), clock.clone(), revoked)?;
+    let auth = AuthConfig {
+        oauth: oauth_config(config, origins)?,
+        passkeys: Some(PasskeyConfig {
+            origin: origins.public().to_string(),
+            site_name: config.site_name.clone(),
+        }),
+        ..auth_config(config)
+    };
+    let auth = Auth::new(auth, store.clone(), clock.clone(), revoked)?;
     let sockets = Sockets::default();
     let stop = lifecycle.background_stopping.clone();
     sockets.listen(&*bus, &lifecycle.background, stop).await?;
@@ -259,8 +295,10 @@ pub(crate) fn auth_config(config: &Config) -> AuthConfig {
         jwt_secret: secret.map(|secret| secret.expose().as_bytes().to_vec()),
         registration: match config.auth.registration {
             Registration::Open => WhoMayRegister::Open,
+            Registration::Invite => WhoMayRegister::Invite,
             Registration::Closed => WhoMayRegister::Closed,
         },
+        signing: signing(config),
         hash_cost: if config.testing.cheap_passwords {
             HashCost::INSECURE_FOR_TESTS
         } else {
@@ -277,6 +315,44 @@ pub(crate) fn auth_config(config: &Config) -> AuthConfig {
         },
         ..AuthConfig::new(keys)
     }
+}
+
+/// How tokens are signed.
+pub(crate) fn signing(config: &Config) -> SigningAlgorithm {
+    match config.auth.signing {
+        Signing::Hs256 => SigningAlgorithm::Hs256,
+        Signing::Eddsa => SigningAlgorithm::EdDsa,
+    }
+}
+
+/// The identity providers, and the way to them. Without any there is none.
+fn oauth_config(config: &Config, origins: &Origins) -> Result<Option<OauthConfig>, StartError> {
+    if config.auth.oauth.is_empty() {
+        return Ok(None);
+    }
+    let provider = |provider: &OauthProvider| ProviderConfig {
+        name: provider.name.clone(),
+        title: provider.title.clone(),
+        preset: provider.preset.map(|preset| match preset {
+            Preset::Github => KnownProvider::Github,
+            Preset::Google => KnownProvider::Google,
+            Preset::Gitlab => KnownProvider::Gitlab,
+            Preset::Discord => KnownProvider::Discord,
+        }),
+        issuer: provider
+            .issuer
+            .as_ref()
+            .map(|issuer| issuer.as_str().to_owned()),
+        client_id: provider.client_id.clone(),
+        client_secret: provider.client_secret.expose().to_owned(),
+        scopes: provider.scopes.clone(),
+        allow_registration: provider.allow_registration,
+    };
+    Ok(Some(OauthConfig {
+        providers: config.auth.oauth.iter().map(provider).collect(),
+        callbacks: format!("{}{}/auth/oauth", origins.public(), identity::BASE),
+        fetch: Arc::new(Outgoing::new()?),
+    }))
 }
 
 /// Opens the file. It and its folder are made when they are missing, for the owner alone.

@@ -1,6 +1,8 @@
 //! Everything between the connection and a handler: the layers, what they need, and the extractors.
 
+pub(crate) mod access;
 pub(crate) mod body;
+pub(crate) mod browser;
 pub(crate) mod client_ip;
 pub(crate) mod cookies;
 pub(crate) mod csrf;
@@ -9,6 +11,7 @@ pub(crate) mod identity;
 pub(crate) mod layers;
 pub(crate) mod leftover;
 pub(crate) mod origin;
+pub(crate) mod outgoing;
 pub(crate) mod path;
 pub(crate) mod problem;
 pub(crate) mod query;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use stack_gateway::cli::{Cli, Command, ConfigCommand, UsersCommand};
+use stack_gateway::cli::{AuditCommand, Cli, Command, ConfigCommand, KeysCommand, UsersCommand};
 use stack_gateway::config::{self, Config, Inputs};
 use stack_gateway::signals::Signals;
 use stack_gateway::{Gateway, RunningGateway, offline, telemetry};
@@ -28,7 +28,10 @@ fn main() -> ExitCode {
     };
     telemetry::init(&config);
     let done = match cli.command {
-        Some(Command::Users(UsersCommand::Promote { name })) => run(promote(&config, &name)),
+        Some(Command::Users(command)) => run(users(&config, command)),
+        Some(Command::SetupUrl) => run(setup_url(&config)),
+        Some(Command::Audit(command)) => run(audit(&config, command)),
+        Some(Command::Keys(command)) => keys(&config, command),
         _ => run(serve(config)),
     };
     match done {
@@ -69,9 +72,73 @@ fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
         .block_on(work)
 }
 
-async fn promote(config: &Config, name: &str) -> anyhow::Result<()> {
-    let user = offline::promote(config, name).await?;
-    println!("{} is an administrator now", user.username);
+async fn users(config: &Config, command: UsersCommand) -> anyhow::Result<()> {
+    match command {
+        UsersCommand::Promote { name } => {
+            let user = offline::promote(config, &name).await?;
+            println!("{} is an administrator now", user.username);
+        }
+        UsersCommand::Recover {
+            name,
+            reset_second_factor,
+        } => {
+            let url = offline::recovery_url(config, &name, reset_second_factor).await?;
+            println!("{url}");
+        }
+        UsersCommand::Disable { name } => {
+            offline::set_disabled(config, &name, true).await?;
+            println!("{name} is disabled now");
+        }
+        UsersCommand::Enable { name } => {
+            offline::set_disabled(config, &name, false).await?;
+            println!("{name} is enabled now");
+        }
+    }
+    Ok(())
+}
+
+async fn setup_url(config: &Config) -> anyhow::Result<()> {
+    println!("{}", offline::setup_url(config).await?);
+    Ok(())
+}
+
+async fn audit(config: &Config, command: AuditCommand) -> anyhow::Result<()> {
+    let jsonl = command.jsonl;
+    let mut out = io::stdout().lock();
+    offline::audit(config, command, |entry| {
+        if jsonl {
+            return writeln!(out, "{}", serde_json::to_string(entry)?);
+        }
+        let who = entry
+            .actor
+            .map_or("-".to_owned(), |actor| actor.to_string());
+        let target = entry.target.as_deref().unwrap_or("-");
+        let (at, action, outcome) = (entry.at, &entry.action, &entry.outcome);
+        writeln!(
+            out,
+            "{}\t{action}\t{outcome:?}\t{who}\t{target}\t{}",
+            at.0, entry.ip
+        )
+    })
+    .await?;
+    Ok(())
+}
+
+fn keys(config: &Config, command: KeysCommand) -> anyhow::Result<()> {
+    let keys = match command {
+        KeysCommand::Rotate => offline::rotate_keys(config)?,
+        KeysCommand::List => offline::signing_keys(config)?,
+    };
+    for key in keys {
+        let stands = match key.retires_at {
+            None => "signs".to_owned(),
+            Some(retires_at) => format!("is taken until {}", retires_at.0),
+        };
+        println!(
+            "{}\t{:?}\tmade {}\t{stands}",
+            key.kid, key.alg, key.created_at.0
+        );
+    }
     Ok(())
 }
 
@@ -88,11 +155,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
 }
 
-/// One line that scripts wait for: the address that is really bound, and where a person opens it.
+/// One line that scripts wait for: the address that is really bound, and where a person opens it. Until there is an
+/// administrator a second one says where they are made.
 fn announce(gateway: &RunningGateway) -> io::Result<()> {
     let scheme = if gateway.is_tls() { "https" } else { "http" };
     let (addr, url) = (gateway.addr(), gateway.url());
+    let mut told = format!("Stack is listening on {scheme}://{addr} (open {url})\n");
+    if let Some(setup) = gateway.setup_url() {
+        told.push_str(&format!("Set up: {setup}\n"));
+    }
+    // At once: a script may stop reading behind the first line, and must not end the gateway by that.
     let mut out = io::stdout().lock();
-    writeln!(out, "Stack is listening on {scheme}://{addr} (open {url})")?;
+    out.write_all(told.as_bytes())?;
     out.flush()
 }

@@ -1,15 +1,20 @@
 //! What is done to the file while no gateway runs on it: only one process may have it open.
 
+use std::io;
 use std::sync::Arc;
 
-use stack_auth::Auth;
+use stack_auth::{
+    AuditRecord, Auth, SetupFileError, SetupToken, SigningError, SigningKeyView, SigningKeys,
+};
 use stack_proto::JsonCodec;
-use stack_storage::OpenError;
-use stack_types::{Clock, ErrorCode, Problem, SystemClock, User, Username};
+use stack_storage::{AuditFilter, OpenError, StoreError};
+use stack_types::{Clock, ErrorCode, Problem, SystemClock, Timestamp, User, Username};
 
+use crate::cli::AuditCommand;
 use crate::config::Config;
 use crate::error::StartError;
-use crate::gateway::{DATABASE_FILE, auth_config, open_store};
+use crate::gateway::{self, DATABASE_FILE, auth_config, open_store, signing};
+use crate::http::origin::Origins;
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +26,66 @@ pub enum OfflineError {
     #[error("there is no database in {0}; has the gateway been started with this data folder?")]
     NoDatabase(String),
     /// That is no username.
-    #[error("{0}")]
+    #[error(transparent)]
     Name(#[from] stack_types::InvalidName),
     /// The file or the keys cannot be opened.
     #[error("cannot open the database")]
     Open(#[source] StartError),
+    /// There is an administrator, or there was one.
+    #[error("the server is set up already; `users promote` makes somebody an administrator")]
+    SetUp,
+    /// The setup file cannot be read or written.
+    #[error(transparent)]
+    SetupFile(#[from] SetupFileError),
+    /// The file cannot be read.
+    #[error("cannot read the database")]
+    Read(#[from] StoreError),
+    /// The signing keys cannot be read, written or changed.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// The output cannot be written.
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+    /// That is no user id.
+    #[error(transparent)]
+    Id(#[from] stack_types::InvalidId),
     /// It was refused.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Problem),
+}
+
+/// Where the first administrator is made, with a new token when the last has ended. A gateway that runs on the folder
+/// takes it at once: it looks at the token's file with every claim. It removes that file when the setup is claimed,
+/// which is how this is known beside it.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub async fn setup_url(config: &Config) -> Result<String, OfflineError> {
+    let folder = config.data_dir.display().to_string();
+    if !config.data_dir.join(DATABASE_FILE).exists() {
+        return Err(OfflineError::NoDatabase(folder));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let now = clock.now();
+    let is_open = match open_store(config, Arc::new(JsonCodec), clock, None) {
+        Ok((store, handle, _commits)) => {
+            let is_open = store.setup_is_open().await;
+            handle.shutdown().await;
+            is_open?
+        }
+        Err(StartError::Store(OpenError::InUse { .. })) => {
+            SetupToken::is_in_folder(&config.data_dir)
+        }
+        Err(error) => return Err(OfflineError::Open(error)),
+    };
+    if !is_open {
+        return Err(OfflineError::SetUp);
+    }
+    let token = SetupToken::of_folder(&config.data_dir, now)?;
+    Ok(gateway::setup_url(
+        &Origins::new(config, config.listen),
+        &token,
+    ))
 }
 
 /// Makes somebody an administrator.
@@ -37,6 +94,51 @@ pub enum OfflineError {
 /// See [`OfflineError`]; nothing has changed then.
 pub async fn promote(config: &Config, name: &str) -> Result<User, OfflineError> {
     let username: Username = name.parse()?;
+    with_auth(config, async |auth| {
+        let promoted = auth.promote(&username).await;
+        promoted.map_err(|problem| named(problem, &username))
+    })
+    .await
+}
+
+/// A link with which somebody sets a new password, once a gateway runs on the folder again. It is good for half an hour.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub async fn recovery_url(
+    config: &Config,
+    name: &str,
+    reset_second_factor: bool,
+) -> Result<String, OfflineError> {
+    let username: Username = name.parse()?;
+    let link = with_auth(config, async |auth| {
+        auth.operators_recovery_link(&username, reset_second_factor)
+            .await
+            .map_err(|problem| named(problem, &username))
+    })
+    .await?;
+    let origins = Origins::new(config, config.listen);
+    Ok(format!("{}/recover#{}", origins.public(), link.token))
+}
+
+/// Disables an account and ends its sessions, or enables it again.
+///
+/// # Errors
+/// See [`OfflineError`]; nothing has changed then.
+pub async fn set_disabled(config: &Config, name: &str, disabled: bool) -> Result<(), OfflineError> {
+    let username: Username = name.parse()?;
+    with_auth(config, async |auth| {
+        let done = auth.set_disabled(&username, disabled).await;
+        done.map_err(|problem| named(problem, &username))
+    })
+    .await
+}
+
+/// Opens the file, does this, and closes it again.
+async fn with_auth<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(&Auth) -> Result<T, Problem>,
+) -> Result<T, OfflineError> {
     let folder = config.data_dir.display().to_string();
     if !config.data_dir.join(DATABASE_FILE).exists() {
         return Err(OfflineError::NoDatabase(folder));
@@ -50,20 +152,96 @@ pub async fn promote(config: &Config, name: &str) -> Result<User, OfflineError> 
             }
             Err(error) => return Err(OfflineError::Open(error)),
         };
-    let promoted = async {
+    let done = async {
         // No socket hangs on this process, so that nobody need be told of revocations.
         let auth = Auth::new(auth_config(config), store, clock, Arc::new(|_| {}))
             .map_err(|error| OfflineError::Open(error.into()))?;
-        auth.promote(&username)
-            .await
-            .map_err(|problem| match problem.code {
-                ErrorCode::NotFound => {
-                    Problem::not_found(format!("there is no user {username}")).into()
-                }
-                _ => OfflineError::from(problem),
-            })
+        Ok(work(&auth).await?)
     }
     .await;
     handle.shutdown().await;
-    promoted
+    done
+}
+
+fn named(problem: Problem, username: &Username) -> Problem {
+    match problem.code {
+        ErrorCode::NotFound => Problem::not_found(format!("there is no user {username}")),
+        _ => problem,
+    }
+}
+
+/// Entries of one piece of the log.
+const PIECE: usize = 500;
+
+/// Tells the audit log, newest first.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub async fn audit(
+    config: &Config,
+    asked: AuditCommand,
+    mut tell: impl FnMut(&AuditRecord) -> io::Result<()>,
+) -> Result<(), OfflineError> {
+    let filter = AuditFilter {
+        since: asked.since.map(Timestamp),
+        actor: asked.actor.map(|actor| actor.parse()).transpose()?,
+        action: asked.action,
+        target: None,
+    };
+    let folder = config.data_dir.display().to_string();
+    if !config.data_dir.join(DATABASE_FILE).exists() {
+        return Err(OfflineError::NoDatabase(folder));
+    }
+    let (store, handle, _commits) =
+        match open_store(config, Arc::new(JsonCodec), Arc::new(SystemClock), None) {
+            Ok(opened) => opened,
+            Err(StartError::Store(OpenError::InUse { .. })) => {
+                return Err(OfflineError::Running(folder));
+            }
+            Err(error) => return Err(OfflineError::Open(error)),
+        };
+    let told = async {
+        let mut before = None;
+        loop {
+            let (entries, next) = store.find_audit(filter.clone(), before, PIECE).await?;
+            entries.iter().try_for_each(&mut tell)?;
+            if next.is_none() {
+                return Ok(());
+            }
+            before = next;
+        }
+    }
+    .await;
+    handle.shutdown().await;
+    told
+}
+
+/// The keys that sign tokens, oldest first. A gateway may run on the folder.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub fn signing_keys(config: &Config) -> Result<Vec<SigningKeyView>, OfflineError> {
+    Ok(open_keys(config)?.list())
+}
+
+/// Makes a new key that signs tokens from now on, and gives them all. A gateway that runs on the folder takes it
+/// within seconds.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub fn rotate_keys(config: &Config) -> Result<Vec<SigningKeyView>, OfflineError> {
+    let keys = open_keys(config)?;
+    keys.rotate(SystemClock.now())?;
+    Ok(keys.list())
+}
+
+fn open_keys(config: &Config) -> Result<SigningKeys, OfflineError> {
+    let folder = &config.data_dir;
+    if !folder.join(DATABASE_FILE).exists() {
+        return Err(OfflineError::NoDatabase(folder.display().to_string()));
+    }
+    let secret = config.auth.jwt_secret.as_ref();
+    let secret = secret.map(|secret| secret.expose().as_bytes());
+    SigningKeys::of_folder(folder, secret, signing(config), SystemClock.now())
+        .map_err(|error| OfflineError::Open(error.into()))
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use stack_bus::{Bus, Message, Topic};
+use stack_delivery::Hub;
 use stack_storage::Store;
 use tokio::sync::Mutex;
 
@@ -29,11 +30,19 @@ pub(crate) enum Check {
     Failed,
 }
 
+impl Check {
+    fn failed_if(failed: bool) -> Self {
+        if failed { Self::Failed } else { Self::Ok }
+    }
+}
+
 /// All of them.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Checks {
     storage: Check,
     bus: Check,
+    /// Failed: the hub has panicked; readers get nothing any more, or late.
+    delivery: Check,
     /// Failed: the gateway is going down.
     accepting: Check,
 }
@@ -41,7 +50,7 @@ pub(crate) struct Checks {
 impl Checks {
     /// Whether all is well.
     pub(crate) fn pass(&self) -> bool {
-        [self.storage, self.bus, self.accepting]
+        [self.storage, self.bus, self.delivery, self.accepting]
             .iter()
             .all(|check| *check == Check::Ok)
     }
@@ -51,15 +60,17 @@ impl Checks {
 pub(crate) struct Readiness {
     store: Store,
     bus: Arc<dyn Bus>,
+    hub: Hub,
     last: Mutex<Option<(Instant, Check, Check)>>,
 }
 
 impl Readiness {
     /// A look at these.
-    pub(crate) fn new(store: Store, bus: Arc<dyn Bus>) -> Self {
+    pub(crate) fn new(store: Store, bus: Arc<dyn Bus>, hub: Hub) -> Self {
         Self {
             store,
             bus,
+            hub,
             last: Mutex::new(None),
         }
     }
@@ -78,7 +89,8 @@ impl Readiness {
         Checks {
             storage,
             bus,
-            accepting: if draining { Check::Failed } else { Check::Ok },
+            delivery: Check::failed_if(self.hub.has_failed()),
+            accepting: Check::failed_if(draining),
         }
     }
 

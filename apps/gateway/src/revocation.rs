@@ -5,13 +5,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use stack_auth::{OnRevoked, Revoked};
 use stack_bus::{Bus, InvalidTopic, Message, Topic};
-use stack_types::SessionId;
+use stack_types::{SessionId, UserId};
 
 /// What is said on the bus.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SessionsRevoked {
     /// The sessions whose sockets are to be closed.
     pub(crate) sessions: Vec<SessionId>,
+    /// The user whose sockets are to be closed, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<UserId>,
 }
 
 /// The kind of control message it is.
@@ -27,9 +30,12 @@ pub(crate) fn topic() -> Result<Topic, InvalidTopic> {
 pub(crate) fn publisher(bus: Arc<dyn Bus>) -> Result<OnRevoked, InvalidTopic> {
     let topic = topic()?;
     Ok(Arc::new(move |revoked: Revoked| {
-        let sessions = revoked.sessions;
-        tracing::info!(user_id = %revoked.user_id, count = sessions.len(), "sessions were revoked");
-        match serde_json::to_vec(&SessionsRevoked { sessions }) {
+        let told = SessionsRevoked {
+            sessions: revoked.sessions,
+            user: revoked.everything.then_some(revoked.user_id),
+        };
+        tracing::info!(user_id = %revoked.user_id, count = told.sessions.len(), "sessions were revoked");
+        match serde_json::to_vec(&told) {
             Ok(payload) => {
                 if let Err(error) = bus.publish(Message::one(topic.clone(), &payload)) {
                     tracing::warn!(%error, "a revocation was not told: {error}");

@@ -1,10 +1,21 @@
 //! The routes, and which layers stand around them.
 
 mod admin;
+mod admin_users;
+mod api_keys;
+mod audit;
 mod auth;
 mod health;
+mod invites;
 mod messages;
+mod oauth;
+mod passkeys;
+mod recovery;
 mod rooms;
+mod second_factor;
+mod sessions;
+mod setup;
+mod signed_in;
 mod testing;
 mod users;
 
@@ -25,8 +36,9 @@ pub(crate) fn router(app: &AppState) -> Router {
         .route("/ping", get(health::ping))
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
+        .route("/.well-known/jwks.json", get(health::public_keys))
         .route("/ws", get(ws::upgrade))
-        .nest("/api/v1", api(v1(app), app))
+        .nest(identity::BASE, api(v1(app), app))
         .fallback(assets::serve);
     around(routes, app)
 }
@@ -36,10 +48,20 @@ pub(crate) fn router(app: &AppState) -> Router {
 fn v1(app: &AppState) -> Router<AppState> {
     let mut routes = Router::new()
         .merge(auth::routes())
+        .merge(oauth::routes())
+        .merge(passkeys::routes())
+        .merge(setup::routes())
+        .merge(second_factor::routes())
+        .merge(recovery::routes())
+        .merge(sessions::routes())
+        .merge(invites::routes())
+        .merge(admin_users::routes())
         .merge(users::routes())
         .merge(rooms::routes())
         .merge(messages::routes())
-        .merge(admin::routes());
+        .merge(admin::routes())
+        .merge(api_keys::routes())
+        .merge(audit::routes());
     if app.config().testing.routes {
         routes = routes.merge(testing::routes());
     }

@@ -4,6 +4,7 @@
 //! not ours. Whether the credentials are any good is told on the socket itself, since a browser cannot read a
 //! refused upgrade. An upgraded socket is a task of its own, with the raw stream and nothing of HTTP left.
 
+pub(crate) mod access;
 mod closing;
 mod connection;
 mod credentials;

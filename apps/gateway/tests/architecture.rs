@@ -57,12 +57,16 @@ const OWNED: &[(&str, &[&str])] = &[
     ("hyper", &["gateway"]),
     ("jsonwebtoken", &["auth"]),
     ("nng", &["bus"]),
+    ("oauth2", &["auth"]),
+    ("openidconnect", &["auth"]),
     // For the floor that the storage is measured against.
     ("redb", &["storage", "bench"]),
+    ("totp-rs", &["auth"]),
     ("tower", &["gateway"]),
     ("tower-http", &["gateway"]),
     ("tracing-subscriber", &["gateway", "bench"]),
     ("tungstenite", &["gateway"]),
+    ("webauthn-rs", &["auth"]),
     ("zmq", &["bus"]),
 ];
 

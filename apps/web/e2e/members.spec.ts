@@ -93,7 +93,12 @@ test('a moderator bans and forgives, and the banned stay out meanwhile', async (
   const manage = page.getByRole('button', { name: 'Manage Ben' });
   await manage.focus();
   await page.keyboard.press('Enter');
-  await expect(page.getByRole('menuitem')).toHaveText(['Make guest', 'Remove from room', 'Ban from room']);
+  await expect(page.getByRole('menuitem')).toHaveText([
+    'Make guest',
+    'Mute in room',
+    'Remove from room',
+    'Ban from room',
+  ]);
   await expect(page.getByRole('button', { name: 'Manage Olga' })).toHaveCount(0);
   await page.getByRole('menuitem', { name: 'Ban from room' }).click();
   const dialog = page.getByRole('dialog', { name: 'Ban Ben?' });
@@ -185,4 +190,31 @@ test('only what others say counts as unread', async ({ browser }) => {
   await ada.page.reload();
   await expect(ada.message('third')).toBeVisible();
   await expect(unread).toHaveCount(0);
+});
+
+test('a muted member reads and says nothing until it is lifted', async ({ browser }) => {
+  const ada = await Person.register(browser, gateway.url, 'Ada');
+  const ben = await Person.register(browser, gateway.url, 'Ben');
+  await ada.createRoom('Tides');
+  await ben.joinRoom('Tides');
+  const { page } = ada;
+  await page.getByRole('button', { name: 'Manage Ben' }).click();
+  await page.getByRole('menuitem', { name: 'Mute in room' }).click();
+  const dialog = page.getByRole('dialog', { name: 'Mute Ben?' });
+  await dialog.getByLabel('Reason').fill('puns');
+  await dialog.getByLabel('Ends').selectOption('in an hour');
+  await dialog.getByRole('button', { name: 'Mute', exact: true }).click();
+  const muted = page.getByRole('region', { name: 'Muted' });
+  await expect(muted).toContainText('puns');
+  await expect(muted).toContainText('until');
+  await expect(ada.member(ben)).toBeVisible();
+  await ben.say('sea what I did');
+  await expect(ben.message('sea what I did')).toContainText('Not sent');
+  await ada.say('can you hear me?');
+  await expect(ben.message('can you hear me?')).toBeVisible();
+
+  await muted.getByRole('button', { name: 'Lift the mute on Ben' }).click();
+  await expect(muted).toHaveCount(0);
+  await ben.say('thank you');
+  await expect(ada.message('thank you')).toBeVisible();
 });

@@ -1,9 +1,9 @@
 // The pages one by one: accounts, keyboard only, phone, and what axe finds.
 
 import AxeBuilder from '@axe-core/playwright';
-import { type Browser, devices, expect, type Page, test } from '@playwright/test';
+import { devices, expect, type Page, test } from '@playwright/test';
 import { Gateway } from './support/gateway';
-import { everybodyLeaves, PASSWORD, Person } from './support/people';
+import { everybodyLeaves, PASSWORD, Person, stranger } from './support/people';
 
 let gateway: Gateway;
 
@@ -16,11 +16,6 @@ test.afterEach(async ({ browser }) => {
   await gateway.stop();
 });
 
-async function stranger(browser: Browser): Promise<Page> {
-  const context = await browser.newContext({ baseURL: gateway.url });
-  return context.newPage();
-}
-
 async function signIn(page: Page, login: string, password = PASSWORD): Promise<void> {
   await page.getByLabel('Username or e-mail').fill(login);
   await page.getByLabel('Password', { exact: true }).fill(password);
@@ -29,7 +24,7 @@ async function signIn(page: Page, login: string, password = PASSWORD): Promise<v
 
 test("the server's words stand at the field they are about", async ({ browser }) => {
   await Person.register(browser, gateway.url, 'Ada');
-  const page = await stranger(browser);
+  const page = await stranger(browser, gateway.url);
   await page.goto('/register');
   await page.getByLabel('Username').fill('grace');
   await page.getByLabel('Password', { exact: true }).fill('too short');
@@ -49,7 +44,7 @@ test("the server's words stand at the field they are about", async ({ browser })
 test('a link to a room survives signing in, and signing out ends every tab', async ({ browser }) => {
   const ada = await Person.register(browser, gateway.url, 'Ada');
   await ada.createRoom('Tide tables');
-  const page = await stranger(browser);
+  const page = await stranger(browser, gateway.url);
   await page.goto('/r/tide-tables');
   await signIn(page, 'ada');
   await expect(page.getByRole('heading', { level: 1, name: 'Tide tables' })).toBeVisible();
@@ -66,7 +61,7 @@ test('a link to a room survives signing in, and signing out ends every tab', asy
 
 test('a device can be signed out from another', async ({ browser }) => {
   const ada = await Person.register(browser, gateway.url, 'Ada');
-  const page = await stranger(browser);
+  const page = await stranger(browser, gateway.url);
   await page.goto('/');
   await signIn(page, 'ada');
   await expect(page.getByRole('button', { name: /account menu/ })).toBeVisible();
@@ -83,7 +78,7 @@ test('name and password can be changed', async ({ browser }) => {
   await ada.page.getByRole('button', { name: 'Save' }).click();
   await expect(ada.accountButton).toContainText('Ada King');
 
-  await ada.page.getByRole('link', { name: 'Password' }).click();
+  await ada.page.getByRole('link', { name: 'Security' }).click();
   await ada.page.getByLabel('Current password', { exact: true }).fill('wrong wrong wrong');
   await ada.page.getByLabel('New password', { exact: true }).fill('another four random words');
   await ada.page.getByRole('button', { name: 'Change password' }).click();
@@ -119,13 +114,15 @@ test('an owner changes and deletes a room, and a member leaves one', async ({ br
 });
 
 test('everything can be done with the keyboard', async ({ browser }) => {
-  const page = await stranger(browser);
+  const page = await stranger(browser, gateway.url);
   const keys = page.keyboard;
   await page.goto('/register');
   await expect(page.getByLabel('Your name')).toBeFocused();
   await keys.type('Ada');
   await keys.press('Tab');
   await keys.type('ada');
+  await keys.press('Tab');
+  await expect(page.getByRole('button', { name: 'Sign up with a passkey' })).toBeFocused();
   await keys.press('Tab');
   await keys.type(PASSWORD);
   await keys.press('Enter');
@@ -255,7 +252,13 @@ for (const colorScheme of ['light', 'dark'] as const) {
     await ada.page.getByRole('button', { name: 'React with heart' }).click();
     await expect(ada.page.getByRole('button', { name: /^heart, 1/ })).toBeVisible();
     await check(ada.page, 'room');
-    for (const path of ['/settings', '/settings/password', '/settings/sessions', '/nowhere']) {
+    for (const path of [
+      '/settings',
+      '/settings/security',
+      '/settings/sessions',
+      '/settings/linked',
+      '/nowhere',
+    ]) {
       await ada.page.goto(path);
       await expect(ada.page.getByRole('main')).toBeVisible();
       await check(ada.page, path);

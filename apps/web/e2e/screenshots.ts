@@ -5,7 +5,16 @@ import { mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Browser, type BrowserContextOptions, expect, type Page, test } from '@playwright/test';
-import { corners, newcomersPages, restarts, type Shot } from './support/corners';
+import {
+  administration,
+  corners,
+  firstRun,
+  newcomersPages,
+  restarts,
+  type Shot,
+  security,
+} from './support/corners';
+import { administrator } from './support/admin';
 import { Gateway } from './support/gateway';
 import { Guest } from './support/guest';
 import { CONVERSATION, ROOMS, TEAM } from './support/story';
@@ -95,12 +104,15 @@ async function talk(): Promise<Map<number, number>> {
 }
 
 test('pictures', async ({ browser }) => {
-  test.setTimeout(ALL ? 420_000 : 180_000);
+  test.setTimeout(ALL ? 600_000 : 180_000);
   gateway = await Gateway.start();
   try {
     await tell(browser);
     const minutes = await talk();
     const storageState = await who('mara').page.context().storageState();
+    const admin = await administrator(browser, gateway, 'Ines Marlow', 'ines');
+    const admins = await admin.context().storageState();
+    await admin.context().close();
     for (const [device, options] of Object.entries({ desktop: DESKTOP, phone: PHONE })) {
       for (const colorScheme of ['light', 'dark'] as const) {
         const look = { ...options, colorScheme, baseURL: gateway.url };
@@ -119,6 +131,9 @@ test('pictures', async ({ browser }) => {
         await corners(await browser.newPage({ ...look, storageState }), shot);
         await newcomersPages(await browser.newPage(look), `new-${device}-${colorScheme}`, shot);
         await restarts(browser, look, shot);
+        await security(await browser.newPage({ ...look, storageState }), shot);
+        await administration(await browser.newPage({ ...look, storageState: admins }), shot);
+        await firstRun(browser, look, shot);
       }
     }
   } finally {

@@ -1,29 +1,30 @@
-//! Access tokens: short-lived JWTs that say who and which session. A token alone proves nothing for long: the
-//! session and the account behind it are looked up each time, so that a revocation holds at once.
+//! Access tokens and room tokens: short-lived JWTs that say who, and by which session or key. A token alone proves
+//! nothing for long: the session or key and the account behind it are looked up each time, so that a revocation holds
+//! at once.
 
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
-use jsonwebtoken::crypto::aws_lc;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use stack_types::{ErrorCode, Problem, SessionId, Timestamp, UserId};
+use stack_types::{ApiKeyId, ErrorCode, Problem, SessionId, Timestamp, UserId};
 
+use crate::room_token::RoomGrant;
 use crate::secret;
+use crate::signing::Ring;
 
 const ISSUER: &str = "stack";
 const AUDIENCE: &str = "stack-web";
-const ALGORITHM: Algorithm = Algorithm::HS256;
-/// Ours have some 400 bytes; nothing longer is decoded.
+const TYPE: &str = "JWT";
+/// A room token is never taken for an access token, nor the other way round: both type and audience differ.
+const ROOM_AUDIENCE: &str = "stack-room";
+pub(crate) const ROOM_TYPE: &str = "stack-room+jwt";
+/// Access tokens have some 400 bytes; nothing longer is decoded.
 const MAX_BYTES: usize = 2048;
+/// Room tokens name rooms. What a header of a request can hold is the other bound.
+const MAX_ROOM_TOKEN_BYTES: usize = 8192;
 
-/// Makes and reads access tokens.
+/// Makes and reads access tokens and room tokens.
 pub(crate) struct AccessTokens {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-    header: Header,
-    key_id: String,
-    validation: Validation,
+    ring: Ring,
     lifetime: Duration,
     leeway: Duration,
 }
@@ -41,6 +42,19 @@ struct Claims {
     exp: u64,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct RoomClaims {
+    iss: String,
+    #[serde(skip_deserializing)]
+    aud: String,
+    sub: UserId,
+    sid: ApiKeyId,
+    jti: String,
+    iat: u64,
+    exp: u64,
+    rooms: Option<Vec<RoomGrant>>,
+}
+
 /// What a valid token says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Access {
@@ -49,30 +63,27 @@ pub(crate) struct Access {
     pub(crate) expires_at: Timestamp,
 }
 
+/// What a valid room token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RoomAccess {
+    pub(crate) user_id: UserId,
+    pub(crate) key: ApiKeyId,
+    pub(crate) rooms: Option<Vec<RoomGrant>>,
+    pub(crate) expires_at: Timestamp,
+}
+
 impl AccessTokens {
-    pub(crate) fn new(key: &[u8], lifetime: Duration, leeway: Duration) -> Self {
-        // The library panics when another dependency turns a second provider on and none was chosen. That one is
-        // chosen already is no error.
-        let _ = aws_lc::DEFAULT_PROVIDER.install_default();
-        let key_id = key_id(key);
-        let mut validation = Validation::new(ALGORITHM);
-        validation.set_issuer(&[ISSUER]);
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // The library asks the system for the time; ours is injected.
-        validation.validate_exp = false;
+    pub(crate) fn new(ring: Ring, lifetime: Duration, leeway: Duration) -> Self {
         Self {
-            encoding: EncodingKey::from_secret(key),
-            decoding: DecodingKey::from_secret(key),
-            header: Header {
-                kid: Some(key_id.clone()),
-                ..Header::new(ALGORITHM)
-            },
-            key_id,
-            validation,
+            ring,
             lifetime,
             leeway,
         }
+    }
+
+    /// The keys that sign.
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     /// A token for a session that ends at `session_ends`; it never outlives it.
@@ -83,22 +94,40 @@ impl AccessTokens {
         session_ends: Timestamp,
         now: Timestamp,
     ) -> Result<(String, Timestamp), Problem> {
-        let mut id = [0u8; 16];
-        secret::fill(&mut id)?;
-        let iat = now.0 / 1000;
         let exp = (now.plus(self.lifetime).0 / 1000).min(session_ends.0 / 1000);
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
             sub: user_id,
             sid: session_id,
-            jti: secret::to_text(&id),
-            iat,
+            jti: token_id()?,
+            iat: now.0 / 1000,
             exp,
         };
-        let token = jsonwebtoken::encode(&self.header, &claims, &self.encoding)
-            .map_err(Problem::internal)?;
+        let token = self.ring.sign(TYPE, &claims, now)?;
         Ok((token, Timestamp(exp * 1000)))
+    }
+
+    /// A room token that lives this long.
+    pub(crate) fn issue_room(
+        &self,
+        user_id: UserId,
+        key: ApiKeyId,
+        rooms: Option<Vec<RoomGrant>>,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<String, Problem> {
+        let claims = RoomClaims {
+            iss: ISSUER.to_owned(),
+            aud: ROOM_AUDIENCE.to_owned(),
+            sub: user_id,
+            sid: key,
+            jti: token_id()?,
+            iat: now.0 / 1000,
+            exp: expires_at.0 / 1000,
+            rooms,
+        };
+        self.ring.sign(ROOM_TYPE, &claims, now)
     }
 
     /// Reads a token. Whatever is wrong with it is `unauthenticated`, except that it was good and is over.
@@ -106,33 +135,43 @@ impl AccessTokens {
         if token.len() > MAX_BYTES {
             return Err(unauthenticated());
         }
-        let data = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
-            .map_err(|_| unauthenticated())?;
-        // The signature is what counts. Another program that has the shared secret does not know what we call it; a
-        // name that is not ours is a token of somebody else's key, or of a key that was replaced.
-        if data.header.kid.is_some_and(|kid| kid != self.key_id) {
-            return Err(unauthenticated());
-        }
-        let claims = data.claims;
-        let expires_at = Timestamp(claims.exp.saturating_mul(1000));
-        if now >= expires_at.plus(self.leeway) {
-            return Err(Problem::new(
-                ErrorCode::TokenExpired,
-                "the access token has expired",
-            ));
-        }
+        let claims: Claims = self.ring.read(token, TYPE, ISSUER, AUDIENCE, now)?;
         Ok(Access {
             user_id: claims.sub,
             session_id: claims.sid,
-            expires_at,
+            expires_at: self.live(claims.exp, now)?,
         })
+    }
+
+    /// Reads a room token, in the same way.
+    pub(crate) fn read_room(&self, token: &str, now: Timestamp) -> Result<RoomAccess, Problem> {
+        if token.len() > MAX_ROOM_TOKEN_BYTES {
+            return Err(unauthenticated());
+        }
+        let claims: RoomClaims = self
+            .ring
+            .read(token, ROOM_TYPE, ISSUER, ROOM_AUDIENCE, now)?;
+        Ok(RoomAccess {
+            user_id: claims.sub,
+            key: claims.sid,
+            rooms: claims.rooms,
+            expires_at: self.live(claims.exp, now)?,
+        })
+    }
+
+    fn live(&self, exp: u64, now: Timestamp) -> Result<Timestamp, Problem> {
+        let expires_at = Timestamp(exp.saturating_mul(1000));
+        if now >= expires_at.plus(self.leeway) {
+            return Err(expired());
+        }
+        Ok(expires_at)
     }
 }
 
-/// Names the key without telling anything of it.
-fn key_id(key: &[u8]) -> String {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"stack key id");
-    secret::to_text(&tag.as_ref()[..9])
+fn token_id() -> Result<String, Problem> {
+    let mut id = [0u8; 16];
+    secret::fill(&mut id)?;
+    Ok(secret::to_text(&id))
 }
 
 /// The answer to a token that is not ours, or whose session is over.
@@ -140,10 +179,19 @@ pub(crate) fn unauthenticated() -> Problem {
     Problem::new(ErrorCode::Unauthenticated, "sign in first")
 }
 
+/// The answer to what was good and is over.
+pub(crate) fn expired() -> Problem {
+    Problem::new(ErrorCode::TokenExpired, "the access token has expired")
+}
+
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::hmac;
     use proptest::prelude::*;
     use serde_json::json;
+
+    use crate::keys::KeySource;
+    use crate::signing::{SigningAlgorithm, key_id};
 
     use super::*;
 
@@ -151,8 +199,14 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
     const END: Timestamp = Timestamp(1_800_000_000_000);
 
+    fn with_key(key: &[u8], leeway: Duration) -> AccessTokens {
+        let algorithm = SigningAlgorithm::Hs256;
+        let ring = Ring::load(&KeySource::Ephemeral, key, false, algorithm, NOW).unwrap();
+        AccessTokens::new(ring, Duration::from_secs(600), leeway)
+    }
+
     fn tokens() -> AccessTokens {
-        AccessTokens::new(KEY, Duration::from_secs(600), Duration::ZERO)
+        with_key(KEY, Duration::ZERO)
     }
 
     fn ids() -> (UserId, SessionId) {
@@ -204,7 +258,7 @@ mod tests {
             code(tokens().read(&token, expires_at)),
             ErrorCode::TokenExpired
         );
-        let lenient = AccessTokens::new(KEY, Duration::from_secs(600), Duration::from_secs(5));
+        let lenient = with_key(KEY, Duration::from_secs(5));
         assert!(lenient.read(&token, expires_at).is_ok());
     }
 
@@ -274,7 +328,7 @@ mod tests {
             claims["aud"] = json!("stack-chat")
         }));
         refused(forge(our_header(), |claims| claims["exp"] = json!(-1)));
-        let other = AccessTokens::new(&[9; 32], Duration::from_secs(600), Duration::ZERO);
+        let other = with_key(&[9; 32], Duration::ZERO);
         let (user_id, session_id) = ids();
         refused(other.issue(user_id, session_id, END, NOW).unwrap().0);
         refused("a".repeat(1 << 20));
@@ -309,6 +363,28 @@ mod tests {
             bytes[at] = byte;
             let changed = String::from_utf8(bytes).unwrap();
             prop_assert_eq!(code(tokens().read(&changed, NOW)), ErrorCode::Unauthenticated);
+        }
+    }
+
+    #[test]
+    fn a_room_token_is_no_access_token() {
+        let user = UserId::generate(NOW);
+        let end = NOW.plus(Duration::from_secs(300));
+        let key = ApiKeyId::generate(NOW);
+        let room_token = tokens().issue_room(user, key, None, end, NOW).unwrap();
+        assert_eq!(tokens().read_room(&room_token, NOW).unwrap().key, key);
+        assert!(tokens().read(&room_token, NOW).is_err());
+        let ended = tokens().read_room(&room_token, end).unwrap_err();
+        assert_eq!(ended.code, ErrorCode::TokenExpired);
+        let (user, session) = ids();
+        let (token, _) = tokens().issue(user, session, END, NOW).unwrap();
+        assert!(tokens().read_room(&token, NOW).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_room_token_is_answered(token in "[A-Za-z0-9_.=-]{0,300}") {
+            let _ = tokens().read_room(&token, NOW);
         }
     }
 }

@@ -2,66 +2,77 @@
 
 mod account;
 mod admin;
+mod api_keys;
+mod audit;
+mod caller;
+mod invites;
+mod linking;
 mod maintenance;
+mod oauth;
+mod passkeys;
+mod recovery;
+mod second_factor;
+mod sessions;
+mod setup;
 mod sign_in;
 mod tokens;
+mod users;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use aws_lc_rs::hmac;
 use parking_lot::Mutex;
 use stack_storage::{
     Account, AccountSweepCursor, AuditAction, AuditEntry, AuditOutcome, Session, Store,
 };
-use stack_types::{Clock, ErrorCode, Problem, SessionId, Timestamp, User, UserId};
+use stack_types::{ApiKeyId, Clock, ErrorCode, Problem, SessionId, Timestamp, UserId};
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Access, AccessTokens, unauthenticated};
+use crate::access::{Access, AccessTokens, RoomAccess, unauthenticated};
 use crate::client::Client;
 use crate::config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
 use crate::csrf;
 use crate::hasher::Hasher;
 use crate::keys::Keys;
+use crate::oauth::Providers;
+use crate::passkeys::{Passkeys, PasskeysOff};
 use crate::refresh::RefreshTokens;
+use crate::sealed::Sealer;
+use crate::setup::SetupPlace;
+use crate::signing::Ring;
 use crate::ticket::Tickets;
 
-pub use sign_in::{Login, Register};
+pub use api_keys::{ActsAs, ApiKeyView, MadeApiKey, MakeApiKey, MakeRoomToken, RoomToken};
+pub use audit::AuditQuery;
+pub use caller::{Caller, Credential};
+pub use invites::{InviteLook, InviteView, InvitedRoom, MadeInvite, MakeInvite};
+pub use oauth::{LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal};
+pub use passkeys::{
+    AskForPasskey, AssertPasskey, Begun, NewPasskeyAnswer, PasskeyView, SignUpByPasskey, SignedUp,
+};
+pub use recovery::{Recovery, RecoveryLink, RecoveryLook};
+pub use second_factor::{SecondFactor, SecondFactorView, TotpEnrollment};
+pub use setup::{SetUpByPassword, SetupPerson};
+pub use sign_in::{Login, Register, SignIn};
 pub use tokens::{Tokens, WsTicket};
+pub use users::{AccountQuery, AccountView, Factors, MakeAccount};
 
-/// Sessions that were revoked, for whoever holds their sockets.
+/// What was revoked, for whoever holds sockets that were opened with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     /// Whose.
     pub user_id: UserId,
-    /// Which.
+    /// Which sessions. An API key is listed under its id.
     pub sessions: Vec<SessionId>,
+    /// Whether the user is out altogether, whatever a socket of theirs was opened with.
+    pub everything: bool,
 }
 
 /// Called after the revocation is durable, once per revocation. It must be quick and must not block.
 pub type OnRevoked = Arc<dyn Fn(Revoked) + Send + Sync>;
-
-/// Somebody who has shown who they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// Who, as of now: the role is looked up with each request.
-    pub user: User,
-    /// In which session.
-    pub session_id: SessionId,
-    /// When what they showed ends. A socket closes then, without leeway.
-    pub expires_at: Timestamp,
-}
-
-impl Caller {
-    fn access(&self) -> Access {
-        Access {
-            user_id: self.user.id,
-            session_id: self.session_id,
-            expires_at: self.expires_at,
-        }
-    }
-}
 
 /// Accounts, passwords, tokens and sessions. Cloning shares them.
 #[derive(Clone)]
@@ -77,10 +88,24 @@ struct Inner {
     access: AccessTokens,
     refresh: RefreshTokens,
     csrf: hmac::Key,
+    /// The library of passkeys, or why there are none.
+    passkeys: Result<Passkeys, PasskeysOff>,
+    /// Makes up the passkeys of those who are not there.
+    decoys: hmac::Key,
+    setup: SetupPlace,
+    /// Set once it is known that the server is set up, which it then stays: to find that out may take a walk over all
+    /// accounts, and anybody may ask.
+    is_set_up: AtomicBool,
     hasher: Hasher,
+    sealer: Sealer,
+    recovery_codes: hmac::Key,
     tickets: Tickets,
+    /// Where people sign in who have an account elsewhere.
+    providers: Providers,
     /// Sessions that were heard of and whose rows do not say so yet.
     seen: Mutex<HashMap<SessionId, Timestamp>>,
+    /// API keys that were used and whose rows do not say so yet.
+    keys_used: Mutex<HashMap<ApiKeyId, Timestamp>>,
     sweep: tokio::sync::Mutex<AccountSweepCursor>,
     /// What must come to its end although the client that asked for it is gone.
     tasks: TaskTracker,
@@ -105,33 +130,69 @@ impl Auth {
     ) -> Result<Self, AuthError> {
         config.check()?;
         let keys = Keys::load(&config.keys, config.jwt_secret.as_deref())?;
+        let given = config.jwt_secret.is_some();
+        let ring = Ring::load(
+            &config.keys,
+            &keys.access,
+            given,
+            config.signing,
+            clock.now(),
+        )?;
         let lifetimes = config.lifetimes;
+        let passkeys = match &config.passkeys {
+            Some(site) => Passkeys::new(site)?,
+            None => Err(PasskeysOff::NoOrigin),
+        };
         Ok(Self(Arc::new(Inner {
             store,
-            clock,
             on_revoked,
             registration: config.registration,
             lifetimes,
             throttle: config.throttle,
-            access: AccessTokens::new(&keys.access, lifetimes.access, lifetimes.leeway),
+            access: AccessTokens::new(ring, lifetimes.access, lifetimes.leeway),
             refresh: RefreshTokens::new(&keys),
             hasher: Hasher::new(&config)?,
+            sealer: keys.sealer,
+            recovery_codes: keys.recovery_codes,
             tickets: Tickets::new(lifetimes.ticket),
+            providers: match config.oauth {
+                Some(oauth) => Providers::new(oauth, clock.clone())?,
+                None => Providers::none(clock.clone()),
+            },
+            clock,
             csrf: keys.csrf,
+            passkeys,
+            decoys: keys.decoys,
+            setup: SetupPlace::new(&config.keys),
+            is_set_up: AtomicBool::new(false),
             seen: Mutex::default(),
+            keys_used: Mutex::default(),
             sweep: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
         })))
     }
 
-    /// Who an access token stands for. A few point reads; called with every request.
+    /// Who an access token, a room token or an API key stands for. A few point reads; called with every request.
     ///
     /// # Errors
     /// `token_expired` when it was good and is over; `unauthenticated` when it is not ours, or its session was
     /// revoked, or its account disabled.
     pub fn authenticate(&self, access_token: &str) -> Result<Caller, Problem> {
         let now = self.0.clock.now();
-        self.caller(self.0.access.read(access_token, now)?, now)
+        if Self::looks_like_api_key(access_token) {
+            return self.caller_of_key(access_token, now);
+        }
+        match self.0.access.read(access_token, now) {
+            Ok(access) => self.caller(access, now),
+            Err(refused) if refused.code == ErrorCode::TokenExpired => Err(refused),
+            Err(_) => self.caller_of_room_token(self.0.access.read_room(access_token, now)?, now),
+        }
+    }
+
+    /// The public halves of the keys that sign tokens, as a JSON Web Key Set.
+    #[must_use]
+    pub fn public_keys(&self) -> serde_json::Value {
+        self.0.access.ring().public_keys(self.0.clock.now())
     }
 
     /// Whether the caller's session still stands, for whoever has held on to a [`Caller`].
@@ -139,7 +200,20 @@ impl Auth {
     /// # Errors
     /// `unauthenticated` when it does not any more.
     pub fn recheck(&self, caller: &Caller) -> Result<(), Problem> {
-        self.caller(caller.access(), self.0.clock.now()).map(|_| ())
+        let now = self.0.clock.now();
+        match &caller.credential {
+            Credential::Session { .. } => self.caller(caller.access(), now).map(|_| ()),
+            Credential::ApiKey { id, .. } => self.recheck_key(*id, now),
+            Credential::RoomToken { key, rooms } => {
+                let access = RoomAccess {
+                    user_id: caller.user.id,
+                    key: *key,
+                    rooms: rooms.clone(),
+                    expires_at: caller.expires_at,
+                };
+                self.caller_of_room_token(access, now).map(|_| ())
+            }
+        }
     }
 
     /// A token against cross-site requests, bound to the session, or to nobody before sign-in.
@@ -173,13 +247,17 @@ impl Auth {
     fn caller(&self, access: Access, now: Timestamp) -> Result<Caller, Problem> {
         let found = self.0.store.session_with_account(access.session_id)?;
         let works = |(session, account): &(Session, Account)| {
-            session.user_id == access.user_id && session.is_live(now) && !account.disabled
+            session.user_id == access.user_id && session.is_live(now) && account.may_sign_in()
         };
         let (session, account) = found.filter(works).ok_or_else(unauthenticated)?;
         self.note_seen(&session, now);
         Ok(Caller {
             user: account.user,
             session_id: session.id,
+            credential: Credential::Session {
+                authenticated_at: session.authenticated_at,
+                method: session.method,
+            },
             expires_at: access.expires_at,
         })
     }
@@ -195,8 +273,21 @@ impl Auth {
 
     fn tell_revoked(&self, user_id: UserId, sessions: Vec<SessionId>) {
         if !sessions.is_empty() {
-            (self.0.on_revoked)(Revoked { user_id, sessions });
+            (self.0.on_revoked)(Revoked {
+                user_id,
+                sessions,
+                everything: false,
+            });
         }
+    }
+
+    /// Tells that a user is out altogether: also of what was opened without a session.
+    fn tell_out(&self, user_id: UserId, sessions: Vec<SessionId>) {
+        (self.0.on_revoked)(Revoked {
+            user_id,
+            sessions,
+            everything: true,
+        });
     }
 }
 

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::hasher::HashCost;
 use crate::keys::{KeyError, KeySource};
+use crate::oauth::OauthConfig;
+use crate::passkeys::PasskeyConfig;
+use crate::signing::{SigningAlgorithm, SigningError};
 
 /// Who may make an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -11,6 +14,8 @@ pub enum Registration {
     /// Everybody.
     #[default]
     Open,
+    /// Who has an invitation.
+    Invite,
     /// Nobody.
     Closed,
 }
@@ -22,6 +27,8 @@ pub struct AuthConfig {
     pub keys: KeySource,
     /// The bytes of `AUTH_JWT_SECRET`, at least 32; without it the key of access tokens comes from the master key.
     pub jwt_secret: Option<Vec<u8>>,
+    /// How tokens are signed.
+    pub signing: SigningAlgorithm,
     /// Who may make an account.
     pub registration: Registration,
     /// What a password hash costs.
@@ -34,6 +41,10 @@ pub struct AuthConfig {
     pub lifetimes: Lifetimes,
     /// How often somebody may try.
     pub throttle: Throttle,
+    /// Where people sign in who have an account elsewhere.
+    pub oauth: Option<OauthConfig>,
+    /// Where passkeys belong to; without it there are none.
+    pub passkeys: Option<PasskeyConfig>,
 }
 
 impl AuthConfig {
@@ -43,6 +54,7 @@ impl AuthConfig {
         Self {
             keys,
             jwt_secret: None,
+            signing: SigningAlgorithm::default(),
             registration: Registration::default(),
             hash_cost: HashCost::DEFAULT,
             hashes_at_once: 2,
@@ -50,6 +62,8 @@ impl AuthConfig {
             hashes_waiting: 64,
             lifetimes: Lifetimes::default(),
             throttle: Throttle::default(),
+            oauth: None,
+            passkeys: None,
         }
     }
 
@@ -107,6 +121,10 @@ pub struct Throttle {
     pub failure_window: Duration,
     /// The longest wait. A wait is a lock, and a lock is a weapon against its account's owner; so it is short.
     pub max_delay: Duration,
+    /// How many wrong codes of a second factor lock it, counted together wherever they are asked for.
+    pub factor_failures: u64,
+    /// For how long. Who gets there has the password, so that the lock is no weapon for everybody.
+    pub factor_lock: Duration,
     /// New accounts per IP and window.
     pub registrations: u64,
     /// The same for the machine itself, where developers and tests are.
@@ -123,6 +141,8 @@ impl Default for Throttle {
             free_failures: 5,
             failure_window: 30 * MINUTE,
             max_delay: 5 * MINUTE,
+            factor_failures: 10,
+            factor_lock: 15 * MINUTE,
             registrations: 5,
             registrations_loopback: 100,
             registration_window: 60 * MINUTE,
@@ -136,12 +156,23 @@ pub enum AuthError {
     /// The keys cannot be had.
     #[error("no keys for tokens")]
     Keys(#[from] KeyError),
+    /// The keys that sign tokens cannot be had.
+    #[error("no keys to sign tokens with")]
+    Signing(#[from] SigningError),
     /// A password hash would be too cheap, or costs that cannot be.
     #[error("{0}")]
     HashCost(&'static str),
     /// A value makes no sense.
     #[error("{0}")]
     Config(&'static str),
+    /// An identity provider cannot be used as it is configured.
+    #[error("the identity provider {name}: {fault}")]
+    Provider {
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
 }
 
 impl AuthConfig {

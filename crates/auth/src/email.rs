@@ -33,6 +33,10 @@ impl Email {
             .ok_or_else(|| Problem::invalid_field("email", "this is not an e-mail address"))
     }
 
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     pub(crate) fn into_string(self) -> String {
         self.0
     }

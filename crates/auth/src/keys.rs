@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::{hkdf, hmac, rand};
 
+use crate::sealed::Sealer;
 use crate::secret;
 
 /// The master key's file in the data directory: 43 characters of base 64 and a line feed.
@@ -63,6 +64,12 @@ pub(crate) struct Keys {
     pub(crate) refresh_tag: hmac::Key,
     /// Marks CSRF tokens as ours.
     pub(crate) csrf: hmac::Key,
+    /// Seals secrets that are needed again.
+    pub(crate) sealer: Sealer,
+    /// Hashes recovery codes, which are too short for a hash without a key.
+    pub(crate) recovery_codes: hmac::Key,
+    /// Makes up the passkeys of those who are not there.
+    pub(crate) decoys: hmac::Key,
 }
 
 impl Keys {
@@ -88,6 +95,9 @@ impl Keys {
             successor: hmac_key(b"refresh successor v1")?,
             refresh_tag: hmac_key(b"refresh tag v1")?,
             csrf: hmac_key(b"csrf v1")?,
+            sealer: Sealer::new(&derive(b"secrets at rest v1")?)?,
+            recovery_codes: hmac_key(b"recovery code v1")?,
+            decoys: hmac_key(b"passkey decoy v1")?,
         })
     }
 }

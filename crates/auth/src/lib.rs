@@ -18,17 +18,45 @@ mod csrf;
 mod email;
 mod hasher;
 mod keys;
+mod oauth;
+mod passkeys;
 mod password;
 mod profile;
+mod recovery_codes;
 mod refresh;
+mod room_token;
+mod sealed;
 mod secret;
+mod setup;
+mod signing;
 mod throttle;
 mod ticket;
+mod totp;
 
-pub use auth::{Auth, Caller, Login, OnRevoked, Register, Revoked, Tokens, WsTicket};
+pub use auth::{
+    AccountQuery, AccountView, Factors, InviteLook, InviteView, InvitedRoom, MadeInvite,
+    MakeAccount, MakeInvite, Recovery, RecoveryLink, RecoveryLook, SecondFactor, SecondFactorView,
+    SignIn, TotpEnrollment,
+};
+pub use auth::{ActsAs, ApiKeyView, AuditQuery, MadeApiKey, MakeApiKey, MakeRoomToken, RoomToken};
+pub use auth::{
+    AskForPasskey, AssertPasskey, Begun, NewPasskeyAnswer, PasskeyView, SetUpByPassword,
+    SetupPerson, SignUpByPasskey, SignedUp,
+};
+pub use auth::{Auth, Caller, Credential, Login, OnRevoked, Register, Revoked, Tokens, WsTicket};
+pub use auth::{LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal};
 pub use client::Client;
 pub use config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
 pub use hasher::HashCost;
 pub use keys::{KeyError, KeySource};
+pub use oauth::{
+    Fetch, FetchError, Fetching, HttpRequest, HttpResponse, OauthConfig, Preset, ProviderConfig,
+    ProviderView,
+};
+pub use passkeys::{PasskeyConfig, PasskeysOff};
+pub use password::MIN_CHARS as MIN_PASSWORD_CHARS;
 pub use profile::{Me, OwnUser, ProfileUpdate, SessionView};
-pub use stack_storage::{AuditRecord, Counter, Delivery};
+pub use room_token::{RoomGrant, RoomRight};
+pub use setup::{SetupFileError, SetupToken};
+pub use signing::{SigningAlgorithm, SigningError, SigningKeyView, SigningKeys};
+pub use stack_storage::{AuditAction, AuditRecord, Counter, Delivery, Scope, SignInMethod};

@@ -3,7 +3,9 @@
 use stack_types::Problem;
 
 /// NIST SP 800-63B: the least length of a password that is the only factor, in code points.
-const MIN_CHARS: usize = 15;
+pub const MIN_CHARS: usize = 15;
+/// The least length of one that a second factor stands behind.
+const MIN_CHARS_WITH_FACTOR: usize = 8;
 /// The most bytes that are hashed, so that nobody can make the hash wait for a megabyte.
 const MAX_BYTES: usize = 1024;
 /// Fewer guesses than this and the password is a common one, a repetition, a run of keys, or one of these with a few
@@ -11,20 +13,38 @@ const MAX_BYTES: usize = 1024;
 const MIN_GUESSES: u64 = 1_000_000;
 
 /// Checks the length of a new password. Cheap; done before a place in the hashing queue is taken.
-pub(crate) fn check_length(field: &'static str, password: &str) -> Result<(), Problem> {
+pub(crate) fn check_length(
+    field: &'static str,
+    password: &str,
+    second_factor: bool,
+) -> Result<(), Problem> {
     if password.len() > MAX_BYTES {
         return Err(Problem::invalid_field(
             field,
             "a password is at most 1024 bytes",
         ));
     }
-    if password.chars().count() < MIN_CHARS {
+    let least = min_chars(second_factor);
+    if password.chars().count() < least {
         return Err(Problem::invalid_field(
             field,
-            "a password has at least 15 characters",
+            format!("a password has at least {least} characters"),
         ));
     }
     Ok(())
+}
+
+/// The least length of a password, in code points.
+pub(crate) fn min_chars(second_factor: bool) -> usize {
+    match second_factor {
+        true => MIN_CHARS_WITH_FACTOR,
+        false => MIN_CHARS,
+    }
+}
+
+/// Whether a password is too short to be the only factor.
+pub(crate) fn needs_second_factor(password: &str) -> bool {
+    password.chars().count() < MIN_CHARS
 }
 
 /// Whether a password that was typed at login can be one at all; the answer to one that cannot is the same as to
@@ -52,11 +72,15 @@ mod tests {
 
     #[test]
     fn length_counts_characters_and_is_capped_in_bytes() {
-        assert!(check_length("password", &"a".repeat(14)).is_err());
-        assert!(check_length("password", &"ä".repeat(15)).is_ok());
-        assert!(check_length("password", &"a".repeat(1024)).is_ok());
-        let problem = check_length("password", &"a".repeat(1025)).unwrap_err();
+        let check = |password: &str, factor| check_length("password", password, factor);
+        assert!(check(&"a".repeat(14), false).is_err());
+        assert!(check(&"ä".repeat(15), false).is_ok());
+        assert!(check(&"a".repeat(1024), false).is_ok());
+        let problem = check(&"a".repeat(1025), false).unwrap_err();
         assert_eq!(problem.field.as_deref(), Some("password"));
+        assert!(check(&"a".repeat(7), true).is_err());
+        assert!(check(&"ä".repeat(8), true).is_ok());
+        assert!(needs_second_factor(&"ä".repeat(14)) && !needs_second_factor(&"a".repeat(15)));
     }
 
     #[test]
@@ -116,7 +140,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn any_password_is_answered(password in any::<String>(), name in any::<String>()) {
-            let _ = check_length("password", &password);
+            let _ = check_length("password", &password, name.is_empty());
             let _ = is_common(&password, &[&name]);
         }
     }

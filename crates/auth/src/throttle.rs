@@ -29,6 +29,30 @@ pub(crate) fn password_key(username: &str) -> String {
     format!("password:{username}")
 }
 
+/// The counter of codes that an account tried as its second factor, wherever they are asked for.
+pub(crate) fn factor_key(username: &str) -> String {
+    format!("factor:{username}")
+}
+
+/// Takes one of the tries of a second factor; a right one gives them all back.
+pub(crate) async fn take_factor_try(
+    store: &Store,
+    throttle: &Throttle,
+    username: &str,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    if !throttle.enabled {
+        return Ok(());
+    }
+    let key = factor_key(username);
+    let (window, limit) = (throttle.failure_window, throttle.factor_failures);
+    let taken = store.counter_try(key, window, limit, throttle.factor_lock);
+    match taken.await? {
+        Ok(_) => Ok(()),
+        Err(full) => Err(Problem::rate_limited(full.expires_at.since(now))),
+    }
+}
+
 /// Refuses to look at a password while the wait after the last wrong one runs.
 pub(crate) fn check_failures(
     store: &Store,

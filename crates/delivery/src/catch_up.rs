@@ -95,11 +95,11 @@ fn tell_gap(subscription: &Subscription, shared: &Shared, cursor: Seq, first: Se
         reason: GapReason::Retention,
     };
     let frame: Bytes = Frames::one(&shared.codec.signal(&gap)).wire().clone();
-    let over = subscription
+    // In one with the write: nothing follows the end of a subscription.
+    let sent = subscription
         .outlet
-        .between_writes(|| subscription.is_over());
-    if !over {
-        subscription.outlet.send(frame);
+        .send_unless(frame, || subscription.is_over());
+    if sent {
         subscription.set_cursor(first.prev());
     }
 }

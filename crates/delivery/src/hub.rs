@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription as BusSubscription, Topic};
 use stack_storage::{Commits, Committed, RoomRef, Store, StoreError};
 use stack_types::{EventBatch, EventCodec, Frames, RoomId, Seq, Signal, UnsubscribeReason, UserId};
+use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
@@ -65,12 +66,40 @@ pub(crate) struct Shared {
     catch_up_deliveries: AtomicU64,
     fell_behind: AtomicU64,
     malformed: AtomicU64,
+    /// One of its tasks has panicked.
+    failed: AtomicBool,
 }
 
 impl Shared {
     pub(crate) fn caught_up(&self, events: u64) {
         self.catch_up_deliveries
             .fetch_add(events, Ordering::Relaxed);
+    }
+}
+
+/// The hub could not be started.
+#[derive(Debug, Error)]
+pub enum HubError {
+    /// The bus is closed.
+    #[error("cannot read from the bus")]
+    Bus(#[from] SubscribeError),
+    /// The hub's thread could not be started.
+    #[error("cannot start the hub's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Held by a task of the hub: dropped by a panic, it says so.
+struct Watch {
+    task: &'static str,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.failed.store(true, Ordering::Release);
+            tracing::error!(task = self.task, "a task of the hub panicked");
+        }
     }
 }
 
@@ -102,13 +131,13 @@ impl Hub {
     /// Starts a hub.
     ///
     /// # Errors
-    /// The bus is closed.
+    /// The bus is closed, or there can be no more threads.
     pub async fn spawn(
         store: Store,
         bus: Arc<dyn Bus>,
         codec: Arc<dyn EventCodec>,
         source: Source,
-    ) -> Result<(Self, HubHandle), SubscribeError> {
+    ) -> Result<(Self, HubHandle), HubError> {
         let shared = Arc::new(Shared {
             store,
             codec,
@@ -119,6 +148,7 @@ impl Hub {
             catch_up_deliveries: AtomicU64::new(0),
             fell_behind: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
         });
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -132,10 +162,13 @@ impl Hub {
                 let run = hub.clone().run_commits(commits, cancel.clone());
                 let (runtime, running) = (Handle::current(), tasks.token());
                 // None of the runtime's: that one would wait for it when it is dropped.
-                std::thread::spawn(move || {
-                    runtime.block_on(run);
-                    drop(running);
-                });
+                std::thread::Builder::new()
+                    .name("hub".into())
+                    .spawn(move || {
+                        runtime.block_on(run);
+                        drop(running);
+                    })
+                    .map_err(HubError::Thread)?;
             }
             Source::Bus => {
                 let events = bus.subscribe(Prefix::rooms()).await?;
@@ -163,6 +196,17 @@ impl Hub {
             .entry(room.id().clone())
             .or_insert_with(|| Arc::new(RoomHub::new(room.clone())));
         hub.add(outlet.clone(), user, after)
+    }
+
+    /// [`Hub::subscribe`] in the place of a subscription, whose last event is out before `after` is asked where the new
+    /// one begins. `None`, and nothing has changed, when the old one has ended already.
+    #[must_use]
+    pub fn renew(
+        &self,
+        before: &Subscription,
+        after: impl FnOnce() -> Seq,
+    ) -> Option<Arc<Subscription>> {
+        before.room.renew(before, after)
     }
 
     /// Lets a new reader have its events: from the log what is behind its cursor, then live.
@@ -207,6 +251,21 @@ impl Hub {
         outlet.pump(&self.0)
     }
 
+    /// Whether one of its tasks has panicked. Readers may get nothing any more, or late, until the process is started
+    /// again.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.0.failed.load(Ordering::Acquire)
+    }
+
+    /// Notes it if the task that holds this panics.
+    fn watch(&self, task: &'static str) -> Watch {
+        Watch {
+            task,
+            shared: self.0.clone(),
+        }
+    }
+
     /// Counts since the start.
     #[must_use]
     pub fn stats(&self) -> HubStats {
@@ -220,6 +279,7 @@ impl Hub {
     }
 
     async fn run_commits(self, mut commits: Commits, cancel: CancellationToken) {
+        let _watch = self.watch("commits");
         loop {
             // Commits first: what is committed goes out, also while the hub is told to end.
             let commit = tokio::select! {
@@ -286,6 +346,7 @@ impl Hub {
     }
 
     async fn run_bus(self, mut events: BusSubscription, cancel: CancellationToken) {
+        let _watch = self.watch("bus");
         loop {
             let message = tokio::select! {
                 () = cancel.cancelled() => None,
@@ -308,6 +369,7 @@ impl Hub {
     }
 
     async fn run_signals(self, mut signals: BusSubscription, cancel: CancellationToken) {
+        let _watch = self.watch("signals");
         loop {
             let message = tokio::select! {
                 () = cancel.cancelled() => None,
@@ -327,6 +389,7 @@ impl Hub {
     }
 
     async fn run_healing(self, cancel: CancellationToken) {
+        let _watch = self.watch("healing");
         let mut ticks = tokio::time::interval(HEAL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -43,6 +43,10 @@ pub trait Sink: Send + Sync + 'static {
     }
 }
 
+/// What bytes that wait cost beside themselves, about: a place in a queue that doubles, and two allocations. Without it
+/// a flood of two-byte pongs would cost fifty times what it counts.
+const ENTRY_BYTES: usize = 96;
+
 /// One connection's way out.
 pub struct Outlet {
     sink: Box<dyn Sink>,
@@ -54,6 +58,7 @@ pub struct Outlet {
 struct State {
     /// The rest of a frame that was begun, and answers behind it.
     pending: VecDeque<Bytes>,
+    /// What `pending` costs: its bytes, and [`ENTRY_BYTES`] for each entry.
     pending_bytes: usize,
     /// Subscriptions that read from the log.
     behind: VecDeque<Arc<Subscription>>,
@@ -103,20 +108,17 @@ impl Outlet {
     /// now waits here; whoever calls this bounds how much, by [`Outlet::pending_bytes`].
     pub fn send(&self, bytes: Bytes) {
         let mut state = self.state.lock();
-        if state.closed {
-            return;
+        self.send_locked(&mut state, bytes);
+    }
+
+    /// [`Outlet::send`], unless `over`, which is asked under the lock. Says whether it was sent.
+    pub(crate) fn send_unless(&self, bytes: Bytes, over: impl Fn() -> bool) -> bool {
+        let mut state = self.state.lock();
+        if state.closed || over() {
+            return false;
         }
-        let written = if state.pending.is_empty() {
-            self.write_now(&mut state, &bytes)
-        } else {
-            0
-        };
-        if written < bytes.len() && !state.closed {
-            state.push(bytes.slice(written..));
-            self.news.notify_one();
-        } else {
-            self.note_backlog();
-        }
+        self.send_locked(&mut state, bytes);
+        true
     }
 
     /// Writes frames that may be lost: when the sink is full they are dropped.
@@ -134,7 +136,8 @@ impl Outlet {
         }
     }
 
-    /// How many bytes wait here, and in the sink.
+    /// How much memory it takes, about, what waits here and in the sink: never less than its bytes, and 0 when nothing
+    /// waits.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
         self.state.lock().pending_bytes + self.sink.backlog()
@@ -287,6 +290,23 @@ impl Outlet {
         }
     }
 
+    fn send_locked(&self, state: &mut State, bytes: Bytes) {
+        if state.closed {
+            return;
+        }
+        let written = if state.pending.is_empty() {
+            self.write_now(state, &bytes)
+        } else {
+            0
+        };
+        if written < bytes.len() && !state.closed {
+            state.push(bytes.slice(written..));
+            self.news.notify_one();
+        } else {
+            self.note_backlog();
+        }
+    }
+
     /// Lets the pump know of what the sink holds: whoever wrote it does not wait for it.
     #[inline]
     fn note_backlog(&self) {
@@ -303,7 +323,7 @@ impl Outlet {
             let written = self.write_now(state, &bytes);
             if written < bytes.len() && !state.closed {
                 let rest = bytes.slice(written..);
-                state.pending_bytes += rest.len();
+                state.pending_bytes += rest.len() + ENTRY_BYTES;
                 state.pending.push_front(rest);
                 return;
             }
@@ -342,13 +362,13 @@ impl Outlet {
 
 impl State {
     fn push(&mut self, bytes: Bytes) {
-        self.pending_bytes += bytes.len();
+        self.pending_bytes += bytes.len() + ENTRY_BYTES;
         self.pending.push_back(bytes);
     }
 
     fn pop(&mut self) -> Option<Bytes> {
         let bytes = self.pending.pop_front()?;
-        self.pending_bytes -= bytes.len();
+        self.pending_bytes -= bytes.len() + ENTRY_BYTES;
         if self.pending.is_empty() {
             // A connection that once was slow must not keep the queue's memory.
             self.pending = VecDeque::new();

@@ -106,7 +106,31 @@ impl RoomHub {
         user: UserId,
         after: Seq,
     ) -> Arc<Subscription> {
+        self.add_locked(&mut self.state.lock(), outlet, user, after)
+    }
+
+    /// Puts a new reader in an old one's place, at what `after` says once the old one gets nothing more. `None` when
+    /// that had ended. Whoever ends readers meanwhile meets one of the two.
+    pub(crate) fn renew(
+        self: &Arc<Self>,
+        before: &Subscription,
+        after: impl FnOnce() -> Seq,
+    ) -> Option<Arc<Subscription>> {
         let mut state = self.state.lock();
+        if !state.end(before, None) {
+            return None;
+        }
+        let outlet = before.outlet.clone();
+        Some(self.add_locked(&mut state, outlet, before.user, after()))
+    }
+
+    fn add_locked(
+        self: &Arc<Self>,
+        state: &mut State,
+        outlet: Arc<Outlet>,
+        user: UserId,
+        after: Seq,
+    ) -> Arc<Subscription> {
         let subscription = Arc::new(Subscription {
             outlet,
             room: self.clone(),
@@ -208,8 +232,17 @@ impl RoomHub {
 
     /// Tells every reader something that may be lost.
     pub(crate) fn signal(&self, bytes: &Bytes) {
-        for reader in &self.state.lock().readers {
-            reader.subscription.outlet.offer_lossy(bytes.clone());
+        let mut rest = usize::MAX;
+        while rest > 0 {
+            // In goes and from the end, as a batch is handed out: who is moved meanwhile has it already.
+            let state = self.state.lock();
+            rest = rest.min(state.readers.len());
+            let from = rest.saturating_sub(AT_ONCE);
+            for reader in &state.readers[from..rest] {
+                reader.subscription.outlet.offer_lossy(bytes.clone());
+            }
+            rest = from;
+            MutexGuard::unlock_fair(state);
         }
     }
 }

@@ -199,12 +199,14 @@ const ROOM_ACTIONS: [(RoomAction, &str); 2] = [
     (RoomAction::Changed, "changed"),
 ];
 
-const MEMBER_ACTIONS: [(MemberAction, &str); 6] = [
+const MEMBER_ACTIONS: [(MemberAction, &str); 8] = [
     (MemberAction::Joined, "joined"),
     (MemberAction::Left, "left"),
     (MemberAction::Removed, "removed"),
     (MemberAction::Banned, "banned"),
     (MemberAction::Unbanned, "unbanned"),
+    (MemberAction::Muted, "muted"),
+    (MemberAction::Unmuted, "unmuted"),
     (MemberAction::Role, "role"),
 ];
 

@@ -82,6 +82,7 @@ impl Rooms {
         let title = patch.title.as_deref().map(clean_title).transpose()?;
         self.check_settings(&found.settings().with(&patch.settings))?;
         let (hub, clock, changed) = (self.0.hub.clone(), self.0.clock.clone(), found.clone());
+        let store = self.0.store.clone();
         let op = move |tx: &mut RoomTx<'_, '_>| {
             rights::check(tx, &user, Action::Own)?;
             let title = title.unwrap_or_else(|| tx.title());
@@ -99,7 +100,7 @@ impl Rooms {
                 },
             });
             tx.after_commit(move || {
-                let now = At(&changed, clock.now());
+                let now = At(&changed, clock.now(), &store);
                 hub.end(changed.id(), UnsubscribeReason::Private, |subscription| {
                     rights::standing(&now, &subscription.user()) < Action::Read.asks_for()
                 });

@@ -12,7 +12,7 @@ use crate::view::{BanView, Member};
 
 const MAX_REASON_BYTES: usize = 500;
 
-/// A ban to be put on somebody.
+/// A ban or a mute to be put on somebody.
 #[derive(Debug, Clone, Default)]
 pub struct NewBan {
     /// Why.
@@ -115,6 +115,23 @@ impl Rooms {
         })
     }
 
+    /// Whether somebody may bring people into a room.
+    ///
+    /// # Errors
+    /// `not_found` or `forbidden`.
+    pub fn may_bring_people(&self, user: UserId, room: &RoomId) -> Result<(), Problem> {
+        self.check(&user, room, Action::ManageMembers).map(|_| ())
+    }
+
+    /// Whether somebody has a place of this role or more in a room.
+    ///
+    /// # Errors
+    /// `not_found` without the room.
+    pub fn has_place(&self, user: UserId, room: &RoomId, role: RoomRole) -> Result<bool, Problem> {
+        let room = self.0.store.room(room)?.ok_or_else(rights::no_such_room)?;
+        Ok(room.member(&user).is_some_and(|member| member.role >= role))
+    }
+
     /// Removes somebody from a room; oneself leaves.
     ///
     /// # Errors
@@ -157,23 +174,7 @@ impl Rooms {
         if actor == user {
             return Err(Problem::forbidden("nobody bans themselves"));
         }
-        if ban
-            .reason
-            .as_ref()
-            .is_some_and(|reason| reason.len() > MAX_REASON_BYTES)
-        {
-            let detail = format!("a reason is at most {MAX_REASON_BYTES} bytes");
-            return Err(Problem::invalid_field("reason", detail));
-        }
-        if ban
-            .expires_at
-            .is_some_and(|until| until <= self.0.clock.now())
-        {
-            return Err(Problem::invalid_field(
-                "expires_at",
-                "a ban ends in the future",
-            ));
-        }
+        self.check_ban(&ban, "a ban ends in the future")?;
         if self.0.store.user(user)?.is_none() {
             return Err(Problem::not_found("there is no such user"));
         }
@@ -230,6 +231,123 @@ impl Rooms {
             .into_iter()
             .map(BanView::from)
             .collect())
+    }
+
+    /// Mutes somebody: they read and do not speak while the mute holds, also when they leave and come back.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`, `invalid_field`.
+    pub async fn mute(
+        &self,
+        actor: UserId,
+        room: &RoomId,
+        user: UserId,
+        mute: NewBan,
+    ) -> Result<BanView, Problem> {
+        self.check(&actor, room, Action::ManageMembers)?;
+        if actor == user {
+            return Err(Problem::forbidden("nobody mutes themselves"));
+        }
+        self.check_ban(&mute, "a mute ends in the future")?;
+        if self.0.store.user(user)?.is_none() {
+            return Err(Problem::not_found("there is no such user"));
+        }
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            member_below(tx, actor, user)?;
+            check_put_below(tx, actor, tx.mute(&user))?;
+            let record = Ban {
+                user_id: user,
+                by: actor,
+                reason: mute.reason.clone(),
+                created_at: tx.now(),
+                expires_at: mute.expires_at,
+            };
+            tx.set_mute(user, Some(record.clone()));
+            tx.append(told(actor, user, MemberAction::Muted, None, mute.reason));
+            Ok(record)
+        };
+        let record = self.0.store.room_op(room, op).await?;
+        Ok(record.into())
+    }
+
+    /// Lifts a mute.
+    ///
+    /// # Errors
+    /// `not_found` when none holds; `forbidden`.
+    pub async fn unmute(&self, actor: UserId, room: &RoomId, user: UserId) -> Result<(), Problem> {
+        self.check(&actor, room, Action::ManageMembers)?;
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            rights::check(tx, &actor, Action::ManageMembers)?;
+            let mute = tx.mute(&user);
+            if mute.is_none() {
+                return Err(Problem::not_found("this user is not muted"));
+            }
+            check_put_below(tx, actor, mute)?;
+            tx.set_mute(user, None);
+            tx.append(told(actor, user, MemberAction::Unmuted, None, None));
+            Ok(())
+        };
+        self.0.store.room_op(room, op).await
+    }
+
+    /// The mutes that hold, oldest first.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`.
+    pub fn mutes(&self, actor: UserId, room: &RoomId) -> Result<Vec<BanView>, Problem> {
+        let (room, _) = self.check(&actor, room, Action::ManageMembers)?;
+        let mutes = room.mutes(self.0.clock.now());
+        Ok(mutes.into_iter().map(BanView::from).collect())
+    }
+
+    /// Makes a member the owner in the caller's place, who is a moderator then: both in one commit, so that the room
+    /// is never without an owner.
+    ///
+    /// # Errors
+    /// `not_found` for who is no member; `forbidden`; `conflict` for oneself.
+    pub async fn transfer(
+        &self,
+        actor: UserId,
+        room: &RoomId,
+        user: UserId,
+    ) -> Result<(), Problem> {
+        self.check(&actor, room, Action::Own)?;
+        if actor == user {
+            return Err(Problem::new(
+                ErrorCode::Conflict,
+                "the room is yours already",
+            ));
+        }
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            rights::check(tx, &actor, Action::Own)?;
+            let (Some(own), Some(member)) = (tx.member(&actor), tx.member(&user)) else {
+                return Err(not_a_member());
+            };
+            for (who, place, role) in [
+                (user, member, RoomRole::Owner),
+                (actor, own, RoomRole::Moderator),
+            ] {
+                if place.role != role {
+                    tx.set_member(who, Some(Membership { role, ..place }));
+                    tx.append(told(actor, who, MemberAction::Role, Some(role), None));
+                }
+            }
+            Ok(())
+        };
+        self.0.store.room_op(room, op).await
+    }
+
+    fn check_ban(&self, ban: &NewBan, ends: &'static str) -> Result<(), Problem> {
+        let too_long = |reason: &String| reason.len() > MAX_REASON_BYTES;
+        if ban.reason.as_ref().is_some_and(too_long) {
+            let detail = format!("a reason is at most {MAX_REASON_BYTES} bytes");
+            return Err(Problem::invalid_field("reason", detail));
+        }
+        let now = self.0.clock.now();
+        if ban.expires_at.is_some_and(|until| until <= now) {
+            return Err(Problem::invalid_field("expires_at", ends));
+        }
+        Ok(())
     }
 
     /// Ends somebody's subscriptions with the commit: not when the answer arrives, which nobody may be there for.
@@ -323,10 +441,15 @@ fn member_below(
 
 /// Checks that a ban that holds already was not put by somebody who stands above the actor.
 fn check_ban_below(tx: &RoomTx<'_, '_>, actor: UserId, user: UserId) -> Result<(), Problem> {
-    let standing_of = |who: &UserId| rights::standing(tx, who);
-    match tx.ban(&user) {
-        Some(ban) if standing_of(&ban.by) > standing_of(&actor) => {
-            Err(Problem::forbidden("this ban was put by somebody above you"))
+    check_put_below(tx, actor, tx.ban(&user))
+}
+
+/// The same for a ban or a mute.
+fn check_put_below(tx: &RoomTx<'_, '_>, actor: UserId, put: Option<Ban>) -> Result<(), Problem> {
+    let standing = rights::check(tx, &actor, Action::ManageMembers)?;
+    match put {
+        Some(put) if rights::standing(tx, &put.by) > standing => {
+            Err(Problem::forbidden("this was put by somebody above you"))
         }
         _ => Ok(()),
     }

@@ -4,7 +4,7 @@
 //! least standing. [`check`] turns the answer into what the person is told: who cannot see a room is told that
 //! there is none, who sees it but may not is told so.
 
-use stack_storage::{Ban, Membership, RoomRef, RoomTx};
+use stack_storage::{Ban, Membership, RoomRef, RoomTx, Store};
 use stack_types::{Problem, RoomRole, RoomSettings, Timestamp, UserId};
 
 /// What somebody is to a room, from least to most.
@@ -87,10 +87,17 @@ pub(crate) trait Look {
     fn settings(&self) -> RoomSettings;
     fn member(&self, user: &UserId) -> Option<Membership>;
     fn ban(&self, user: &UserId) -> Option<Ban>;
+    fn mute(&self, user: &UserId) -> Option<Ban>;
+    /// Whether somebody is an admin of the whole server.
+    fn is_admin(&self, user: &UserId) -> bool;
 }
 
 /// A room in memory, at a time.
-pub(crate) struct At<'a>(pub(crate) &'a RoomRef, pub(crate) Timestamp);
+pub(crate) struct At<'a>(
+    pub(crate) &'a RoomRef,
+    pub(crate) Timestamp,
+    pub(crate) &'a Store,
+);
 
 impl Look for At<'_> {
     fn settings(&self) -> RoomSettings {
@@ -103,6 +110,16 @@ impl Look for At<'_> {
 
     fn ban(&self, user: &UserId) -> Option<Ban> {
         self.0.ban(user, self.1)
+    }
+
+    fn mute(&self, user: &UserId) -> Option<Ban> {
+        self.0.mute(user, self.1)
+    }
+
+    fn is_admin(&self, user: &UserId) -> bool {
+        // Whoever cannot be looked up has no power; what is wrong with the file shows where it is needed.
+        let account = self.2.account(*user).ok().flatten();
+        account.is_some_and(|account| account.is_admin())
     }
 }
 
@@ -117,6 +134,14 @@ impl Look for RoomTx<'_, '_> {
 
     fn ban(&self, user: &UserId) -> Option<Ban> {
         self.ban(user)
+    }
+
+    fn mute(&self, user: &UserId) -> Option<Ban> {
+        self.mute(user)
+    }
+
+    fn is_admin(&self, user: &UserId) -> bool {
+        RoomTx::is_admin(self, user).unwrap_or(false)
     }
 }
 
@@ -141,7 +166,14 @@ pub(crate) fn standing(room: &impl Look, user: &UserId) -> Standing {
 pub(crate) fn check(room: &impl Look, user: &UserId, action: Action) -> Result<Standing, Problem> {
     let standing = standing(room, user);
     if standing >= action.asks_for() {
+        if action == Action::Speak && standing < Standing::Moderator && room.mute(user).is_some() {
+            return Err(Problem::forbidden("you are muted in this room"));
+        }
         return Ok(standing);
+    }
+    // Admins of the server look after every room that everybody sees. What is private stays so.
+    if action.asks_for() == Standing::Moderator && room.settings().public && room.is_admin(user) {
+        return Ok(Standing::Moderator);
     }
     Err(match standing {
         Standing::Outsider => no_such_room(),
@@ -169,6 +201,8 @@ mod tests {
         settings: RoomSettings,
         role: Option<RoomRole>,
         banned: bool,
+        muted: bool,
+        admin: bool,
     }
 
     impl Look for Fixed {
@@ -193,6 +227,18 @@ mod tests {
                 expires_at: None,
             })
         }
+
+        fn mute(&self, user: &UserId) -> Option<Ban> {
+            let ban = Fixed {
+                banned: self.muted,
+                ..*self
+            };
+            ban.ban(user)
+        }
+
+        fn is_admin(&self, _: &UserId) -> bool {
+            self.admin
+        }
     }
 
     fn of(public: bool, guests: bool, role: Option<RoomRole>, banned: bool) -> Standing {
@@ -205,6 +251,8 @@ mod tests {
             settings,
             role,
             banned,
+            muted: false,
+            admin: false,
         };
         standing(&room, &"u".parse().unwrap())
     }
@@ -224,6 +272,47 @@ mod tests {
             of(false, false, Some(RoomRole::Owner), false),
             Standing::Owner
         );
+    }
+
+    fn may(public: bool, role: Option<RoomRole>, muted: bool, admin: bool) -> Vec<Action> {
+        let room = Fixed {
+            settings: RoomSettings {
+                public,
+                ..RoomSettings::default()
+            },
+            role,
+            banned: false,
+            muted,
+            admin,
+        };
+        let user = "u".parse().unwrap();
+        let allowed = |action: &Action| check(&room, &user, *action).is_ok();
+        Action::ALL.into_iter().filter(allowed).collect()
+    }
+
+    #[test]
+    fn the_muted_read_and_do_not_speak() {
+        use Action::{Join, ManageMembers, Moderate, Own, Read, See, Speak};
+        let member = Some(RoomRole::Member);
+        assert_eq!(may(true, member, true, false), [See, Join, Read]);
+        assert_eq!(may(true, member, false, false), [See, Join, Read, Speak]);
+        // Who looks after the room is not held up by an old mute.
+        let moderator = Some(RoomRole::Moderator);
+        let all_but_owning = [See, Join, Read, Speak, Moderate, ManageMembers];
+        assert_eq!(may(true, moderator, true, false), all_but_owning);
+        assert!(may(true, Some(RoomRole::Owner), true, false).contains(&Own));
+    }
+
+    #[test]
+    fn admins_look_after_what_everybody_sees() {
+        use Action::{Join, ManageMembers, Moderate, See};
+        assert_eq!(
+            may(true, None, false, true),
+            [See, Join, Moderate, ManageMembers]
+        );
+        assert_eq!(may(false, None, false, true), []);
+        let guest = may(false, Some(RoomRole::Guest), false, true);
+        assert!(!guest.contains(&Moderate) && !guest.contains(&ManageMembers));
     }
 
     #[test]

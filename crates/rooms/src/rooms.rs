@@ -135,7 +135,9 @@ impl Rooms {
         self.check(&user, room, Action::Read).map(|_| ())
     }
 
-    /// Subscribes an outlet to a room, from behind `after` on, or live only.
+    /// Subscribes an outlet to a room, from behind `after` on, or live only. `before` is the subscription that the new
+    /// one takes the place of; refused, it stays as it is. Everything that came of it stands at or before the answer's
+    /// `head`.
     ///
     /// # Errors
     /// `not_found`, `forbidden`, `invalid_field` when `after` is beyond the room's last event.
@@ -145,38 +147,70 @@ impl Rooms {
         room: &RoomId,
         after: Option<Seq>,
         outlet: &Arc<Outlet>,
+        before: Option<&Subscription>,
     ) -> Result<Subscribed, Problem> {
         let (found, standing) = self.check(&user, room, Action::Read)?;
-        let head = found.head();
-        let after = after.unwrap_or(head);
-        check_cursor("after", after, head)?;
-        let first = self.first_for(&found, &user);
-        let from = after.max(first.prev());
+        if let Some(after) = after {
+            check_cursor("after", after, found.head())?;
+        }
+        let read_seq = self.0.store.read_cursor(&user, &found)?;
+        let mut begin = self.begin_of(&found, &user, after);
+        let renewed = before.and_then(|before| {
+            self.0.hub.renew(before, || {
+                begin = self.begin_of(&found, &user, after);
+                begin.from
+            })
+        });
+        let subscription = match renewed {
+            // Whoever removes somebody has ended the old one before, or ends this one.
+            Some(renewed) => renewed,
+            None => {
+                let new = self.0.hub.subscribe(outlet, &found, user, begin.from);
+                // Somebody may have been removed between the check and now; whoever removed them has either ended
+                // this subscription, or it is seen here.
+                if let Err(problem) = self.check(&user, room, Action::Read) {
+                    self.0.hub.unsubscribe(&new, None);
+                    return Err(problem);
+                }
+                new
+            }
+        };
+        let Begin {
+            head,
+            first,
+            after,
+            from,
+        } = begin;
         let gap = (from > after && found.first() < first).then(|| Signal::Gap {
             room: room.clone(),
             from: after.next(),
             to: from,
             reason: GapReason::Joined,
         });
-        let subscription = self.0.hub.subscribe(outlet, &found, user, from);
-        // Somebody may have been removed between the check and now; whoever removed them has either ended this
-        // subscription, or it is seen here.
-        if let Err(problem) = self.check(&user, room, Action::Read) {
-            self.0.hub.unsubscribe(&subscription, None);
-            return Err(problem);
-        }
         let answer = SubscribedAnswer {
             room: room.clone(),
             head,
             first,
             role: role_of(standing),
-            read_seq: self.0.store.read_cursor(&user, &found)?,
+            read_seq,
         };
         Ok(Subscribed {
             subscription,
             answer,
             gap,
         })
+    }
+
+    fn begin_of(&self, room: &RoomRef, user: &UserId, after: Option<Seq>) -> Begin {
+        let head = room.head();
+        let first = self.first_for(room, user);
+        let after = after.unwrap_or(head);
+        Begin {
+            head,
+            first,
+            after,
+            from: after.max(first.prev()),
+        }
     }
 
     /// The room, if the caller may do this in it, and what the caller is to it.
@@ -187,7 +221,10 @@ impl Rooms {
         action: Action,
     ) -> Result<(RoomRef, Standing), Problem> {
         let room = self.0.store.room(room)?.ok_or_else(rights::no_such_room)?;
-        let standing = rights::check(&At(&room, self.0.clock.now()), user, action)?;
+        let standing = {
+            let at = At(&room, self.0.clock.now(), &self.0.store);
+            rights::check(&at, user, action)?
+        };
         Ok((room, standing))
     }
 
@@ -201,6 +238,17 @@ impl Rooms {
         let read_seq = self.0.store.read_cursor(user, room)?;
         Ok(Room::of(room, user, self.first_for(room, user), read_seq))
     }
+}
+
+/// Where a subscription begins.
+struct Begin {
+    head: Seq,
+    /// The first event that is there for the reader.
+    first: Seq,
+    /// What was asked for.
+    after: Seq,
+    /// What the reader can have of it.
+    from: Seq,
 }
 
 /// The first event that somebody may read, as far as the room's settings say.

@@ -2,24 +2,47 @@
 //!
 //! Every operation that changes something writes its audit entry in the same transaction, so that what happened
 //! and what is told of it are never apart. A refusal is a value and has changed nothing. Secrets are here as
-//! hashes only: a password as a PHC string, a refresh token as its SHA-256.
+//! hashes only: a password as a PHC string, a refresh token as its SHA-256; or, where they are needed again, sealed.
 
+mod api_keys;
 mod audit;
+mod ceremonies;
 mod changes;
 mod counters;
+mod invites;
+mod links;
+mod passkeys;
 mod rotation;
+mod second_factor;
+mod server;
 mod sessions;
 mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod totp;
 mod users;
+mod ways_in;
 
-pub use audit::{AuditAction, AuditEntry, AuditOutcome, AuditRecord};
-pub use changes::{PasswordChange, ProfilePatch};
+pub use api_keys::{ApiKey, NewApiKey, Scope};
+pub use audit::{AuditAction, AuditEntry, AuditFilter, AuditOutcome, AuditRecord};
+pub use ceremonies::{CeremoniesFull, Ceremony};
+pub use changes::{LastAdmin, PasswordChange, ProfilePatch, RoleRefused};
 pub use counters::Counter;
+pub use invites::{Invite, InviteUse, NewInvite};
+pub use links::{AddLinkError, LinkByEmail, LinkTaken, NewLink, OauthLink};
+pub use passkeys::{
+    AddPasskeyError, ConfirmByPasskey, MOST_PASSKEYS, NewPasskey, Passkey, UsePasskey,
+    WebauthnHandle,
+};
 pub use rotation::{Rotate, Rotation};
-pub use sessions::{Delivery, Fingerprint, NewSession, Session, SignIn, Stale};
+pub use second_factor::{Recover, Recovered, SecondFactorRefused, SecondFactorSignIn};
+pub use server::{ClaimSetup, SetupRefused};
+pub(crate) use sessions::migrate_sessions;
+pub use sessions::{Delivery, Fingerprint, NewSession, Session, SignIn, SignInMethod, Stale};
 pub use sweep::{AccountSweepCursor, SweptAccounts};
 pub(crate) use tables::create_all;
-pub use users::{Account, CreateUserError, NewUser};
+pub use totp::{Factor, Totp};
+pub use users::{Account, AccountKind, CreateUserError, NewUser};
+pub(crate) use users::{is_admin, migrate_users};
+pub use ways_in::{Removal, WaysIn};

@@ -30,6 +30,7 @@ struct DiskState {
     bytes: Mutex<Bytes>,
     full: AtomicBool,
     failing: AtomicBool,
+    panicking: AtomicBool,
 }
 
 #[derive(Default)]
@@ -90,8 +91,14 @@ impl Disk {
         self.0.failing.store(failing, Ordering::SeqCst);
     }
 
+    /// Stands for a bug in the engine.
+    fn panic(&self, panicking: bool) {
+        self.0.panicking.store(panicking, Ordering::SeqCst);
+    }
+
     /// Fails where a disk would on which nothing can be written.
     fn check(&self) -> io::Result<()> {
+        assert!(!self.0.panicking.load(Ordering::SeqCst), "a bug below");
         if self.0.failing.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk is broken"));
         }
@@ -448,4 +455,20 @@ async fn after_a_failed_commit_the_file_is_opened_again_and_nothing_is_lost() {
         assert_eq!(kept, expected);
         assert_eq!(room.head(), Seq(found.len() as u64));
     }
+}
+
+#[tokio::test]
+async fn a_commit_that_panics_is_answered_and_the_store_goes_on() {
+    let disk = Disk::default();
+    let (store, _handle) = open(&disk);
+    create_rooms(&store, 1).await;
+    say(&store, 0, "before".into()).await.unwrap();
+    disk.panic(true);
+    let refused = say(&store, 0, "lost".into()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unavailable);
+    disk.panic(false);
+    say(&store, 0, "after".into()).await.unwrap();
+    let found = said(&store, 0).await;
+    assert!(found.iter().any(|body| body == "before"), "{found:?}");
+    assert_eq!(found.last().map(String::as_str), Some("after"));
 }

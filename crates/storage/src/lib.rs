@@ -22,6 +22,7 @@ mod fold;
 mod keys;
 mod last_seen;
 mod log;
+mod migrate_identity;
 mod migrate_rows;
 mod pace;
 mod record;
@@ -38,9 +39,14 @@ mod tail;
 mod writer;
 
 pub use accounts::{
-    Account, AccountSweepCursor, AuditAction, AuditEntry, AuditOutcome, AuditRecord, Counter,
-    CreateUserError, Delivery, Fingerprint, NewSession, NewUser, PasswordChange, ProfilePatch,
-    Rotate, Rotation, Session, SignIn, Stale, SweptAccounts,
+    Account, AccountKind, AccountSweepCursor, AddLinkError, AddPasskeyError, ApiKey, AuditAction,
+    AuditEntry, AuditFilter, AuditOutcome, AuditRecord, CeremoniesFull, Ceremony, ClaimSetup,
+    ConfirmByPasskey, Counter, CreateUserError, Delivery, Factor, Fingerprint, Invite, InviteUse,
+    LastAdmin, LinkByEmail, LinkTaken, MOST_PASSKEYS, NewApiKey, NewInvite, NewLink, NewPasskey,
+    NewSession, NewUser, OauthLink, Passkey, PasswordChange, ProfilePatch, Recover, Recovered,
+    Removal, RoleRefused, Rotate, Rotation, Scope, SecondFactorRefused, SecondFactorSignIn,
+    Session, SetupRefused, SignIn, SignInMethod, Stale, SweptAccounts, Totp, UsePasskey, WaysIn,
+    WebauthnHandle,
 };
 pub use error::{OpenError, StoreError};
 pub use fold::KeptLog;

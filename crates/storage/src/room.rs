@@ -28,12 +28,12 @@ pub struct Membership {
     pub joined_seq: Seq,
 }
 
-/// Somebody who may not come in.
+/// Somebody who may not come in or, as a mute, not speak.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ban {
     /// Who.
     pub user_id: UserId,
-    /// Who banned them.
+    /// Who banned or muted them.
     pub by: UserId,
     /// Why.
     pub reason: Option<String>,
@@ -79,6 +79,7 @@ pub(crate) struct RoomState {
     pub(crate) open_block: Option<Seq>,
     pub(crate) members: ByUser<Membership>,
     pub(crate) bans: ByUser<Ban>,
+    pub(crate) mutes: ByUser<Ban>,
 }
 
 /// A room in memory.
@@ -167,16 +168,29 @@ impl RoomRef {
     /// The bans that hold at `now`, oldest first.
     #[must_use]
     pub fn bans(&self, now: Timestamp) -> Vec<Ban> {
-        let mut bans: Vec<_> = {
-            let state = self.0.state.read();
-            state
-                .bans
-                .values()
-                .filter(|ban| ban.holds(now))
-                .cloned()
-                .collect()
-        };
-        bans.sort_by_key(|ban| (ban.created_at, ban.user_id));
-        bans
+        that_hold(&self.0.state.read().bans, now)
     }
+
+    /// The mute that holds against somebody at `now`.
+    #[must_use]
+    pub fn mute(&self, user: &UserId, now: Timestamp) -> Option<Ban> {
+        let state = self.0.state.read();
+        state
+            .mutes
+            .get(user)
+            .filter(|mute| mute.holds(now))
+            .cloned()
+    }
+
+    /// The mutes that hold at `now`, oldest first.
+    #[must_use]
+    pub fn mutes(&self, now: Timestamp) -> Vec<Ban> {
+        that_hold(&self.0.state.read().mutes, now)
+    }
+}
+
+fn that_hold(all: &ByUser<Ban>, now: Timestamp) -> Vec<Ban> {
+    let mut held: Vec<_> = all.values().filter(|ban| ban.holds(now)).cloned().collect();
+    held.sort_by_key(|ban| (ban.created_at, ban.user_id));
+    held
 }

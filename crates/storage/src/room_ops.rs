@@ -181,6 +181,7 @@ fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
             open_block: None,
             members: ByUser::from_iter([(room.owner, membership)]),
             bans: ByUser::default(),
+            mutes: ByUser::default(),
         }),
     });
     batch.inner.remember(cell.clone());
@@ -261,6 +262,21 @@ pub(crate) fn write_ban(
     Ok(())
 }
 
+/// Writes or removes a mute.
+pub(crate) fn write_mute(
+    tx: &WriteTransaction,
+    number: u64,
+    user: &UserId,
+    mute: Option<&Ban>,
+) -> Result<(), StoreError> {
+    let mut mutes = tx.open_table(tables::MUTES)?;
+    match mute {
+        Some(mute) => mutes.insert((number, user.as_str()), record::encode(mute)?.as_slice())?,
+        None => mutes.remove((number, user.as_str()))?,
+    };
+    Ok(())
+}
+
 /// Reads a room with its members and bans from a snapshot.
 pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>, StoreError> {
     let Some(number) = tx
@@ -277,6 +293,7 @@ pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>
 
     let mut members = ByUser::default();
     let mut bans = ByUser::default();
+    let mut mutes = ByUser::default();
     if !record.deleted {
         for entry in tx
             .open_table(tables::MEMBERS)?
@@ -291,6 +308,13 @@ pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>
         {
             let (key, row) = entry?;
             bans.insert(user_id(key.value().1)?, record::decode(row.value())?);
+        }
+        for entry in tx
+            .open_table(tables::MUTES)?
+            .range((number, "")..(number + 1, ""))?
+        {
+            let (key, row) = entry?;
+            mutes.insert(user_id(key.value().1)?, record::decode(row.value())?);
         }
     }
     let end = log::end_of_blocks(&tx.open_table(tables::ROOM_BLOCKS)?, number)?;
@@ -311,6 +335,7 @@ pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>
             open_block: end.and_then(|end| end.open_block),
             members,
             bans,
+            mutes,
         }),
     }))
 }

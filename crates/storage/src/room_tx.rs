@@ -37,6 +37,7 @@ pub(crate) enum Effect {
     Rewrite(Event),
     Member(UserId, Option<Membership>),
     Ban(UserId, Option<Ban>),
+    Mute(UserId, Option<Ban>),
     Record(RoomRecord),
 }
 
@@ -149,6 +150,24 @@ impl<'a, 't> RoomTx<'a, 't> {
         ban.filter(|ban| ban.holds(self.batch.now))
     }
 
+    /// The mute that holds against somebody now.
+    #[must_use]
+    pub fn mute(&self, user: &UserId) -> Option<Ban> {
+        let mute = match self.room.mutes.get(user) {
+            Some(changed) => changed.clone(),
+            None => self.room.cell.state.read().mutes.get(user).cloned(),
+        };
+        mute.filter(|mute| mute.holds(self.batch.now))
+    }
+
+    /// Whether somebody is an admin of the whole server now.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn is_admin(&self, user: &UserId) -> Result<bool, StoreError> {
+        crate::accounts::is_admin(self.batch.tx, user)
+    }
+
     /// The event of this number, as it stands in the log now; `None` when there is none.
     ///
     /// # Errors
@@ -218,6 +237,11 @@ impl<'a, 't> RoomTx<'a, 't> {
         self.effects.push(Effect::Ban(user, ban));
     }
 
+    /// Mutes somebody, or lifts the mute.
+    pub fn set_mute(&mut self, user: UserId, mute: Option<Ban>) {
+        self.effects.push(Effect::Mute(user, mute));
+    }
+
     /// Changes title and settings.
     pub fn set_room(&mut self, title: String, settings: RoomSettings) {
         let record = self.record(RoomRecord::clone);
@@ -282,6 +306,10 @@ fn apply(batch: &mut Batch<'_>, room: &mut Staged, effect: Effect) -> Result<(),
         Effect::Ban(user, ban) => {
             room_ops::write_ban(batch.tx, number, &user, ban.as_ref())?;
             room.bans.insert(user, ban);
+        }
+        Effect::Mute(user, mute) => {
+            room_ops::write_mute(batch.tx, number, &user, mute.as_ref())?;
+            room.mutes.insert(user, mute);
         }
         Effect::Record(record) => room.record = Some(record),
     }

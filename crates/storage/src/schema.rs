@@ -21,6 +21,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         from: 2,
         run: crate::keys::tuples_to_bytes,
     },
+    Migration {
+        from: 3,
+        run: crate::migrate_identity::accounts_and_sessions,
+    },
 ];
 
 const FIRST: u32 = 1;

@@ -107,6 +107,18 @@ fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<usize, StoreError> {
         |table, user: String| Ok(table.remove((number, user.as_str()))?.is_some()),
         STEP - removed,
     )?;
+    removed += remove_some(
+        &mut tx.open_table(tables::MUTES)?,
+        |table, limit| {
+            let range = table.range((number, "")..(number + 1, ""))?;
+            range
+                .take(limit)
+                .map(|entry| Ok(entry?.0.value().1.to_owned()))
+                .collect()
+        },
+        |table, user: String| Ok(table.remove((number, user.as_str()))?.is_some()),
+        STEP - removed,
+    )?;
     if removed < STEP {
         deleted.remove(number)?;
     }

@@ -23,6 +23,8 @@ pub(crate) const MEMBERS: TableDefinition<(u64, &str), &[u8]> = TableDefinition:
 pub(crate) const USER_ROOMS: TableDefinition<(&str, u64), ()> = TableDefinition::new("user_rooms");
 /// (room, user) → [`crate::Ban`].
 pub(crate) const BANS: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("bans");
+/// (room, user) → [`crate::Ban`], as a mute.
+pub(crate) const MUTES: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("mutes");
 /// (user, room) → the last `seq` the user has read.
 pub(crate) const READ_CURSORS: TableDefinition<(&str, u64), u64> =
     TableDefinition::new("read_cursors");
@@ -49,6 +51,7 @@ pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(MEMBERS)?;
     tx.open_table(USER_ROOMS)?;
     tx.open_table(BANS)?;
+    tx.open_table(MUTES)?;
     tx.open_table(READ_CURSORS)?;
     tx.open_table(LOG)?;
     tx.open_table(ROOM_BLOCKS)?;

@@ -3,7 +3,7 @@
 //! It waits for one job, takes whatever else is queued by then, runs them all in one transaction, commits once and
 //! answers them all. There is no timer: under load a batch grows by itself while the thread waits for the disk.
 //! A job that refuses has written nothing; a fault of the engine or a panic aborts the whole batch, and every job
-//! of it is answered with the fault, since none of it happened.
+//! of it is answered with the fault, since none of it happened. Whatever panics, every job is answered.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,7 +51,7 @@ impl Command {
     /// Answers that the store is closed.
     pub(crate) fn refuse(self) {
         if let Self::Run(job) = self {
-            job.finish(Err(StoreError::closed()));
+            finish(job, Err(StoreError::closed()));
         }
     }
 }
@@ -62,14 +62,39 @@ pub(crate) fn run(
     mut queue: mpsc::Receiver<Command>,
     commits: &mpsc::Sender<Vec<Committed>>,
     on_commit: Option<&OnCommit>,
+    log: Log,
+) {
+    let mut jobs = VecDeque::new();
+    let work = || work(inner, &mut queue, &mut jobs, commits, on_commit, log);
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        tracing::error!("the writer panicked, nothing is written any more");
+    }
+    queue.close();
+    for job in jobs {
+        finish(job, Err(StoreError::closed()));
+    }
+    while let Ok(command) = queue.try_recv() {
+        command.refuse();
+    }
+}
+
+/// Takes jobs and carries them out. What it holds when it panics is left in `jobs`.
+fn work(
+    inner: &Inner,
+    queue: &mut mpsc::Receiver<Command>,
+    jobs: &mut VecDeque<Box<dyn Job>>,
+    commits: &mpsc::Sender<Vec<Committed>>,
+    on_commit: Option<&OnCommit>,
     mut log: Log,
 ) {
-    let mut jobs: VecDeque<Box<dyn Job>> = VecDeque::new();
     let mut stopping = false;
     while !stopping || !jobs.is_empty() {
         if log.health.is_broken() {
             // Reads fail too, so this must not wait for somebody to write.
-            if let Err(error) = mend(inner, &mut log) {
+            let mended = catch_unwind(AssertUnwindSafe(|| mend(inner, &mut log)));
+            if let Err(error) =
+                mended.unwrap_or_else(|_| Err(StoreError::broken("mending panicked")))
+            {
                 tracing::debug!(error = &error as &dyn std::error::Error, "still broken");
                 std::thread::sleep(MEND_EVERY);
             }
@@ -92,7 +117,15 @@ pub(crate) fn run(
         }
         let start = Instant::now();
         let mut done = 0;
-        let outcome = commit(inner, jobs.make_contiguous(), &mut done, &mut log);
+        let together = jobs.make_contiguous();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            commit(inner, together, &mut done, &mut log)
+        }));
+        let outcome = outcome.unwrap_or_else(|_| {
+            // What is in memory may not be what is in the file: both are read anew.
+            log.health.failed();
+            Err(StoreError::broken("a commit panicked"))
+        });
         let (answer, committed) = match outcome {
             Ok(committed) => {
                 if let Some(on_commit) = on_commit {
@@ -120,8 +153,10 @@ pub(crate) fn run(
         };
         // Those behind the ones that filled the commit go into the next; a commit that was never begun fails them all.
         let answered = if answer.is_ok() { done } else { jobs.len() };
-        for job in jobs.drain(..answered) {
-            job.finish(answer.clone());
+        for _ in 0..answered {
+            if let Some(job) = jobs.pop_front() {
+                finish(job, answer.clone());
+            }
         }
         // When the reader of commits is behind, waiting here holds the writers back instead of growing a queue.
         // It is gone only when the gateway ends, and then nobody is left to tell.
@@ -129,9 +164,12 @@ pub(crate) fn run(
             let _ = commits.blocking_send(committed);
         }
     }
-    queue.close();
-    while let Ok(command) = queue.try_recv() {
-        command.refuse();
+}
+
+/// Answers one caller. A panic of what takes the answer is that caller's alone.
+fn finish(job: Box<dyn Job>, outcome: Result<(), StoreError>) {
+    if catch_unwind(AssertUnwindSafe(|| job.finish(outcome))).is_err() {
+        tracing::error!("what takes an answer panicked");
     }
 }
 
@@ -424,6 +462,8 @@ pub(crate) struct Staged {
     pub(crate) members: ByUser<Option<Membership>>,
     /// Changed bans; `None` for one that is lifted.
     pub(crate) bans: ByUser<Option<Ban>>,
+    /// Changed mutes; `None` for one that is lifted.
+    pub(crate) mutes: ByUser<Option<Ban>>,
     /// Events that this batch adds.
     frames: FramesBuilder,
     times: Vec<Timestamp>,
@@ -453,6 +493,7 @@ impl Staged {
             last_ts,
             members: ByUser::default(),
             bans: ByUser::default(),
+            mutes: ByUser::default(),
             frames: FramesBuilder::with_capacity(FRAMES_BYTES),
             times: Vec::new(),
             frames_first: Seq::FIRST,
@@ -509,6 +550,12 @@ impl Done {
                 match ban {
                     Some(ban) => state.bans.insert(user, ban),
                     None => state.bans.remove(&user),
+                };
+            }
+            for (user, mute) in staged.mutes {
+                match mute {
+                    Some(mute) => state.mutes.insert(user, mute),
+                    None => state.mutes.remove(&user),
                 };
             }
         }

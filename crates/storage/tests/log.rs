@@ -521,3 +521,40 @@ async fn every_commit_is_reported_with_what_it_did() {
         .collect();
     assert_eq!(told, [(1, 1), (1, 1), (1, 0)]);
 }
+
+#[tokio::test]
+async fn who_panics_over_an_answer_harms_nobody_else() {
+    let Fixture { store, .. } = open(Location::Memory);
+    let general = room(&store, "general").await;
+    let submitted = store.submit(
+        &general,
+        |tx| Ok(tx.append(message("first", None))),
+        |_| panic!("a bug in an answer"),
+    );
+    submitted.queued().await;
+    assert_eq!(say(&store, &general, "second").await.seq, Seq(3));
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_refuses_what_comes_and_leaves_nobody_waiting() {
+    let config = StoreConfig {
+        on_commit: Some(Arc::new(|report| {
+            assert_eq!(report.events, 0, "a bug in a measure");
+        })),
+        ..StoreConfig::default()
+    };
+    let clock = Arc::new(ManualClock::new(START));
+    let (store, handle, _commits) = Store::open(config, Arc::new(JsonCodec), clock).unwrap();
+    let created = store
+        .create_room(CreateRoom {
+            id: id("general"),
+            title: "General".to_owned(),
+            settings: RoomSettings::default(),
+            owner: alice(),
+        })
+        .await;
+    assert!(created.is_err());
+    let later = store.room_op::<(), _>(&id("general"), |_| Ok(())).await;
+    assert_eq!(later.unwrap_err().code, ErrorCode::Unavailable);
+    handle.shutdown().await;
+}

@@ -7,7 +7,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Url};
 use serde_json::{Value, json};
 
-use crate::{PASSWORD, PATIENCE};
+use crate::{PASSWORD, PATIENCE, TestGateway};
 
 /// A client of one gateway.
 #[derive(Debug, Clone)]
@@ -275,6 +275,15 @@ impl Person {
             token: text(&answer["access_token"]),
             refresh_token: text(&answer["refresh_token"]),
             client,
+        }
+    }
+
+    /// The same person's client, at another gateway or at one that was started again.
+    #[must_use]
+    pub fn at(&self, gateway: &TestGateway) -> Self {
+        Self {
+            client: gateway.program(),
+            ..self.clone()
         }
     }
 

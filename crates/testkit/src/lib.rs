@@ -4,6 +4,7 @@
 //! A test awaits what it is about, within [`PATIENCE`]; nothing here sleeps.
 
 mod http;
+mod one_time_code;
 mod ws;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use stack_gateway::{Gateway, RunningGateway};
 use stack_types::{ManualClock, Timestamp};
 
 pub use crate::http::{Answer, Call, Client, Person};
+pub use crate::one_time_code::one_time_code;
 pub use crate::ws::{Closed, Socket, Stream};
 
 /// How long a test waits for what should happen at once. Long, since test machines are slow and it costs nothing when
@@ -110,6 +112,13 @@ impl TestGateway {
             &[("authorization", authorization.as_str())],
         )
         .await
+    }
+
+    /// The setup token, while there is no administrator.
+    #[must_use]
+    pub fn setup_token(&self) -> Option<&str> {
+        let (_, token) = self.running.setup_url()?.split_once('#')?;
+        Some(token)
     }
 
     /// Takes the gateway down.

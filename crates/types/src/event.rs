@@ -137,6 +137,10 @@ pub enum MemberAction {
     Banned,
     /// May come back.
     Unbanned,
+    /// May not speak.
+    Muted,
+    /// May speak again.
+    Unmuted,
     /// Has another role.
     Role,
 }

@@ -149,6 +149,30 @@ id_type! {
     /// One open socket, for as long as it is open.
     ConnectionId
 }
+id_type! {
+    /// A passkey of an account, as its owner names it in requests. The authenticator's own id is longer.
+    PasskeyId
+}
+id_type! {
+    /// An account at an identity provider that signs in to one of ours.
+    LinkId
+}
+id_type! {
+    /// An API key; its secret part is another matter.
+    ApiKeyId
+}
+id_type! {
+    /// An invitation.
+    InviteId
+}
+
+/// Whatever was opened with an API key is revoked under the key's id, as what was opened in a session is under the
+/// session's. Both are generated alike, so that they never meet.
+impl From<ApiKeyId> for SessionId {
+    fn from(id: ApiKeyId) -> Self {
+        Self(id.0)
+    }
+}
 
 #[cfg(test)]
 mod tests {

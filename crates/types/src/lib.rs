@@ -21,7 +21,7 @@ pub use event::{
     Event, EventBody, EventCodec, EventDraft, JsonValue, MalformedEvent, MemberAction, RoomAction,
 };
 pub use frames::{EventBatch, Frames, FramesBuilder};
-pub use id::{ConnectionId, InvalidId, SessionId, UserId};
+pub use id::{ApiKeyId, ConnectionId, InvalidId, InviteId, LinkId, PasskeyId, SessionId, UserId};
 pub use limits::Limits;
 pub use name::{InvalidName, RoomId, Username};
 pub use order::{Seq, Timestamp};

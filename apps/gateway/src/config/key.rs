@@ -99,6 +99,12 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("log_format", Text, "text", "text or json."),
     key(
+        "site_name",
+        Text,
+        "Stack",
+        "What authenticators and sign-in pages call this server.",
+    ),
+    key(
         "tls.cert",
         Text,
         "",
@@ -120,7 +126,13 @@ pub(super) const KEYS: &[Key] = &[
         "auth.registration",
         Text,
         "open",
-        "Who may make an account: open or closed.",
+        "Who may make an account: open (everybody), invite (who has an invitation) or closed (nobody).",
+    ),
+    key(
+        "auth.signing",
+        Text,
+        "hs256",
+        "How tokens are signed: hs256 (a secret of this server) or eddsa (public keys at /.well-known/jwks.json).",
     ),
     key(
         "auth.jwt_secret",

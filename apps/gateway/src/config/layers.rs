@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::key::{self, KEYS, Kind};
+use super::oauth::{self, Providers};
 use super::value::Setting;
 
 /// Names the file; it is no setting itself.
@@ -129,6 +130,7 @@ pub(super) struct Given {
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     given: BTreeMap<&'static str, Given>,
+    providers: Providers,
     faults: Vec<Fault>,
 }
 
@@ -147,6 +149,16 @@ impl Reader {
             reader.give(flag.key, flag.value.clone(), Source::Flag(flag.name));
         }
         reader
+    }
+
+    /// What was given for identity providers.
+    pub(super) fn providers(&mut self) -> &mut Providers {
+        &mut self.providers
+    }
+
+    /// The same, to look at.
+    pub(super) fn given_providers(&self) -> &Providers {
+        &self.providers
     }
 
     /// The topmost given value of each setting.
@@ -226,7 +238,7 @@ impl Reader {
         }
     }
 
-    fn fault_in(&mut self, source: &Source, key: &str, reason: String) {
+    pub(super) fn fault_in(&mut self, source: &Source, key: &str, reason: String) {
         self.faults.push(Fault {
             source: source.to_string(),
             key: key.to_owned(),
@@ -281,6 +293,10 @@ impl Reader {
             } else {
                 format!("{prefix}.{name}")
             };
+            if path == oauth::SECTION {
+                self.add_providers(source, value);
+                continue;
+            }
             match (key::find(&path), value) {
                 (Some(key), value) => match text_of(key.kind, value) {
                     Ok(text) => self.give(key.path, text, source.clone()),
@@ -294,6 +310,31 @@ impl Reader {
         }
     }
 
+    fn add_providers(&mut self, source: &Source, section: &toml::Value) {
+        let reason = "must be sections such as [auth.oauth.example]";
+        let Some(section) = section.as_table() else {
+            return self.fault_in(source, oauth::SECTION, reason.to_owned());
+        };
+        for (name, provider) in section {
+            let path = format!("{}.{name}", oauth::SECTION);
+            let Some(provider) = provider.as_table() else {
+                self.fault_in(source, &path, reason.to_owned());
+                continue;
+            };
+            for (key, value) in provider {
+                match oauth::key(key).and_then(|key| Ok((key, oauth::text_of(value)?))) {
+                    Ok((key, text)) => self.give_provider(name, key, text, source.clone()),
+                    Err(reason) => self.fault_in(source, &format!("{path}.{key}"), reason),
+                }
+            }
+        }
+    }
+
+    fn give_provider(&mut self, name: &str, key: &'static str, text: String, source: Source) {
+        let keys = self.providers.entry(name.to_owned()).or_default();
+        keys.insert(key, Given { text, source });
+    }
+
     fn add_env(&mut self, env: &[(String, String)]) {
         let names: BTreeMap<String, &'static key::Key> =
             KEYS.iter().map(|key| (key.env(), key)).collect();
@@ -305,6 +346,13 @@ impl Reader {
             let source = Source::Env(name.clone());
             if let Some(key) = names.get(name) {
                 self.give(key.path, value.clone(), source);
+            } else if let Some(found) = oauth::of_variable(name) {
+                match found {
+                    Ok((provider, key)) => {
+                        self.give_provider(&provider, key, value.clone(), source)
+                    }
+                    Err(reason) => self.fault_in(&source, "", reason),
+                }
             } else if let Some(reason) = suspicious_variable(name, names.keys()) {
                 self.fault_in(&source, "", reason);
             }

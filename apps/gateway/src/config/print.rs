@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::key::{KEYS, Key, Kind};
 use super::layers::{Inputs, Reader};
+use super::oauth;
 
 /// A `stack.toml` with every setting at its default, commented.
 #[must_use]
@@ -19,8 +20,30 @@ pub fn default_file() -> String {
             let _ = writeln!(out, "{} = {}", key.name(), literal(key, key.default));
         }
     });
+    out.push_str(PROVIDERS);
     out
 }
+
+/// Identity providers, of which there may be any number, so that none has a default.
+const PROVIDERS: &str = r#"
+# Where people sign in who have an account elsewhere: a section each, called as in addresses. What the provider has to
+# know of us is the callback <public_url>/api/v1/auth/oauth/<name>/callback. Who is found by an e-mail address that both
+# sides have verified is linked to the account here; who is new gets one while registration is open.
+# Environment: STACK_AUTH_OAUTH_<NAME>_<KEY>
+#
+# [auth.oauth.github]
+# preset = "github"                   # or google, gitlab, discord
+# client_id = "…"
+# client_secret = "…"
+#
+# [auth.oauth.company]
+# issuer = "https://id.example.com"   # any provider of OpenID Connect; also with preset = "gitlab", for one's own
+# client_id = "…"
+# client_secret = "…"
+# title = "Example Inc."              # what people see; the name without
+# scopes = ["openid", "email", "profile"]
+# allow_registration = true           # whether somebody new gets an account
+"#;
 
 /// What is in force, as a `stack.toml` that says beside each value where it came from.
 #[must_use]
@@ -48,7 +71,21 @@ pub fn effective(inputs: &Inputs) -> String {
             ),
         };
     });
+    write_providers(&mut out, &reader);
     out
+}
+
+fn write_providers(out: &mut String, reader: &Reader) {
+    for (name, keys) in reader.given_providers() {
+        let _ = writeln!(out, "\n[{}.{}]", oauth::SECTION, quoted(name));
+        for (key, given) in keys {
+            let _ = match *key {
+                "client_secret" => writeln!(out, "# {key} is set  # {}", given.source),
+                "allow_registration" => writeln!(out, "{key} = {}  # {}", given.text, given.source),
+                _ => writeln!(out, "{key} = {}  # {}", quoted(&given.text), given.source),
+            };
+        }
+    }
 }
 
 fn write_all(out: &mut String, mut write: impl FnMut(&Key, &mut String)) {

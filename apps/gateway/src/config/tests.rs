@@ -242,6 +242,27 @@ fn limits_have_to_fit_into_each_other() {
 }
 
 #[test]
+fn providers_are_shown_without_their_secrets() {
+    let shown = effective(&env(&[
+        ("STACK_AUTH_OAUTH_OUR_OWN_ISSUER", "https://id.example"),
+        ("STACK_AUTH_OAUTH_OUR_OWN_CLIENT_ID", "stack"),
+        ("STACK_AUTH_OAUTH_OUR_OWN_CLIENT_SECRET", "do-not-show"),
+        ("STACK_AUTH_OAUTH_OUR_OWN_SCOPES", "openid email"),
+        ("STACK_AUTH_OAUTH_OUR_OWN_ALLOW_REGISTRATION", "false"),
+    ]));
+    assert!(!shown.contains("do-not-show"), "{shown}");
+    assert!(shown.contains("# client_secret is set"), "{shown}");
+    // It is a file that can be used, once the secret is written in.
+    let file_text = shown.replace("# client_secret is set", "client_secret = \"x\"");
+    let (_folder, inputs) = file(&file_text);
+    let providers = Config::load(&inputs).unwrap().auth.oauth;
+    assert_eq!(providers[0].name, "our-own");
+    assert_eq!(providers[0].scopes, ["openid", "email"]);
+    assert!(!providers[0].allow_registration);
+    assert!(default_file().contains("[auth.oauth."));
+}
+
+#[test]
 fn the_default_file_is_a_valid_file_of_the_defaults() {
     let (_folder, inputs) = file(&default_file());
     let from_file = Config::load(&inputs).unwrap();
@@ -264,4 +285,96 @@ fn what_is_in_force_is_told_without_secrets() {
     );
     assert!(!shown.contains("0123456789abcdef"));
     assert!(shown.parse::<toml::Table>().is_ok());
+}
+
+#[test]
+fn providers_stand_in_sections_and_in_the_environment() {
+    let (_folder, mut inputs) = file(
+        "[auth.oauth.github]\npreset = \"github\"\nclient_id = \"id\"\nclient_secret = \"from-file\"\n\
+         [auth.oauth.our-own]\nissuer = \"http://127.0.0.1:9000/oidc\"\nclient_id = \"a\"\nclient_secret = \"b\"\n\
+         title = \"Our own\"\nscopes = [\"openid\", \"email\"]\nallow_registration = false\n",
+    );
+    inputs.env = vec![
+        (
+            "STACK_AUTH_OAUTH_GITHUB_CLIENT_SECRET".into(),
+            "from-env".into(),
+        ),
+        ("STACK_AUTH_OAUTH_OUR_OWN_TITLE".into(), "Ours".into()),
+    ];
+    let providers = Config::load(&inputs).unwrap().auth.oauth;
+    let [github, ours] = providers.as_slice() else {
+        panic!("{providers:?}");
+    };
+    assert_eq!(github.preset, Some(Preset::Github));
+    assert_eq!(github.client_secret.expose(), "from-env");
+    assert!(github.allow_registration && github.scopes.is_empty());
+    assert!(!format!("{github:?}").contains("from-env"));
+    assert_eq!(
+        (ours.name.as_str(), ours.title.as_str()),
+        ("our-own", "Ours")
+    );
+    assert_eq!(
+        ours.issuer.as_ref().unwrap().as_str(),
+        "http://127.0.0.1:9000/oidc"
+    );
+    assert_eq!(ours.scopes, ["openid", "email"]);
+    assert!(!ours.allow_registration);
+}
+
+#[test]
+fn a_faulty_provider_stops_the_start() {
+    let whole = "client_id = \"a\"\nclient_secret = \"b\"\n";
+    let issuer = "issuer = \"https://id.example\"\n";
+    for (section, key) in [
+        (format!("[auth.oauth.x]\n{whole}"), "auth.oauth.x.issuer"),
+        (
+            format!("[auth.oauth.x]\n{issuer}client_id = \"a\"\n"),
+            "auth.oauth.x.client_secret",
+        ),
+        (
+            format!("[auth.oauth.x]\n{issuer}client_secret = \"a\"\n"),
+            "auth.oauth.x.client_id",
+        ),
+        (
+            format!("[auth.oauth.x]\n{whole}issuer = \"http://id.example\"\n"),
+            "auth.oauth.x.issuer",
+        ),
+        (
+            format!("[auth.oauth.x]\n{whole}issuer = \"id.example\"\n"),
+            "auth.oauth.x.issuer",
+        ),
+        (
+            format!("[auth.oauth.x]\n{whole}preset = \"myspace\"\n"),
+            "auth.oauth.x.preset",
+        ),
+        (
+            format!("[auth.oauth.x]\n{whole}{issuer}preset = \"github\"\n"),
+            "auth.oauth.x.issuer",
+        ),
+        (
+            format!("[auth.oauth.x]\n{whole}{issuer}secret = \"no\"\n"),
+            "auth.oauth.x.secret",
+        ),
+        (
+            format!("[auth.oauth.x]\n{whole}{issuer}scopes = 7\n"),
+            "auth.oauth.x.scopes",
+        ),
+        (format!("[auth.oauth.X]\n{whole}{issuer}"), "auth.oauth.X"),
+        ("[auth.oauth]\nx = 1\n".to_owned(), "auth.oauth.x"),
+        ("[auth]\noauth = 1\n".to_owned(), "auth.oauth"),
+    ] {
+        let (_folder, inputs) = file(&section);
+        let faults = faults(&inputs);
+        assert!(
+            faults
+                .iter()
+                .any(|fault| fault.starts_with(&format!("{key}: "))),
+            "{section}{faults:?}"
+        );
+    }
+    let faults = faults(&env(&[("STACK_AUTH_OAUTH_X_SECRET", "no")]));
+    assert!(
+        faults[0].starts_with("environment STACK_AUTH_OAUTH_X_SECRET: "),
+        "{faults:?}"
+    );
 }

@@ -132,12 +132,30 @@ impl Setting for LogFilter {
     }
 }
 
+/// A name that stands in front of people, and in the address of a one-time code's secret.
+#[derive(Debug, Clone)]
+pub(super) struct SiteName(pub(super) String);
+
+impl Setting for SiteName {
+    fn parse(text: &str) -> Result<Self, String> {
+        let tame = |c: char| !c.is_control() && c != ':';
+        if (1..=64).contains(&text.chars().count()) && text.trim() == text && text.chars().all(tame)
+        {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a name has 1 to 64 characters, without colons and without blanks around it".into())
+        }
+    }
+}
+
 /// Who may make an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Registration {
     /// Everybody.
     #[default]
     Open,
+    /// Who has an invitation.
+    Invite,
     /// Nobody.
     Closed,
 }
@@ -146,9 +164,29 @@ impl Setting for Registration {
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "open" => Ok(Self::Open),
-            "invite" => Err("invitations are not in this build; use open or closed".into()),
+            "invite" => Ok(Self::Invite),
             "closed" => Ok(Self::Closed),
             _ => Err(format!("\"{text}\" is none of open, invite and closed")),
+        }
+    }
+}
+
+/// How tokens are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Signing {
+    /// With a secret of this server.
+    #[default]
+    Hs256,
+    /// With a key whose public half is published.
+    Eddsa,
+}
+
+impl Setting for Signing {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "hs256" => Ok(Self::Hs256),
+            "eddsa" => Ok(Self::Eddsa),
+            _ => Err(format!("\"{text}\" is neither hs256 nor eddsa")),
         }
     }
 }

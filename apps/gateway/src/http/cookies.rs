@@ -4,6 +4,9 @@
 //! `Secure` attribute are dropped for development on plain-HTTP loopback alone. The access cookie lives as long as
 //! the session, not as long as its token: a browser that still sends an ended token is told `token_expired`, and
 //! so knows that it need only refresh.
+//!
+//! The ceremony cookie ties the steps of a sign-in to the browser that began it. It is `Lax`, since an identity
+//! provider leads back here from another site.
 
 use std::time::Duration;
 
@@ -22,6 +25,7 @@ pub(crate) struct CookieNames {
     access: &'static str,
     refresh: &'static str,
     csrf: &'static str,
+    ceremony: &'static str,
 }
 
 /// What a request carries of them.
@@ -33,6 +37,8 @@ pub(crate) struct Carried {
     pub(crate) refresh: Option<String>,
     /// The CSRF token.
     pub(crate) csrf: Option<String>,
+    /// The secret of the browser that began a sign-in. It proves nothing of who calls.
+    pub(crate) ceremony: Option<String>,
 }
 
 impl Carried {
@@ -51,6 +57,7 @@ impl CookieNames {
                 access: "__Host-stack_access",
                 refresh: "__Secure-stack_refresh",
                 csrf: "stack_csrf",
+                ceremony: "__Host-stack_ceremony",
             }
         } else {
             Self {
@@ -58,6 +65,7 @@ impl CookieNames {
                 access: "stack_access",
                 refresh: "stack_refresh",
                 csrf: "stack_csrf",
+                ceremony: "stack_ceremony",
             }
         }
     }
@@ -75,6 +83,7 @@ impl CookieNames {
                 name if name == self.access => &mut carried.access,
                 name if name == self.refresh => &mut carried.refresh,
                 name if name == self.csrf => &mut carried.csrf,
+                name if name == self.ceremony => &mut carried.ceremony,
                 _ => continue,
             };
             if slot.is_none() {
@@ -99,7 +108,13 @@ impl CookieNames {
         append(headers, &self.csrf_cookie(token, lives));
     }
 
-    /// Makes the browser forget all of them.
+    /// Sets the cookie that a begun sign-in is tied to.
+    pub(crate) fn set_ceremony(&self, headers: &mut HeaderMap, secret: &str, lives: Duration) {
+        let cookie = self.cookie(self.ceremony, secret, lives, "/", SameSite::Lax, true);
+        append(headers, &cookie);
+    }
+
+    /// Makes the browser forget who is signed in. A sign-in that it has begun goes on.
     pub(crate) fn clear(&self, headers: &mut HeaderMap) {
         append(headers, &self.access_cookie("", Duration::ZERO));
         append(headers, &self.refresh_cookie("", Duration::ZERO));
@@ -162,6 +177,7 @@ mod tests {
         names.set_access(&mut headers, "a.b", Duration::from_secs(60));
         names.set_refresh(&mut headers, "r", Duration::from_secs(60));
         names.set_csrf(&mut headers, "c", Duration::from_secs(60));
+        names.set_ceremony(&mut headers, "s", Duration::from_secs(60));
         headers
             .get_all(header::SET_COOKIE)
             .iter()
@@ -177,6 +193,7 @@ mod tests {
                 "__Host-stack_access=a.b; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=60",
                 "__Secure-stack_refresh=r; HttpOnly; SameSite=Strict; Secure; Path=/api/v1/auth/refresh; Max-Age=60",
                 "stack_csrf=c; SameSite=Strict; Secure; Path=/; Max-Age=60",
+                "__Host-stack_ceremony=s; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=60",
             ]
         );
         assert_eq!(

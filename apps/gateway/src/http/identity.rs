@@ -1,22 +1,29 @@
 //! Who calls: found out once for each request of the API, before its handler, together with what depends on it.
 //!
 //! In this order: the rate is kept; a request that carries a cookie proves that it comes from a page of ours; a body
-//! is JSON and not too large. A token that is no good refuses only the handlers that ask who is calling: signing in
-//! must be possible with an old cookie in hand.
+//! is JSON and not too large; the caller is somebody whom the table of routes lets in. A token that is no good refuses
+//! only the routes that ask who is calling: signing in must be possible with an old cookie in hand.
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use stack_auth::{Caller, Client};
-use stack_types::{ErrorCode, Problem};
+use stack_types::{ErrorCode, Problem, RoomId};
 
+use super::access;
 use super::body;
 use super::cookies::Carried;
 use super::csrf::{self, X_CSRF_TOKEN};
 use super::problem::{ApiError, ApiResult};
 use crate::app::{App, AppState};
+
+/// Where version 1 of the API begins; the patterns of the table of routes stand below it.
+pub(crate) const BASE: &str = "/api/v1";
+
+/// How the routes of one room begin.
+const ROOM: &str = "/rooms/{room}";
 
 /// What a request says of its sender.
 #[derive(Clone)]
@@ -39,9 +46,52 @@ pub(crate) async fn establish(
     request: Request,
     next: Next,
 ) -> Response {
-    match admit(&app, request).await {
-        Ok(request) => next.run(request).await,
-        Err(refused) => ApiError::from(refused).into_response(),
+    let request = match admit(&app, request).await {
+        Ok(request) => request,
+        Err(refused) => return ApiError::from(refused).into_response(),
+    };
+    match let_in(&app, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => *refused,
+    }
+}
+
+/// The room in a request's path. Room ids need no escapes, so that an escaped one is none.
+fn room_of(request: &Request) -> Option<RoomId> {
+    let (_, behind) = request.uri().path().split_once("/rooms/")?;
+    behind.split('/').next()?.parse().ok()
+}
+
+/// Looks the route up in the table and asks the caller for what stands there.
+fn let_in(app: &App, request: &Request) -> Result<(), Box<Response>> {
+    let refuse = |problem: Problem| Box::new(ApiError::from(problem).into_response());
+    let pattern = request.extensions().get::<MatchedPath>();
+    let pattern = pattern.and_then(|matched| matched.as_str().strip_prefix(BASE));
+    let pattern = pattern.unwrap_or_default();
+    let Some(need) = access::need(request.method(), pattern) else {
+        let allowed = access::allowed(pattern);
+        if allowed.is_empty() {
+            tracing::error!(
+                pattern,
+                "the route {pattern} is not in the table, nobody is let in"
+            );
+            return Err(refuse(Problem::forbidden("nobody may do this")));
+        }
+        let answer = (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allowed)]);
+        return Err(Box::new(answer.into_response()));
+    };
+    match request.extensions().get::<Identity>() {
+        Some(identity) => {
+            need.check(&identity.caller, app.clock().now())
+                .map_err(refuse)?;
+            match pattern.starts_with(ROOM) {
+                true => need
+                    .check_in_room(&identity.caller, room_of(request).as_ref())
+                    .map_err(refuse),
+                false => Ok(()),
+            }
+        }
+        None => Err(refuse(unauthenticated("sign in first"))),
     }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
-use stack_types::{Problem, RoomId, Seq, SessionId, UserId};
+use stack_types::{ApiKeyId, InviteId, LinkId, PasskeyId, Problem, RoomId, Seq, SessionId, UserId};
 
 use super::problem::{ApiError, ApiResult};
 use crate::app::AppState;
@@ -48,6 +48,49 @@ impl PathParam for SessionId {
 
     fn read(text: &str) -> Result<Self, Problem> {
         id(text, "there is no such session")
+    }
+}
+
+impl PathParam for PasskeyId {
+    const NAME: &'static str = "passkey_id";
+
+    fn read(text: &str) -> Result<Self, Problem> {
+        id(text, "you have no such passkey")
+    }
+}
+
+impl PathParam for InviteId {
+    const NAME: &'static str = "invite_id";
+
+    fn read(text: &str) -> Result<Self, Problem> {
+        id(text, "there is no such invitation")
+    }
+}
+
+impl PathParam for ApiKeyId {
+    const NAME: &'static str = "key_id";
+
+    fn read(text: &str) -> Result<Self, Problem> {
+        id(text, "there is no such API key")
+    }
+}
+
+/// What an identity provider is called.
+pub(crate) struct ProviderName(pub(crate) String);
+
+impl PathParam for ProviderName {
+    const NAME: &'static str = "provider";
+
+    fn read(text: &str) -> Result<Self, Problem> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl PathParam for LinkId {
+    const NAME: &'static str = "link_id";
+
+    fn read(text: &str) -> Result<Self, Problem> {
+        id(text, "you have linked no such account")
     }
 }
 

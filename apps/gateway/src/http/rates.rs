@@ -20,14 +20,25 @@ const PRESENCE: Quota = Quota::new(10, Duration::from_secs(10));
 /// them has done anything wrong; hammering one token all the same is.
 const REPEAT: Quota = Quota::new(120, Duration::from_secs(60));
 
+/// Sign-ins that are begun at identity providers. Each is remembered for ten minutes, and one network must not fill up
+/// what there is for all; an office behind one address may arrive at nine.
+const OAUTH: Quota = Quota::new(60, Duration::from_secs(60));
+
+/// Ceremonies of passkeys that are begun by whoever. Each is remembered for five minutes, and a page that offers
+/// passkeys begins one when it is opened.
+const CEREMONY: Quota = Quota::new(60, Duration::from_secs(60));
+
 /// The limiters.
 pub(crate) struct Rates {
     enabled: bool,
     hasher: RandomState,
     api: Limiter<CallerKey>,
     login: Limiter<IpKey>,
+    oauth: Limiter<IpKey>,
+    ceremony: Limiter<IpKey>,
     frames: Limiter<UserId>,
     presence: Limiter<UserId>,
+    second_factor: Limiter<u64>,
     refresh: Limiter<SessionId>,
     first_use: Limiter<u64>,
     repeat: Limiter<u64>,
@@ -41,8 +52,11 @@ impl Rates {
             hasher: RandomState::new(),
             api: limiter(QUOTAS.api, clock),
             login: limiter(QUOTAS.login, clock),
+            oauth: limiter(OAUTH, clock),
+            ceremony: limiter(CEREMONY, clock),
             frames: limiter(FRAMES, clock),
             presence: limiter(PRESENCE, clock),
+            second_factor: limiter(QUOTAS.second_factor, clock),
             refresh: limiter(QUOTAS.refresh, clock),
             first_use: limiter(Quota::new(1, REPEAT.per()), clock),
             repeat: limiter(REPEAT, clock),
@@ -82,6 +96,30 @@ impl Rates {
             return Ok(());
         }
         self.login.check(&IpKey::from(ip))
+    }
+
+    /// An attempt at the second step of a sign-in, by its ticket.
+    pub(crate) fn second_factor(&self, ticket: &str) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.second_factor.check(&self.hasher.hash_one(ticket))
+    }
+
+    /// A sign-in that is begun at an identity provider.
+    pub(crate) fn oauth(&self, ip: IpAddr) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.oauth.check(&IpKey::from(ip))
+    }
+
+    /// A ceremony of a passkey that is begun by somebody who is not signed in.
+    pub(crate) fn ceremony(&self, ip: IpAddr) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.ceremony.check(&IpKey::from(ip))
     }
 
     /// An attempt to refresh. `session` is the one that the token was made for, if we made it.
@@ -135,6 +173,21 @@ mod tests {
     }
 
     #[test]
+    fn a_second_factor_counts_by_sign_in() {
+        let rates = rates();
+        assert_eq!(allowed(|| rates.second_factor("one")), 3);
+        assert_eq!(allowed(|| rates.second_factor("two")), 3);
+    }
+
+    #[test]
+    fn ceremonies_of_strangers_count_by_address() {
+        let rates = rates();
+        let (one, two) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        assert_eq!(allowed(|| rates.ceremony(one)), 60);
+        assert_eq!(allowed(|| rates.ceremony(two)), 60);
+    }
+
+    #[test]
     fn a_login_counts_by_address() {
         let rates = rates();
         let from = |ip: &str| allowed(|| rates.login(ip.parse().unwrap()));
@@ -142,6 +195,15 @@ mod tests {
         assert_eq!(from("2001:db8::1"), 10);
         assert_eq!(from("2001:db8::2"), 0);
         assert_eq!(from("127.0.0.1"), 10);
+    }
+
+    #[test]
+    fn sign_ins_at_providers_count_by_address() {
+        let rates = rates();
+        let from = |ip: &str| allowed(|| rates.oauth(ip.parse().unwrap()));
+        assert_eq!(from("192.0.2.1"), 60);
+        assert_eq!(from("192.0.2.2"), 60);
+        assert_eq!(allowed(|| rates.login("192.0.2.1".parse().unwrap())), 10);
     }
 
     #[test]

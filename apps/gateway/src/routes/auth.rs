@@ -1,4 +1,4 @@
-//! `/auth`: accounts, tokens and sessions.
+//! `/auth`: accounts and tokens.
 
 use std::time::Duration;
 
@@ -6,15 +6,16 @@ use axum::Json as JsonAnswer;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use stack_auth::{Delivery, Login, OwnUser, Register, Tokens, WsTicket};
-use stack_types::{ErrorCode, Problem, SessionId};
+use serde::Deserialize;
+use serde_json::json;
+use stack_auth::{Delivery, Login, Register, WsTicket};
+use stack_types::{ErrorCode, Problem};
 
-use crate::app::{App, AppState};
-use crate::http::{ApiError, ApiResult, Identity, InPath, Json, OptionalJson, Sender, SignedIn};
+use super::{invites, signed_in};
+use crate::app::AppState;
+use crate::http::{ApiError, ApiResult, Identity, Json, OptionalJson, Sender, SignedIn};
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
@@ -23,11 +24,8 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/auth/refresh", post(refresh))
         .route("/auth/password", post(change_password))
         .route("/auth/logout", post(logout))
-        .route("/auth/sessions", get(sessions))
-        .route("/auth/sessions/{session_id}", delete(revoke_session))
         .route("/auth/ticket", post(ticket))
         .route("/auth/csrf", get(csrf))
-        .route("/auth/providers", get(providers))
 }
 
 #[derive(Deserialize)]
@@ -36,6 +34,7 @@ struct Registration {
     password: String,
     email: Option<String>,
     display_name: Option<String>,
+    invite: Option<String>,
     token_delivery: Option<Delivery>,
 }
 
@@ -57,16 +56,6 @@ struct NewPassword {
     new_password: String,
 }
 
-#[derive(Serialize)]
-struct SignedInAnswer {
-    user: OwnUser,
-    access_token: String,
-    token_type: &'static str,
-    expires_in_s: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<String>,
-}
-
 async fn register(
     State(app): State<AppState>,
     identity: Identity,
@@ -78,10 +67,12 @@ async fn register(
         password: asked.password,
         email: asked.email,
         display_name: asked.display_name,
+        invite: asked.invite.clone(),
         delivery: asked.token_delivery.unwrap_or_default(),
     };
     let tokens = app.auth().register(register, &client).await?;
-    answer(&app, StatusCode::CREATED, tokens, &identity)
+    invites::bring_in(&app, asked.invite.as_deref(), tokens.user.id).await;
+    signed_in::answer(&app, StatusCode::CREATED, tokens, &identity)
 }
 
 async fn login(
@@ -96,8 +87,8 @@ async fn login(
         password: asked.password,
         delivery: asked.token_delivery.unwrap_or_default(),
     };
-    let tokens = app.auth().login(login, &client).await?;
-    answer(&app, StatusCode::OK, tokens, &identity)
+    let got = app.auth().login(login, &client).await?;
+    signed_in::answer_login(&app, got, &identity)
 }
 
 /// The token of the body counts, if there is one. When the token of a cookie turns out to be worth nothing any more,
@@ -116,7 +107,7 @@ async fn refresh(
     app.rates()
         .refresh(app.auth().session_of_refresh(&token), &token)?;
     match app.auth().refresh(&token, &client).await {
-        Ok(tokens) => answer(&app, StatusCode::OK, tokens, &identity),
+        Ok(tokens) => signed_in::answer(&app, StatusCode::OK, tokens, &identity),
         Err(refused) if by_cookie && refused.code.http_status() == 401 => {
             let mut headers = HeaderMap::new();
             app.cookies().clear(&mut headers);
@@ -144,28 +135,7 @@ async fn logout(
     Sender(client): Sender,
 ) -> ApiResult<Response> {
     app.auth().logout(&caller, &client).await?;
-    Ok(forgotten(&app))
-}
-
-async fn sessions(
-    State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-) -> ApiResult<JsonAnswer<Value>> {
-    let sessions = app.auth().sessions(&caller)?;
-    Ok(JsonAnswer(json!({ "sessions": sessions })))
-}
-
-async fn revoke_session(
-    State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
-    InPath(session): InPath<SessionId>,
-) -> ApiResult<Response> {
-    app.auth().revoke_session(&caller, session, &client).await?;
-    if session == caller.session_id {
-        return Ok(forgotten(&app));
-    }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(signed_in::forgotten(&app))
 }
 
 async fn ticket(
@@ -182,61 +152,11 @@ async fn csrf(State(app): State<AppState>, identity: Identity) -> ApiResult<Resp
         .as_ref()
         .ok()
         .map(|caller| caller.session_id);
-    let token = csrf_token(&app, &identity, session)?;
+    let token = signed_in::csrf_token(&app, &identity, session)?;
     let mut headers = HeaderMap::new();
     app.cookies().set_csrf(&mut headers, &token, SIGN_IN_PAGE);
     Ok((headers, JsonAnswer(json!({ "csrf_token": token }))).into_response())
 }
 
-async fn providers() -> JsonAnswer<Value> {
-    JsonAnswer(json!({ "providers": [] }))
-}
-
 /// How long a CSRF cookie lives that was asked for; signing in sets one for as long as the session.
 const SIGN_IN_PAGE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// A new pair of tokens: as cookies, or in the body for a program, as was asked for when the session began.
-fn answer(
-    app: &App,
-    status: StatusCode,
-    tokens: Tokens,
-    identity: &Identity,
-) -> ApiResult<Response> {
-    let mut headers = HeaderMap::new();
-    let by_cookie = tokens.delivery == Delivery::Cookie;
-    if by_cookie {
-        let lives = Duration::from_secs(tokens.refresh_expires_in_s);
-        let csrf = csrf_token(app, identity, Some(tokens.session_id))?;
-        let cookies = app.cookies();
-        cookies.set_access(&mut headers, &tokens.access_token, lives);
-        cookies.set_refresh(&mut headers, &tokens.refresh_token, lives);
-        cookies.set_csrf(&mut headers, &csrf, lives);
-    }
-    let body = SignedInAnswer {
-        user: tokens.user,
-        access_token: tokens.access_token,
-        token_type: "Bearer",
-        expires_in_s: tokens.expires_in_s,
-        refresh_token: (!by_cookie).then_some(tokens.refresh_token),
-    };
-    Ok((status, headers, JsonAnswer(body)).into_response())
-}
-
-/// The carried CSRF token if it is bound to the session, or a new one.
-fn csrf_token(
-    app: &App,
-    identity: &Identity,
-    session: Option<SessionId>,
-) -> Result<String, Problem> {
-    let carried = identity.cookies.csrf.as_ref();
-    match carried.filter(|token| app.auth().verify_csrf(token, token, session).is_ok()) {
-        Some(token) => Ok(token.clone()),
-        None => app.auth().csrf_token(session),
-    }
-}
-
-fn forgotten(app: &App) -> Response {
-    let mut headers = HeaderMap::new();
-    app.cookies().clear(&mut headers);
-    (StatusCode::NO_CONTENT, headers).into_response()
-}

@@ -21,6 +21,16 @@ pub(super) async fn ping() -> &'static str {
     "pong"
 }
 
+/// The public halves of the keys that sign tokens, for those who check tokens of ours. There are none unless the
+/// configuration asks for keys that have one.
+pub(super) async fn public_keys(State(app): State<AppState>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/jwk-set+json"),
+        (header::CACHE_CONTROL, "public, max-age=300"),
+    ];
+    (headers, app.auth().public_keys().to_string()).into_response()
+}
+
 /// The state of everything the gateway stands on. Always 200 as long as it can answer: what is not well is in the
 /// answer. Whether to send it work is `readyz`'s question.
 pub(super) async fn health(State(app): State<AppState>) -> Response {

@@ -3,16 +3,17 @@
 use axum::Json as JsonAnswer;
 use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stack_auth::{AuditAction, Caller, Client};
 use stack_presence::RoomPresence;
 use stack_rooms::{BanView, Member, NewBan, NewRoom, Room, RoomPatch};
-use stack_types::{RoomId, RoomRole, RoomSettingsPatch, Timestamp, UserId};
+use stack_types::{Problem, RoomId, RoomRole, RoomSettingsPatch, Timestamp, UserId};
 
-use crate::app::AppState;
-use crate::http::{ApiResult, InPath, Json, OptionalJson, SignedIn};
+use crate::app::{App, AppState};
+use crate::http::{ApiResult, InPath, Json, OptionalJson, Sender, SignedIn};
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
@@ -25,6 +26,9 @@ pub(super) fn routes() -> Router<AppState> {
         )
         .route("/rooms/{room}/bans", get(bans))
         .route("/rooms/{room}/bans/{user_id}", put(ban).delete(unban))
+        .route("/rooms/{room}/mutes", get(mutes))
+        .route("/rooms/{room}/mutes/{user_id}", put(mute).delete(unmute))
+        .route("/rooms/{room}/owner", post(transfer))
         .route("/rooms/{room}/presence", get(presence))
 }
 
@@ -52,11 +56,28 @@ struct Banning {
     expires_at: Option<Timestamp>,
 }
 
+impl From<Banning> for NewBan {
+    fn from(asked: Banning) -> Self {
+        Self {
+            reason: asked.reason,
+            expires_at: asked.expires_at,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct NewOwner {
+    user_id: UserId,
+}
+
 async fn list(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
 ) -> ApiResult<JsonAnswer<Value>> {
-    let rooms = app.rooms().list(caller.user.id).await?;
+    let mut rooms = app.rooms().list(caller.user.id).await?;
+    if let Some(granted) = caller.rooms() {
+        rooms.retain(|room| granted.iter().any(|grant| grant.room == room.id));
+    }
     Ok(JsonAnswer(json!({ "rooms": rooms })))
 }
 
@@ -153,27 +174,91 @@ async fn bans(
 async fn ban(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
+    Sender(client): Sender,
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
     OptionalJson(asked): OptionalJson<Banning>,
 ) -> ApiResult<JsonAnswer<BanView>> {
-    let ban = NewBan {
-        reason: asked.reason,
-        expires_at: asked.expires_at,
-    };
-    Ok(JsonAnswer(
-        app.rooms().ban(caller.user.id, &room, user, ban).await?,
-    ))
+    let ban = asked.into();
+    let ban = app.rooms().ban(caller.user.id, &room, user, ban).await?;
+    record(&app, &caller, &client, AuditAction::Banned, &room, user).await?;
+    Ok(JsonAnswer(ban))
 }
 
 async fn unban(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
+    Sender(client): Sender,
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
 ) -> ApiResult<StatusCode> {
     app.rooms().unban(caller.user.id, &room, user).await?;
+    record(&app, &caller, &client, AuditAction::Unbanned, &room, user).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn mutes(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    InPath(room): InPath<RoomId>,
+) -> ApiResult<JsonAnswer<Value>> {
+    let mutes = app.rooms().mutes(caller.user.id, &room)?;
+    Ok(JsonAnswer(json!({ "mutes": mutes })))
+}
+
+async fn mute(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Sender(client): Sender,
+    InPath(room): InPath<RoomId>,
+    InPath(user): InPath<UserId>,
+    OptionalJson(asked): OptionalJson<Banning>,
+) -> ApiResult<JsonAnswer<BanView>> {
+    let mute = asked.into();
+    let mute = app.rooms().mute(caller.user.id, &room, user, mute).await?;
+    record(&app, &caller, &client, AuditAction::Muted, &room, user).await?;
+    Ok(JsonAnswer(mute))
+}
+
+async fn unmute(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Sender(client): Sender,
+    InPath(room): InPath<RoomId>,
+    InPath(user): InPath<UserId>,
+) -> ApiResult<StatusCode> {
+    app.rooms().unmute(caller.user.id, &room, user).await?;
+    record(&app, &caller, &client, AuditAction::Unmuted, &room, user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn transfer(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Sender(client): Sender,
+    InPath(room): InPath<RoomId>,
+    Json(asked): Json<NewOwner>,
+) -> ApiResult<StatusCode> {
+    let user = asked.user_id;
+    app.rooms().transfer(caller.user.id, &room, user).await?;
+    let action = AuditAction::OwnershipTransferred;
+    record(&app, &caller, &client, action, &room, user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Puts on record what was done to somebody in a room. The room's log has it already.
+async fn record(
+    app: &App,
+    caller: &Caller,
+    client: &Client,
+    action: AuditAction,
+    room: &RoomId,
+    user: UserId,
+) -> Result<(), Problem> {
+    let target = format!("{user} {room}");
+    app.auth()
+        .put_on_record(caller, client, action, target)
+        .await
 }
 
 async fn presence(

@@ -12,6 +12,8 @@ pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/testing/panic", get(panic))
         .route("/testing/never", get(std::future::pending::<()>))
+        // Not in the table of routes, on purpose.
+        .route("/testing/unlisted", get(async || ()))
 }
 
 async fn panic() {

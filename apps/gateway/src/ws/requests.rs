@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
-use stack_auth::Caller;
+use stack_auth::{Caller, Scope};
 use stack_delivery::{Outlet, Subscription};
 use stack_presence::Lease;
 use stack_proto::{JsonCodec, Request, ok, pong};
@@ -19,6 +19,7 @@ use stack_types::{
     Timestamp, UnsubscribeReason, UserId,
 };
 
+use super::access;
 use super::replies::Replies;
 use crate::app::AppState;
 
@@ -69,6 +70,9 @@ struct Joined {
 impl Requests {
     /// Carries out a request of the signed-in caller.
     pub(super) fn handle(&mut self, id: Option<u64>, request: Request) -> Handled {
+        if let Err(refused) = access::check(&self.caller, &request) {
+            return Handled::Done(Err(refused));
+        }
         match request {
             Request::Auth { token } => self.sign_in_again(id, &token),
             Request::Subscribe { room, after } => self.subscribe(id, &room, after),
@@ -186,32 +190,41 @@ impl Requests {
             let problem = Problem::forbidden("this token is another user's");
             return Handled::Done(Err(problem));
         }
+        // What the new token does not allow must not go on under the old one.
+        for (room, subscription) in &self.subscriptions {
+            if caller.require_in_room(Scope::Read, room).is_err() {
+                let hub = self.app.hub();
+                hub.unsubscribe(subscription, Some(UnsubscribeReason::Removed));
+            }
+        }
         let answer = Ok(signed_in(id, &caller));
         Handled::SignedIn(Box::new(caller), answer)
     }
 
     fn subscribe(&mut self, id: Option<u64>, room: &RoomId, after: Option<Seq>) -> Handled {
         let most = self.app.limits().subscriptions_per_connection;
-        let again = self.subscriptions.contains_key(room);
+        let before = self.subscriptions.get(room);
+        let again = before.is_some();
         if !again && self.subscriptions.len() >= most {
             let detail = format!("a connection subscribes to at most {most} rooms");
             return Handled::Done(Err(Problem::new(ErrorCode::LimitExceeded, detail)));
         }
-        let subscribed = self
-            .app
-            .rooms()
-            .subscribe(self.caller.user.id, room, after, &self.outlet);
+        let subscribed = self.app.rooms().subscribe(
+            self.caller.user.id,
+            room,
+            after,
+            &self.outlet,
+            before.map(|before| &**before),
+        );
         let subscribed = match subscribed {
             Ok(subscribed) => subscribed,
             Err(problem) => return Handled::Done(Err(problem)),
         };
         // A subscription repeated moves the cursor: the new one takes the old one's place.
-        let before = self
-            .subscriptions
+        self.subscriptions
             .insert(room.clone(), subscribed.subscription.clone());
-        match before {
-            Some(before) => self.app.hub().unsubscribe(&before, None),
-            None => self.lease.enter(room),
+        if !again {
+            self.lease.enter(room);
         }
         let gap = subscribed.gap.map(|gap| frame(&JsonCodec.signal(&gap)));
         let answer = Ok(answer(id, subscribed.answer));

@@ -55,10 +55,20 @@ impl Socket {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
         loop {
             match self.0.read() {
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => self.shrink(),
                 read => return Poll::Ready(read),
             }
             ready!(self.0.get_mut().poll_readable(cx))?;
+        }
+    }
+
+    /// Gives back the room that a long frame took: the library would keep it for as long as the socket lives. It starts
+    /// anew when it has taken in all that it was given, in whole messages, and has nothing of its own to say.
+    fn shrink(&mut self) {
+        if self.0.get_ref().is_between_after_long() && self.0.can_write() {
+            let config = *self.0.get_config();
+            let ingress = self.0.get_mut().renewed();
+            self.0 = WebSocket::from_raw_socket(ingress, Role::Server, Some(config));
         }
     }
 

@@ -102,11 +102,15 @@ impl Sockets {
         })
     }
 
-    /// Closes the sockets of these sessions.
-    fn revoke(&self, sessions: &[SessionId]) {
+    /// Closes the sockets of these sessions, and all of a user who is out.
+    fn revoke(&self, revoked: &SessionsRevoked) {
         let registry = self.0.lock();
-        for seat in registry.by_user.values().flatten() {
-            seat.summon_if(Summons::Revoked, |session| sessions.contains(session));
+        for (user, seats) in &registry.by_user {
+            for seat in seats {
+                seat.summon_if(Summons::Revoked, |session| {
+                    revoked.user == Some(*user) || revoked.sessions.contains(session)
+                });
+            }
         }
     }
 
@@ -116,7 +120,7 @@ impl Sockets {
         }
         for frame in message.frames.iter() {
             match serde_json::from_slice::<SessionsRevoked>(&frame) {
-                Ok(revocation) => self.revoke(&revocation.sessions),
+                Ok(revocation) => self.revoke(&revocation),
                 Err(error) => {
                     tracing::error!(%error, "a revocation on the bus cannot be read: {error}")
                 }

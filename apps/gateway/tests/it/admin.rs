@@ -6,23 +6,36 @@ use stack_gateway::{Gateway, offline};
 use stack_testkit::{Person, TestGateway};
 
 /// A gateway on a file, since an administrator is made while it is down.
-fn on_file(config: &mut Config, folder: &tempfile::TempDir) {
+pub(crate) fn on_file(config: &mut Config, folder: &tempfile::TempDir) {
     config.testing.in_memory = false;
     config.data_dir = folder.path().join("data");
     config.rate_enabled = true;
 }
 
 async fn with_admin(folder: &tempfile::TempDir) -> (TestGateway, Person) {
+    let (gateway, admin) = with_admin_and(folder, |_| {}).await;
+    gateway.person("someone").await;
+    (gateway, admin)
+}
+
+/// A gateway with something different, and its admin.
+pub(crate) async fn with_admin_and(
+    folder: &tempfile::TempDir,
+    change: impl FnOnce(&mut Config),
+) -> (TestGateway, Person) {
     let gateway = TestGateway::with(|config| on_file(config, folder)).await;
-    gateway.person("root").await;
+    let root = gateway.person("root").await;
     gateway.shutdown().await;
     let mut config = stack_testkit::config();
     on_file(&mut config, folder);
     let user = offline::promote(&config, "Root").await.unwrap();
     assert_eq!(user.username.as_str(), "root");
-    let gateway = TestGateway::with(|config| on_file(config, folder)).await;
-    let someone = gateway.person("someone").await;
-    let admin = someone.another_device("root").await;
+    let gateway = TestGateway::with(|config| {
+        on_file(config, folder);
+        change(config);
+    })
+    .await;
+    let admin = root.at(&gateway).another_device("root").await;
     (gateway, admin)
 }
 

@@ -12,7 +12,7 @@ async fn the_gateway_says_how_it_is() {
     assert_eq!(health["status"], "ok");
     let ready = program.get("/readyz").send().await.expect(200);
     assert_eq!(ready["status"], "ready");
-    for check in ["storage", "bus", "accepting"] {
+    for check in ["storage", "bus", "delivery", "accepting"] {
         assert_eq!(ready["checks"][check], "ok", "{ready}");
         assert_eq!(health["checks"][check], "ok", "{health}");
     }

@@ -4,17 +4,27 @@
 
 mod accounts;
 mod admin;
+mod admission;
 mod assets;
+#[path = "../../../../crates/auth/tests/auth/authenticator.rs"]
+mod authenticator;
+mod authorisation;
 mod bodies;
 mod browsers;
 mod csrf;
+mod disabling;
 mod health;
 mod messages;
+mod oidc;
+mod passkeys;
 mod problems;
 mod process;
+mod programs;
 mod rates;
 mod rooms;
+mod second_factor;
 mod sessions;
+mod setup;
 mod shutdown;
 mod sockets;
 mod tls;

@@ -47,6 +47,16 @@ async fn a_wrong_method_says_which_are_right() {
 }
 
 #[tokio::test]
+async fn a_route_without_a_row_is_refused() {
+    let gateway = TestGateway::start().await;
+    let ann = gateway.person("ann").await;
+    let unlisted = "/api/v1/testing/unlisted";
+    let answer = gateway.program().get(unlisted).send().await;
+    answer.problem(403, "forbidden");
+    ann.get(unlisted).await.problem(403, "forbidden");
+}
+
+#[tokio::test]
 async fn a_request_id_is_kept_if_it_is_sane_and_always_told() {
     let gateway = TestGateway::start().await;
     let program = gateway.program();

@@ -210,3 +210,100 @@ async fn the_file_is_for_its_owner_alone_in_a_folder_that_is_not() {
     }
     assert!(path.join("stack.redb").exists());
 }
+
+/// The line that says where the first administrator is made.
+async fn setup_url(folder: &tempfile::TempDir) -> Output {
+    let mut command = program(&["setup-url", "--listen", "127.0.0.1:0"]);
+    command.arg("--data-dir").arg(folder.path().join("data"));
+    output(command.current_dir(folder.path())).await
+}
+
+#[tokio::test]
+async fn the_setup_link_is_told_at_the_start_and_again_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = setup_url(&folder).await;
+    assert_eq!(before.status.code(), Some(1), "{before:?}");
+    let mut command = program(&["--listen", "127.0.0.1:0"]);
+    command
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .current_dir(folder.path());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut line = async || {
+        timeout(PATIENCE, lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+    };
+    let listening = line().await;
+    let told = line().await;
+    let url = told.strip_prefix("Set up: ").unwrap();
+    let (page, token) = url.split_once('#').unwrap();
+    assert!(
+        page.starts_with("http://localhost:") && page.ends_with("/setup"),
+        "{told}"
+    );
+    assert_eq!(token.len(), 43);
+
+    let again = setup_url(&folder).await;
+    assert!(again.status.success(), "{again:?}");
+    assert!(
+        String::from_utf8_lossy(&again.stdout)
+            .trim_end()
+            .ends_with(token)
+    );
+
+    let (_, rest) = listening.split_once("listening on ").unwrap();
+    let origin = rest.split_whitespace().next().unwrap();
+    let claim = serde_json::json!({ "token": token, "username": "root", "password": stack_testkit::PASSWORD });
+    let claimed = reqwest::Client::new()
+        .post(format!("{origin}/api/v1/setup/password"))
+        .json(&claim)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(claimed.status(), 201);
+    for running in [true, false] {
+        let refused = setup_url(&folder).await;
+        assert_eq!(refused.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(told.contains("set up already"), "{running}: {told}");
+        if running {
+            signal(&child, "TERM");
+            timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+        }
+    }
+
+    // Under another host the passkeys of the time of the setup are worth nothing.
+    let mut command = program(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--public-url",
+        "https://chat.example",
+    ]);
+    command
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .current_dir(folder.path());
+    let mut moved = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(moved.stderr.take().unwrap()).lines();
+    let warned = async {
+        loop {
+            let line = log.next_line().await.unwrap().unwrap();
+            if line.contains("passkeys made for localhost do not work any more") {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, warned).await.unwrap();
+}

@@ -1,8 +1,10 @@
 // The corners of the client that are looked at but not published: dialogs, menus, forms with errors, lost connections.
 
 import { type Browser, type BrowserContextOptions, expect, type Page } from '@playwright/test';
+import { Authenticator } from './authenticator';
 import { Gateway } from './gateway';
 import { PASSWORD, Person } from './people';
+import { totp } from './totp';
 
 export type Shot = (page: Page, name: string) => Promise<void>;
 
@@ -12,7 +14,7 @@ const ROOM = 'on-call';
 export async function corners(page: Page, shot: Shot): Promise<void> {
   await managing(page, shot);
   await talking(page, shot);
-  await page.goto('/settings/password');
+  await page.goto('/settings/security');
   await page.getByLabel('Current password', { exact: true }).fill('not this one');
   await page.getByLabel('New password', { exact: true }).fill(PASSWORD);
   await page.getByRole('button', { name: 'Change password' }).click();
@@ -25,6 +27,96 @@ export async function corners(page: Page, shot: Shot): Promise<void> {
   await shot(page, 'no-room');
   await offline(page, shot);
   await page.context().close();
+}
+
+/** What only administrators see, and the dialogs behind it. */
+export async function administration(page: Page, shot: Shot): Promise<void> {
+  await page.goto('/admin');
+  await expect(page.getByTestId('user-mara')).toBeVisible();
+  await shot(page, 'admin-people');
+  await page.getByRole('button', { name: 'Manage Jonas Albrecht' }).click();
+  await shot(page, 'admin-menu');
+  await page.getByRole('menuitem', { name: 'Recovery link' }).click();
+  await shot(page, 'admin-recovery');
+  await page.keyboard.press('Escape');
+  await page.getByRole('button', { name: 'Add somebody' }).click();
+  await shot(page, 'admin-add');
+  await page.goto('/admin/invites');
+  await page.getByRole('button', { name: 'New invite' }).click();
+  await page.getByLabel('Note').fill('The new harbour crew');
+  await shot(page, 'admin-invite');
+  await page.getByRole('button', { name: 'Make link' }).click();
+  await expect(page.getByRole('textbox', { name: 'Invite link' })).toBeVisible();
+  await shot(page, 'admin-invite-link');
+  const invite = await page.getByRole('textbox', { name: 'Invite link' }).inputValue();
+  await page.getByRole('button', { name: 'Done' }).click();
+  await shot(page, 'admin-invites');
+  await page.goto('/admin/bans');
+  await expect(page.getByText('Nobody is shut out.')).toBeVisible();
+  await shot(page, 'admin-bans');
+  await page.goto('/admin/keys');
+  await page.getByRole('button', { name: 'New key' }).click();
+  await page.getByLabel('Name', { exact: true }).fill('Tide bot');
+  await shot(page, 'admin-key');
+  await page.getByRole('button', { name: 'Make key' }).click();
+  await expect(page.getByRole('textbox', { name: 'API key' })).toBeVisible();
+  await shot(page, 'admin-key-made');
+  await page.getByRole('button', { name: 'Done' }).click();
+  await shot(page, 'admin-keys');
+  await page.goto('/admin/audit');
+  await expect(page.getByTestId('audit-entry').first()).toBeVisible();
+  await shot(page, 'admin-audit');
+  await page.context().clearCookies();
+  await page.goto(invite);
+  await expect(page.getByText('invites you')).toBeVisible();
+  await shot(page, 'invite');
+  await page.context().close();
+}
+
+/** How one signs in, with an authenticator in the browser. */
+export async function security(page: Page, shot: Shot): Promise<void> {
+  await Authenticator.plugInto(page);
+  await page.goto('/settings/security');
+  await page.getByRole('button', { name: 'Add a passkey' }).click();
+  await expect(page.getByTestId('passkey')).toHaveCount(1);
+  await expect(page.getByText('Your passkey was added.')).toHaveCount(0, { timeout: 10_000 });
+  await shot(page, 'security');
+  await page.getByRole('button', { name: 'Set up' }).click();
+  await expect(page.getByRole('img', { name: 'QR code with the key' })).toBeVisible();
+  await shot(page, 'totp');
+  const secret = (await page.getByRole('dialog').locator('code').textContent()) ?? '';
+  await page.getByLabel('Code', { exact: true }).fill(totp(secret));
+  await page.getByRole('button', { name: 'Turn on' }).click();
+  await expect(page.getByRole('button', { name: 'I kept them' })).toBeVisible();
+  await shot(page, 'recovery-codes');
+  await page.getByRole('button', { name: 'I kept them' }).click();
+  await page.getByRole('button', { name: 'Turn off' }).click();
+  await shot(page, 'totp-off');
+  await page.getByRole('dialog').getByLabel('Your password', { exact: true }).fill(PASSWORD);
+  await page.getByRole('dialog').getByRole('button', { name: 'Turn off' }).click();
+  await expect(page.getByRole('button', { name: 'Set up' })).toBeVisible();
+  await page.getByRole('button', { name: /^Remove / }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await expect(page.getByText('You have none yet.')).toBeVisible();
+  await page.context().close();
+}
+
+/** A server that nobody has set up. */
+export async function firstRun(browser: Browser, look: BrowserContextOptions, shot: Shot): Promise<void> {
+  const gateway = await Gateway.start();
+  const page = await browser.newPage({ ...look, baseURL: gateway.url });
+  const url = await gateway.setupUrl();
+  await page.goto(url);
+  await expect(page.getByLabel('Username')).toBeVisible();
+  await shot(page, 'setup');
+  await page.goto(url.replace('localhost', '127.0.0.1'));
+  await expect(page.getByText('Passkeys need a host name')).toBeVisible();
+  await shot(page, 'setup-by-number');
+  await page.reload();
+  await expect(page.getByText('setup-url')).toBeVisible();
+  await shot(page, 'setup-no-link');
+  await page.context().close();
+  await gateway.stop();
 }
 
 async function managing(page: Page, shot: Shot): Promise<void> {

@@ -31,6 +31,7 @@ export class Gateway {
   readonly #env: Record<string, string>;
   #process: ChildProcess | null = null;
   #address = '127.0.0.1:0';
+  #output = '';
 
   private constructor(dataDir: string, options: GatewayOptions) {
     this.#dataDir = dataDir;
@@ -43,8 +44,18 @@ export class Gateway {
     return gateway;
   }
 
+  /** By name: passkeys belong to a host name, and an address of numbers is none. */
   get url(): string {
-    return `http://${this.#address}`;
+    return `http://${this.#address.replace('127.0.0.1', 'localhost')}`;
+  }
+
+  /** The link to the first run, as the start printed it. */
+  async setupUrl(): Promise<string> {
+    for (;;) {
+      const url = /Set up: (\S+)/.exec(this.#output)?.[1];
+      if (url !== undefined) return url;
+      await new Promise((more) => this.#process?.stdout?.once('data', more));
+    }
   }
 
   /** Starts the process; after `kill`, on the same port and the same file. */
@@ -59,6 +70,10 @@ export class Gateway {
     const orphaned = () => child.kill('SIGKILL');
     process.once('exit', orphaned);
     child.once('exit', () => process.off('exit', orphaned));
+    this.#output = '';
+    child.stdout?.on('data', (chunk: Buffer) => {
+      this.#output += chunk.toString();
+    });
     this.#address = await listening(child);
   }
 

@@ -9,6 +9,11 @@ export async function everybodyLeaves(browser: Browser): Promise<void> {
   await Promise.all(browser.contexts().map((context) => context.close()));
 }
 
+/** Somebody who has not been here before: a browser context of their own. */
+export async function stranger(browser: Browser, baseURL: string): Promise<Page> {
+  return (await browser.newContext({ baseURL })).newPage();
+}
+
 export class Person {
   private constructor(
     readonly page: Page,

@@ -1,8 +1,13 @@
 // Decides between signing in and the chat.
 
 import { useEffect } from 'react';
+import { RecoverPage } from '../features/auth/RecoverPage';
 import { RegisterPage } from '../features/auth/RegisterPage';
 import { SignInPage } from '../features/auth/SignInPage';
+import { providerTrouble } from '../features/auth/words';
+import { ReauthDialog } from '../features/security/ReauthDialog';
+import { InvitePage } from '../features/invites/InvitePage';
+import { SetupPage } from '../features/setup/SetupPage';
 import { Button } from '../ui/Button';
 import { Empty, Spinner } from '../ui/Misc';
 import { ChatContext, useSession } from './context';
@@ -15,12 +20,18 @@ export function App() {
   const session = useSession();
   const state = useStore(session.state);
   const route = useRoute();
-  const signedIn = state.status === 'signed_in';
 
   useEffect(() => {
-    if (signedIn && (route.name === 'signin' || route.name === 'register'))
+    if (state.status !== 'signed_in') return;
+    // Linking an account comes back here too when it fails.
+    const trouble = route.name === 'signin' && new URLSearchParams(location.search).get('error');
+    if (trouble) {
+      navigate(paths.linked, { replace: true });
+      state.chat.toasts.show(providerTrouble(trouble), 'danger');
+    } else if (route.name === 'signin' || route.name === 'register') {
       navigate(paths.home, { replace: true });
-  }, [signedIn, route]);
+    }
+  }, [state, route]);
 
   const unreachable = state.status === 'unreachable';
   useEffect(() => {
@@ -49,12 +60,17 @@ export function App() {
       </main>
     );
   }
+  // These stand on the secret that one came with, whoever is signed in here.
+  if (route.name === 'setup') return <SetupPage />;
+  if (route.name === 'invite') return <InvitePage />;
+  if (route.name === 'recover') return <RecoverPage />;
   if (state.status === 'signed_out') {
     return route.name === 'register' ? <RegisterPage /> : <SignInPage ended={state.ended} />;
   }
   return (
     <ChatContext value={state.chat}>
       <Shell />
+      <ReauthDialog />
     </ChatContext>
   );
 }

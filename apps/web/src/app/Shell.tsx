@@ -2,6 +2,7 @@
 // phone the two are separate screens.
 
 import { useEffect } from 'react';
+import { AdminPage } from '../features/admin/AdminPage';
 import { BrowsePage } from '../features/rooms/BrowsePage';
 import { RoomPage } from '../features/chat/RoomPage';
 import { HomePage } from '../features/rooms/HomePage';
@@ -37,6 +38,7 @@ function Page({ route }: { route: Route }) {
   if (route.name === 'room') return <RoomPage key={route.id} id={route.id} />;
   if (route.name === 'browse') return <BrowsePage />;
   if (route.name === 'settings') return <SettingsPage tab={route.tab} />;
+  if (route.name === 'admin') return <AdminPage tab={route.tab} />;
   if (route.name === 'unknown') {
     return (
       <main className={styles.center}>
@@ -60,7 +62,9 @@ function useTitle(route: Route): void {
     (state) => joinedRooms(state).filter((room) => unreadOf(room) > 0).length,
   );
   useEffect(() => {
-    const place = title ?? { browse: 'Browse rooms', settings: 'Settings' }[route.name as 'browse'];
+    const place =
+      title ??
+      { browse: 'Browse rooms', settings: 'Settings', admin: 'Administration' }[route.name as 'browse'];
     document.title = `${unread > 0 ? `(${unread}) ` : ''}${place ? `${place} · ` : ''}Stack`;
     return () => {
       document.title = 'Stack';

@@ -1,9 +1,8 @@
-// The gateway's HTTP routes as typed calls.
+// The gateway's HTTP routes about rooms and people as typed calls. Signing in is auth-api.ts, administering admin-api.ts.
 
 import type { HttpClient } from './http';
 import type {
   Ban,
-  DeviceSession,
   HistoryPage,
   Member,
   PresenceSnapshot,
@@ -14,24 +13,17 @@ import type {
   User,
 } from './types';
 
-export interface Registration {
-  username: string;
-  password: string;
-  email?: string;
-  display_name?: string;
-}
-
-interface SignedIn {
-  user: User;
-  access_token: string;
-  expires_in_s: number;
-}
-
 export interface HistoryQuery {
   after?: number;
   before?: number;
   after_ts?: number;
   limit?: number;
+}
+
+/** Why, and until when. */
+export interface Limits {
+  reason?: string;
+  expires_at?: number;
 }
 
 const seg = encodeURIComponent;
@@ -41,40 +33,6 @@ export class Api {
 
   constructor(http: HttpClient) {
     this.#http = http;
-  }
-
-  /** Makes an account and signs it in (cookies). */
-  register(body: Registration): Promise<User> {
-    return this.#signIn('/auth/register', body);
-  }
-
-  /** Signs in with a username or an e-mail address (cookies). */
-  login(login: string, password: string): Promise<User> {
-    return this.#signIn('/auth/login', { login, password });
-  }
-
-  async #signIn(path: string, body: unknown): Promise<User> {
-    const answer = await this.#http.request<SignedIn>('POST', path, { body, refresh: false });
-    this.#http.refresher.note(answer.expires_in_s);
-    return answer.user;
-  }
-
-  /** Ends this session; its sockets are closed by the gateway. */
-  logout(): Promise<void> {
-    return this.#http.request('POST', '/auth/logout');
-  }
-
-  /** Changes the password and ends the caller's other sessions. */
-  changePassword(current_password: string, new_password: string): Promise<void> {
-    return this.#http.request('POST', '/auth/password', { body: { current_password, new_password } });
-  }
-
-  async sessions(): Promise<DeviceSession[]> {
-    return (await this.#http.request<{ sessions: DeviceSession[] }>('GET', '/auth/sessions')).sessions;
-  }
-
-  revokeSession(id: string): Promise<void> {
-    return this.#http.request('DELETE', `/auth/sessions/${seg(id)}`);
   }
 
   /** The gateway's version and limits; needs no session. */
@@ -141,15 +99,27 @@ export class Api {
     return (await this.#http.request<{ bans: Ban[] }>('GET', `/rooms/${seg(room)}/bans`)).bans;
   }
 
-  /** Removes somebody and keeps them out. */
-  ban(room: string, user: string, reason?: string): Promise<Ban> {
-    const body = reason === undefined ? {} : { reason };
-    return this.#http.request('PUT', `/rooms/${seg(room)}/bans/${seg(user)}`, { body });
+  /** Removes somebody and keeps them out, until `expires_at` if there is one. */
+  ban(room: string, user: string, limits: Limits = {}): Promise<Ban> {
+    return this.#http.request('PUT', `/rooms/${seg(room)}/bans/${seg(user)}`, { body: limits });
   }
 
   /** Lifts a ban; they may come back, and are not brought back. */
   unban(room: string, user: string): Promise<void> {
     return this.#http.request('DELETE', `/rooms/${seg(room)}/bans/${seg(user)}`);
+  }
+
+  /** Who may read and not speak, oldest first; for moderators and owners. */
+  async mutes(room: string): Promise<Ban[]> {
+    return (await this.#http.request<{ mutes: Ban[] }>('GET', `/rooms/${seg(room)}/mutes`)).mutes;
+  }
+
+  mute(room: string, user: string, limits: Limits = {}): Promise<Ban> {
+    return this.#http.request('PUT', `/rooms/${seg(room)}/mutes/${seg(user)}`, { body: limits });
+  }
+
+  unmute(room: string, user: string): Promise<void> {
+    return this.#http.request('DELETE', `/rooms/${seg(room)}/mutes/${seg(user)}`);
   }
 
   /** A page of the log; without a cursor the newest. */

@@ -23,8 +23,8 @@ export type ServerErrorCode =
   | 'timeout'
   | 'unavailable';
 
-/** Codes that arise in the client: no answer was had, or the client was closed. */
-export type LocalErrorCode = 'network' | 'connection_lost' | 'closed';
+/** Codes that arise in the client: no answer was had, the client was closed, or the person changed their mind. */
+export type LocalErrorCode = 'network' | 'connection_lost' | 'closed' | 'cancelled' | 'no_passkey';
 
 export type ErrorCode = ServerErrorCode | LocalErrorCode;
 
@@ -42,6 +42,8 @@ export interface StackErrorDetails {
   retryable?: boolean;
   retryAfterMs?: number;
   field?: string;
+  /** Of `second_factor_required`: what the second step is sent with. */
+  ticket?: string;
   requestId?: string;
 }
 
@@ -52,6 +54,7 @@ export class StackError extends Error {
   readonly status: number | undefined;
   readonly retryAfterMs: number | undefined;
   readonly field: string | undefined;
+  readonly ticket: string | undefined;
   readonly requestId: string | undefined;
 
   constructor(code: ErrorCode, message: string, details: StackErrorDetails = {}) {
@@ -62,6 +65,7 @@ export class StackError extends Error {
     this.status = details.status;
     this.retryAfterMs = details.retryAfterMs;
     this.field = details.field;
+    this.ticket = details.ticket;
     this.requestId = details.requestId;
   }
 }
@@ -80,6 +84,16 @@ export function isSignedOut(error: unknown): boolean {
 /** Whether an answer means that the access token has to be renewed before trying again. */
 export function needsRefresh(code: string): boolean {
   return code === 'token_expired' || code === 'unauthenticated';
+}
+
+/** Whether the gateway wants to see a sign-in of the last minutes before it does this. */
+export function needsReauthentication(error: unknown): boolean {
+  return error instanceof StackError && error.code === 'forbidden' && error.field === 'reauthenticate';
+}
+
+/** Whether somebody broke off what they had begun; that is no failure to speak of. */
+export function isCancelled(error: unknown): boolean {
+  return error instanceof StackError && error.code === 'cancelled';
 }
 
 const BY_STATUS: Record<number, ServerErrorCode> = {
@@ -117,6 +131,7 @@ export function errorFromProblem(status: number, body: unknown, retryAfter: stri
     status,
     ...optional('retryAfterMs', retryAfterMs),
     ...optional('field', text(problem.field)),
+    ...optional('ticket', text(problem.ticket)),
     ...optional('requestId', text(problem.request_id)),
   });
 }

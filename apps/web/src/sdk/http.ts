@@ -1,7 +1,7 @@
 // The HTTP half of the SDK: JSON in and out, problems as typed errors, CSRF, and one silent refresh on 401.
 
 import type { Environment } from './environment';
-import { errorFromProblem, isSignedOut, needsRefresh, StackError } from './errors';
+import { errorFromProblem, isSignedOut, needsReauthentication, needsRefresh, StackError } from './errors';
 import { TokenRefresher } from './refresh';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -22,6 +22,8 @@ export interface HttpOptions {
   env: Environment;
   /** Called once the gateway has said that the session is over. */
   onSignedOut?: () => void;
+  /** Asks the person to sign in once more; rejects if they would rather not. Without it such calls just fail. */
+  reauthenticate?: () => Promise<void>;
 }
 
 const BASE = '/api/v1';
@@ -34,11 +36,13 @@ export class HttpClient {
   readonly #env: Environment;
   readonly #origin: string;
   readonly #onSignedOut: () => void;
+  readonly #reauthenticate: (() => Promise<void>) | undefined;
 
   constructor(options: HttpOptions) {
     this.#env = options.env;
     this.#origin = options.origin ?? '';
     this.#onSignedOut = options.onSignedOut ?? (() => {});
+    this.#reauthenticate = options.reauthenticate;
     this.refresher = new TokenRefresher(options.env, () =>
       this.request('POST', '/auth/refresh', { refresh: false }),
     );
@@ -49,6 +53,16 @@ export class HttpClient {
    * @throws {StackError} for every failure, also of the network.
    */
   async request<T>(method: Method, path: string, options: RequestOptions = {}): Promise<T> {
+    try {
+      return await this.#refreshed<T>(method, path, options);
+    } catch (error) {
+      if (this.#reauthenticate === undefined || !needsReauthentication(error)) throw error;
+      await this.#reauthenticate();
+      return this.#refreshed<T>(method, path, options);
+    }
+  }
+
+  async #refreshed<T>(method: Method, path: string, options: RequestOptions): Promise<T> {
     const startedAt = this.#env.now();
     try {
       return await this.#once<T>(method, path, options);

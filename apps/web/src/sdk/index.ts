@@ -1,22 +1,26 @@
 // The public face of the SDK: everything a program needs to talk to a Stack gateway, and nothing of React.
 //
 //   const stack = createClient({ origin: 'https://chat.example.org' });
-//   await stack.api.login('ada', 'a long enough password');
+//   await stack.auth.login('ada', 'a long enough password');
 //   stack.realtime.on('event', (event) => console.log(event));
 //   stack.realtime.start();
 //   stack.realtime.subscribe('general', { after: 0 });
 //   await stack.realtime.send('general', 'hello').receipt;
 
+import { AdminApi } from './admin-api';
 import { Api } from './api';
+import { AuthApi } from './auth-api';
 import { browserEnvironment, type Environment } from './environment';
 import { HttpClient } from './http';
 import { RealtimeClient } from './realtime';
 
-export type { Api, HistoryQuery, Registration } from './api';
+export type { AdminApi, NewApiKey, NewUser } from './admin-api';
+export type { Api, HistoryQuery } from './api';
+export type { AuthApi, NewAccount, Registration } from './auth-api';
 export type { ClosedReason, ConnectionState } from './connection';
 export { Emitter } from './emitter';
 export { browserEnvironment, type Environment, type SocketLike } from './environment';
-export { type ErrorCode, isSignedOut, StackError } from './errors';
+export { type ErrorCode, isCancelled, isSignedOut, StackError } from './errors';
 export type { Sending, SendOptions } from './outbox';
 export type { RealtimeClient, RealtimeEvents } from './realtime';
 export type { EndReason, SubscribeOptions } from './subscriptions';
@@ -30,6 +34,7 @@ export {
   type TimelineState,
 } from './timeline';
 export * from './types';
+export { offersAutofill, type PasskeyObstacle, passkeyObstacle } from './webauthn';
 
 export interface ClientOptions {
   /** Where the gateway stands, for example `https://chat.example.org`. */
@@ -38,10 +43,14 @@ export interface ClientOptions {
   env?: Environment;
   /** Called once an HTTP call finds that the session is over. */
   onSignedOut?: () => void;
+  /** Asks the person to sign in once more, where the gateway wants that; the call is then repeated. */
+  reauthenticate?: () => Promise<void>;
 }
 
 export interface StackClient {
   api: Api;
+  auth: AuthApi;
+  admin: AdminApi;
   realtime: RealtimeClient;
 }
 
@@ -52,7 +61,13 @@ export function createClient(options: ClientOptions): StackClient {
     origin: options.origin,
     env,
     ...(options.onSignedOut ? { onSignedOut: options.onSignedOut } : {}),
+    ...(options.reauthenticate ? { reauthenticate: options.reauthenticate } : {}),
   });
   const url = `${options.origin.replace(/^http/, 'ws')}/ws`;
-  return { api: new Api(http), realtime: new RealtimeClient({ url, env, refresher: http.refresher }) };
+  return {
+    api: new Api(http),
+    auth: new AuthApi(http),
+    admin: new AdminApi(http),
+    realtime: new RealtimeClient({ url, env, refresher: http.refresher }),
+  };
 }

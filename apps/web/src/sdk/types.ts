@@ -87,6 +87,132 @@ export interface DeviceSession {
   current: boolean;
 }
 
+/** How accounts are made on a server. */
+export interface RegistrationInfo {
+  mode: 'open' | 'invite' | 'closed';
+  password: { min_chars: number };
+  passkeys: boolean;
+}
+
+/** An identity provider that the server knows. */
+export interface Provider {
+  name: string;
+  title: string;
+  preset?: string;
+}
+
+/** An account elsewhere that signs one in here. */
+export interface LinkedAccount {
+  id: string;
+  provider: string;
+  title: string;
+  email?: string | null;
+  linked_at: number;
+  last_used_at?: number | null;
+}
+
+export interface Passkey {
+  id: string;
+  name: string;
+  created_at: number;
+  last_used_at?: number | null;
+  /** Whether it is also kept elsewhere, by a password manager. */
+  backed_up: boolean;
+  /** Set when it was seen in two places at once; it signs nobody in any more. */
+  suspended_at?: number | null;
+}
+
+export interface SecondFactorState {
+  enabled: boolean;
+  confirmed_at?: number | null;
+  recovery_codes_left: number;
+}
+
+/** Whether the server still waits for its first administrator, and whether they can have a passkey. */
+export interface SetupInfo {
+  open: boolean;
+  passkeys: boolean;
+  reason?: string;
+}
+
+export interface InviteLook {
+  role: User['role'];
+  expires_at: number;
+  invited_by?: string | null;
+}
+
+/** An account as administrators see it. */
+export interface AdminUser extends User {
+  disabled: boolean;
+  kind: 'person' | 'bot' | 'external';
+  factors: { password: boolean; passkeys: number; links: number; totp: boolean };
+  last_seen_at?: number | null;
+}
+
+export interface NewInvite {
+  role?: User['role'];
+  rooms?: { room: string; role: RoomRole }[];
+  max_uses?: number;
+  expires_in_s?: number;
+  note?: string;
+}
+
+export interface Invite {
+  id: string;
+  role: User['role'];
+  rooms: { room: string; role: RoomRole }[];
+  note?: string | null;
+  max_uses: number;
+  uses: number;
+  created_at: number;
+  expires_at: number;
+  revoked_at?: number | null;
+  /** Whether an account can be made with it now. */
+  open: boolean;
+}
+
+export type ApiScope = 'read' | 'send' | 'rooms' | 'presence' | 'chat_token' | 'admin';
+
+/** A key that was not revoked. */
+export interface ApiKey {
+  id: string;
+  name: string;
+  scopes: ApiScope[];
+  /** As whom it acts. */
+  user?: User | null;
+  created_at: number;
+  expires_at?: number | null;
+  last_used_at?: number | null;
+}
+
+export interface AuditQuery {
+  before?: number;
+  after?: number;
+  actor?: string;
+  action?: string;
+  target?: string;
+  limit?: number;
+}
+
+/** Something that was done, or tried. */
+export interface AuditEntry {
+  id: number;
+  at: number;
+  action: string;
+  outcome: 'ok' | 'refused';
+  /** A user id; absent for somebody unknown and for the machine's operator. */
+  actor?: string | null;
+  /** An id or a role. */
+  target?: string | null;
+  ip: string;
+  session?: string | null;
+}
+
+export interface AuditPage {
+  entries: AuditEntry[];
+  next?: number | null;
+}
+
 /** What every event in a room's log carries. `(room, seq)` is its identity. */
 interface Logged {
   room: string;
@@ -125,7 +251,7 @@ export interface RoomPayload extends Logged {
 }
 
 export interface MemberPayload extends Logged {
-  action: 'joined' | 'left' | 'removed' | 'banned' | 'unbanned' | 'role';
+  action: 'joined' | 'left' | 'removed' | 'banned' | 'unbanned' | 'muted' | 'unmuted' | 'role';
   user_id: string;
   role?: RoomRole;
 }

@@ -15,6 +15,8 @@ export class People {
   readonly members = new Store<ReadonlyMap<string, readonly Member[]>>(new Map());
   /** Only of rooms where the caller may see them, and once somebody asked. */
   readonly bans = new Store<ReadonlyMap<string, readonly Ban[]>>(new Map());
+  /** Who may only read, likewise. */
+  readonly mutes = new Store<ReadonlyMap<string, readonly Ban[]>>(new Map());
   readonly #api: Api;
   readonly #asked = new Set<string>();
 
@@ -39,13 +41,22 @@ export class People {
   }
 
   /** Loads the bans of a room; who may no longer see them forgets them. */
-  async loadBans(room: string): Promise<void> {
+  loadBans(room: string): Promise<void> {
+    return this.#load(this.bans, room, this.#api.bans(room));
+  }
+
+  /** Loads the mutes of a room likewise. */
+  loadMutes(room: string): Promise<void> {
+    return this.#load(this.mutes, room, this.#api.mutes(room));
+  }
+
+  async #load(store: Store<ReadonlyMap<string, readonly Ban[]>>, room: string, loading: Promise<Ban[]>) {
     try {
-      const bans = await this.#api.bans(room);
-      this.bans.update((map) => withEntry(map, room, bans));
+      const list = await loading;
+      store.update((map) => withEntry(map, room, list));
     } catch (error) {
       if (error instanceof StackError && !error.retryable)
-        this.bans.update((map) => withEntry(map, room, undefined));
+        store.update((map) => withEntry(map, room, undefined));
       throw error;
     }
   }

@@ -1,6 +1,6 @@
 // Short notices about what happened elsewhere or did not work; they go by themselves.
 
-import { StackError } from '../sdk';
+import { isCancelled, StackError } from '../sdk';
 import { Store } from './store';
 
 export interface Toast {
@@ -27,6 +27,7 @@ export class Toasts {
 
   /** For a `catch`: says what the gateway said. */
   readonly failed = (error: unknown): void => {
+    if (isCancelled(error)) return;
     this.show(error instanceof StackError ? sentence(error.message) : 'Something went wrong.', 'danger');
   };
 }

@@ -102,8 +102,8 @@ interface SelectProps<T extends string | number> {
   label: string;
   hint?: string;
   value: T;
-  options: readonly { value: T; label: string }[];
-  onChange(value: T): void;
+  options: readonly { value: NoInfer<T>; label: string }[];
+  onChange(value: NoInfer<T>): void;
 }
 
 export function Select<T extends string | number>({ label, hint, value, options, onChange }: SelectProps<T>) {

@@ -56,7 +56,8 @@ impl Auth {
     ///
     /// # Errors
     /// `invalid_field` with `new_password`, or with `current_password` when it is missing; `invalid_credentials`
-    /// when that is wrong, and `rate_limited` when it was too often; `unavailable`.
+    /// when that is wrong, and `rate_limited` when it was too often; `forbidden` when the account has no password yet
+    /// and the sign-in is too long ago; `unavailable`.
     pub async fn change_password(
         &self,
         caller: &Caller,
@@ -64,18 +65,18 @@ impl Auth {
         new: String,
         client: &Client,
     ) -> Result<(), Problem> {
-        let inner = &*self.0;
-        password::check_length("new_password", &new)?;
-        let key = throttle::password_key(caller.user.username.as_str());
-        throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
-        let turn = inner.hasher.turn().await?;
-        // As at login: others may have had their turn in between.
-        throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
         let account = self.account_of(caller)?;
-        let turn = self
-            .verify_current(turn, &account, current, &key, caller, client)
+        let second_factor = self.has_second_factor(account.user.id)?;
+        password::check_length("new_password", &new, second_factor)?;
+        if account.password_hash.is_none() {
+            caller.require_recent(self.0.clock.now())?;
+        }
+        let action = AuditAction::PasswordChanged;
+        let (turn, account) = self
+            .confirm_password(caller, current, "current_password", action, client)
             .await?;
 
+        let needs_second_factor = password::needs_second_factor(&new);
         let own_names = vec![
             account.user.username.to_string(),
             account.user.display_name.clone(),
@@ -87,8 +88,9 @@ impl Auth {
             user_id: caller.user.id,
             expected_hash: account.password_hash,
             new_hash,
+            needs_second_factor,
             keep: caller.session_id,
-            clear_counter: key,
+            clear_counter: throttle::password_key(caller.user.username.as_str()),
             audit: entry_of(caller, client, AuditAction::PasswordChanged),
         };
         let (auth, owner) = (self.clone(), caller.user.id);
@@ -134,43 +136,47 @@ impl Auth {
             .ok_or_else(unauthenticated)
     }
 
-    /// Checks the current password; an account without one needs none.
-    async fn verify_current(
+    /// Checks the password of somebody who is signed in, and gives the account as it was then; one without a password
+    /// needs none. Whoever finds a browser open must not be able to try passwords for long, here or elsewhere.
+    pub(super) async fn confirm_password(
         &self,
-        turn: Turn,
-        account: &Account,
-        current: Option<String>,
-        key: &str,
         caller: &Caller,
+        typed: Option<String>,
+        field: &'static str,
+        action: AuditAction,
         client: &Client,
-    ) -> Result<Turn, Problem> {
+    ) -> Result<(Turn, Account), Problem> {
+        let inner = &*self.0;
+        let key = throttle::password_key(caller.user.username.as_str());
+        throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
+        let turn = inner.hasher.turn().await?;
+        // As at login: others may have had their turn in between.
+        throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
+        let account = self.account_of(caller)?;
         if account.password_hash.is_none() {
-            return Ok(turn);
+            return Ok((turn, account));
         }
-        let Some(current) = current else {
-            return Err(Problem::invalid_field(
-                "current_password",
-                "the current password is needed",
-            ));
-        };
-        let verdict = if password::is_hashable(&current) {
-            let (turn, verdict) = turn.verify(current, account.password_hash.clone()).await?;
+        let typed =
+            typed.ok_or_else(|| Problem::invalid_field(field, "the current password is needed"))?;
+        let (turn, verdict) = if password::is_hashable(&typed) {
+            let (turn, verdict) = turn.verify(typed, account.password_hash.clone()).await?;
             (Some(turn), verdict)
         } else {
             (None, Verdict::Wrong)
         };
-        if let (Some(turn), Verdict::Right { .. }) = verdict {
-            return Ok(turn);
+        match (turn, verdict) {
+            (Some(turn), Verdict::Right { .. }) => Ok((turn, account)),
+            (turn, _) => {
+                let entry = AuditEntry {
+                    outcome: AuditOutcome::Refused,
+                    ..entry_of(caller, client, action)
+                };
+                let window = inner.throttle.failure_window;
+                inner.store.counter_hit(key, window, Some(entry)).await?;
+                // Kept until the failure is counted, so that the next in line sees it.
+                drop(turn);
+                Err(invalid_credentials())
+            }
         }
-        let entry = AuditEntry {
-            outcome: AuditOutcome::Refused,
-            ..entry_of(caller, client, AuditAction::PasswordChanged)
-        };
-        let window = self.0.throttle.failure_window;
-        self.0
-            .store
-            .counter_hit(key.to_owned(), window, Some(entry))
-            .await?;
-        Err(invalid_credentials())
     }
 }

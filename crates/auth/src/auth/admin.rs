@@ -1,9 +1,10 @@
 //! What admins and the machine's operator do. The operator has no account: what is done from the command line on
 //! the machine itself is on record without an actor.
 
-use stack_storage::{AuditAction, AuditEntry, AuditOutcome, AuditRecord, Counter};
+use stack_storage::{AuditAction, AuditEntry, AuditOutcome, Counter};
 use stack_types::{GlobalRole, Problem, User, Username};
 
+use super::users::{no_account, no_role};
 use super::{Auth, Caller, entry_of};
 use crate::client::Client;
 
@@ -14,25 +15,21 @@ impl Auth {
     /// Makes an account an admin, as the operator.
     ///
     /// # Errors
-    /// `not_found`, `unavailable`.
+    /// `not_found`; `conflict` for a bot; `unavailable`.
     pub async fn promote(&self, username: &Username) -> Result<User, Problem> {
         let user = self.named(username)?;
         let entry = AuditEntry {
             target: Some(format!("{} admin", user.id)),
             ..operators(AuditAction::RoleChanged)
         };
-        let promoted = self
-            .0
-            .store
-            .set_role(user.id, GlobalRole::Admin, entry)
-            .await?;
-        promoted.ok_or_else(no_account)
+        let promoted = self.0.store.set_role(user.id, GlobalRole::Admin, entry);
+        promoted.await?.map_err(no_role)
     }
 
     /// Disables an account and revokes its sessions, or enables it again, as the operator.
     ///
     /// # Errors
-    /// `not_found`, `unavailable`.
+    /// `not_found`; `conflict` for the last admin; `unavailable`.
     pub async fn set_disabled(&self, username: &Username, disabled: bool) -> Result<(), Problem> {
         let user = self.named(username)?;
         let action = match disabled {
@@ -43,13 +40,7 @@ impl Auth {
             target: Some(user.id.to_string()),
             ..operators(action)
         };
-        let auth = self.clone();
-        self.to_the_end(async move {
-            let revoked = auth.0.store.set_disabled(user.id, disabled, entry).await?;
-            auth.tell_revoked(user.id, revoked.ok_or_else(no_account)?);
-            Ok(())
-        })
-        .await
+        self.disable_and_tell(user.id, disabled, entry).await
     }
 
     /// The long-term counters whose key starts with `prefix`, at most 500.
@@ -62,7 +53,7 @@ impl Auth {
         prefix: &str,
         limit: usize,
     ) -> Result<Vec<Counter>, Problem> {
-        require_admin(caller)?;
+        caller.require_admin()?;
         Ok(self
             .0
             .store
@@ -80,7 +71,7 @@ impl Auth {
         key: &str,
         client: &Client,
     ) -> Result<(), Problem> {
-        require_admin(caller)?;
+        caller.require_admin()?;
         let entry = AuditEntry {
             target: Some(key.to_owned()),
             ..entry_of(caller, client, AuditAction::CounterReset)
@@ -91,33 +82,12 @@ impl Auth {
         }
     }
 
-    /// The audit log, newest first, at most 500 entries, before the one numbered `before`.
-    ///
-    /// # Errors
-    /// `forbidden` unless the caller is an admin; `unavailable`.
-    pub async fn audit_log(
-        &self,
-        caller: &Caller,
-        before: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<AuditRecord>, Problem> {
-        require_admin(caller)?;
-        Ok(self.0.store.list_audit(before, limit.min(PAGE)).await?)
-    }
-
     fn named(&self, username: &Username) -> Result<User, Problem> {
         self.user_by_name(username)?.ok_or_else(no_account)
     }
 }
 
-fn require_admin(caller: &Caller) -> Result<(), Problem> {
-    match caller.user.role {
-        GlobalRole::Admin => Ok(()),
-        GlobalRole::Member => Err(Problem::forbidden("only admins may do this")),
-    }
-}
-
-fn operators(action: AuditAction) -> AuditEntry {
+pub(super) fn operators(action: AuditAction) -> AuditEntry {
     AuditEntry {
         actor: None,
         ip: String::new(),
@@ -126,8 +96,4 @@ fn operators(action: AuditAction) -> AuditEntry {
         target: None,
         outcome: AuditOutcome::Ok,
     }
-}
-
-fn no_account() -> Problem {
-    Problem::not_found("there is no such account")
 }

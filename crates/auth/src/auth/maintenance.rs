@@ -54,6 +54,11 @@ impl Auth {
     /// # Errors
     /// `unavailable`; what could not be written is forgotten, the next request notes it again.
     pub async fn flush_seen(&self) -> Result<(), Problem> {
+        let keys = std::mem::take(&mut *self.0.keys_used.lock());
+        self.0
+            .store
+            .touch_api_keys(keys.into_iter().collect())
+            .await?;
         let seen = std::mem::take(&mut *self.0.seen.lock());
         Ok(self
             .0
@@ -62,13 +67,14 @@ impl Auth {
             .await?)
     }
 
-    /// Removes sessions and counters that are over.
+    /// Removes sessions, counters and begun sign-ins that are over.
     ///
     /// # Errors
     /// `unavailable`.
     pub async fn sweep(&self) -> Result<(), Problem> {
         let mut cursor = self.0.sweep.lock().await;
         while self.0.store.sweep_accounts(&mut cursor).await?.more {}
+        while self.0.store.sweep_ceremonies().await? > 0 {}
         Ok(())
     }
 

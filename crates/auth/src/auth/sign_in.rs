@@ -1,15 +1,15 @@
 //! Register and login.
 
 use stack_storage::{
-    Account, AuditAction, AuditEntry, AuditOutcome, CreateUserError, Delivery, NewSession, NewUser,
-    SignIn,
+    Account, AccountKind, AuditAction, AuditEntry, AuditOutcome, CreateUserError, Delivery,
+    NewSession, NewUser, SignIn as PasswordSignIn, SignInMethod,
 };
 use stack_types::{ErrorCode, GlobalRole, Problem, SessionId, UserId, Username};
 
 use super::Auth;
+use super::invites;
 use super::tokens::Tokens;
 use crate::client::Client;
-use crate::config::Registration;
 use crate::email::Email;
 use crate::hasher::{Turn, Verdict};
 use crate::refresh::RefreshToken;
@@ -26,6 +26,8 @@ pub struct Register {
     pub email: Option<String>,
     /// The username when absent.
     pub display_name: Option<String>,
+    /// The text of an invitation. While not everybody may register, it is needed.
+    pub invite: Option<String>,
     /// How the tokens reach the client.
     pub delivery: Delivery,
 }
@@ -41,6 +43,18 @@ pub struct Login {
     pub delivery: Delivery,
 }
 
+/// How far a sign-in got.
+#[derive(Debug, Clone)]
+pub enum SignIn {
+    /// To its end.
+    Done(Box<Tokens>),
+    /// To where a second factor is asked for.
+    SecondFactor {
+        /// What to show with it, within five minutes.
+        ticket: String,
+    },
+}
+
 impl Auth {
     /// Makes an account and signs it in.
     ///
@@ -49,9 +63,7 @@ impl Auth {
     /// `rate_limited`, `unavailable`.
     pub async fn register(&self, asked: Register, client: &Client) -> Result<Tokens, Problem> {
         let inner = &*self.0;
-        if inner.registration == Registration::Closed {
-            return Err(Problem::forbidden("registration is closed here"));
-        }
+        let invite = self.admission(asked.invite.as_deref())?;
         let username: Username = asked
             .username
             .trim()
@@ -63,7 +75,7 @@ impl Auth {
             Some(typed) => profile::display_name(typed)?,
             None => username.to_string(),
         };
-        password::check_length("password", &asked.password)?;
+        password::check_length("password", &asked.password, false)?;
         throttle::check_registrations(&inner.store, &inner.throttle, client, inner.clock.now())?;
 
         let own_names = vec![username.to_string(), display_name.clone()];
@@ -76,15 +88,19 @@ impl Auth {
         throttle::take_registration(&inner.store, &inner.throttle, client, now).await?;
 
         let user_id = UserId::generate(now);
-        let (session, refresh) = self.new_session(user_id, asked.delivery, client)?;
+        let method = SignInMethod::Password;
+        let (session, refresh) = self.new_session(user_id, method, asked.delivery, client)?;
         let new = NewUser {
             id: user_id,
             username,
             display_name,
             email,
+            email_verified: false,
             password_hash: Some(hash),
             // Nobody becomes an admin by being first.
             role: GlobalRole::Member,
+            kind: AccountKind::Person,
+            invite,
         };
         let entry = AuditEntry {
             actor: Some(user_id),
@@ -96,17 +112,16 @@ impl Auth {
         };
         match inner.store.register(new, session, entry).await? {
             Ok((account, session)) => self.tokens(account, &session, &refresh),
-            Err(CreateUserError::UsernameTaken) => Err(taken("username", "this username is taken")),
-            Err(CreateUserError::EmailTaken) => Err(taken("email", "this e-mail address is taken")),
+            Err(refused) => Err(not_created(refused)),
         }
     }
 
-    /// Signs in by password.
+    /// Signs in by password; where a second factor is on, that is asked for next.
     ///
     /// # Errors
     /// `invalid_credentials`, the same and after the same time for an unknown login, an account without a password,
     /// a disabled one and a wrong password; `rate_limited` after too many of these; `unavailable`.
-    pub async fn login(&self, asked: Login, client: &Client) -> Result<Tokens, Problem> {
+    pub async fn login(&self, asked: Login, client: &Client) -> Result<SignIn, Problem> {
         let inner = &*self.0;
         if !password::is_hashable(&asked.password) {
             return Err(Problem::invalid_field(
@@ -141,7 +156,16 @@ impl Auth {
                 None
             }
         };
-        let (session, refresh) = self.new_session(account.user.id, asked.delivery, client)?;
+        if self.has_second_factor(account.user.id)? {
+            let user = account.user.id;
+            let waiting = self.wait_for_factor(user, verified_hash, new_hash, asked.delivery);
+            return Ok(SignIn::SecondFactor {
+                ticket: waiting.await?,
+            });
+        }
+        let method = SignInMethod::Password;
+        let (session, refresh) =
+            self.new_session(account.user.id, method, asked.delivery, client)?;
         let entry = AuditEntry {
             actor: Some(account.user.id),
             ip: client.ip.to_string(),
@@ -150,7 +174,7 @@ impl Auth {
             target: Some(account.user.id.to_string()),
             outcome: AuditOutcome::Ok,
         };
-        let sign_in = SignIn {
+        let sign_in = PasswordSignIn {
             session,
             verified_hash,
             new_hash,
@@ -158,7 +182,10 @@ impl Auth {
             audit: entry,
         };
         match inner.store.sign_in(sign_in).await? {
-            Ok((account, session)) => self.tokens(account, &session, &refresh),
+            Ok((account, session)) => {
+                let tokens = self.tokens(account, &session, &refresh)?;
+                Ok(SignIn::Done(Box::new(tokens)))
+            }
             Err(_stale) => Err(invalid_credentials()),
         }
     }
@@ -190,9 +217,11 @@ impl Auth {
         Ok(invalid_credentials())
     }
 
-    fn new_session(
+    /// A session for somebody who has shown who they are in this way, and its first refresh token.
+    pub(super) fn new_session(
         &self,
         user_id: UserId,
+        method: SignInMethod,
         delivery: Delivery,
         client: &Client,
     ) -> Result<(NewSession, RefreshToken), Problem> {
@@ -204,6 +233,7 @@ impl Auth {
             device: client.device.clone(),
             ip: client.ip.to_string(),
             delivery,
+            method,
             refresh: refresh.fingerprint(),
             lifetime: self.0.lifetimes.session,
             idle: self.0.lifetimes.refresh_idle,
@@ -234,14 +264,18 @@ pub(super) fn invalid_credentials() -> Problem {
     Problem::new(ErrorCode::InvalidCredentials, "wrong name or password")
 }
 
-fn taken(field: &'static str, detail: &'static str) -> Problem {
-    let mut problem = Problem::new(ErrorCode::Conflict, detail);
-    problem.field = Some(field.into());
-    problem
+/// Why an account was not made, for whoever wanted it.
+pub(super) fn not_created(refused: CreateUserError) -> Problem {
+    let taken = |field, detail| Problem::new(ErrorCode::Conflict, detail).with_field(field);
+    match refused {
+        CreateUserError::UsernameTaken => taken("username", "this username is taken"),
+        CreateUserError::EmailTaken => taken("email", "this e-mail address is taken"),
+        CreateUserError::InviteClosed => invites::no_good(),
+    }
 }
 
 /// A login in its one spelling; `None` for what no account can have.
-fn normalise(typed: &str) -> Option<String> {
+pub(super) fn normalise(typed: &str) -> Option<String> {
     if typed.contains('@') {
         return Email::parse(typed).map(Email::into_string);
     }

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use serde::Serialize;
-use stack_storage::{Account, AuditAction, Delivery, Rotate, Rotation, Session};
+use stack_storage::{Account, Delivery, Rotate, Rotation, Session};
 use stack_types::{ErrorCode, Problem, SessionId, Timestamp};
 
-use super::{Auth, Caller, entry_of};
+use super::{Auth, Caller};
 use crate::access::unauthenticated;
 use crate::client::Client;
-use crate::profile::{OwnUser, SessionView};
+use crate::profile::OwnUser;
 use crate::refresh::RefreshToken;
 
 /// A pair of tokens for somebody who signed in or refreshed.
@@ -113,47 +113,6 @@ impl Auth {
             .map(|token| token.session_id())
     }
 
-    /// Signs out: revokes the session and every token of it.
-    ///
-    /// # Errors
-    /// `unavailable`. That the session is over already is none.
-    pub async fn logout(&self, caller: &Caller, client: &Client) -> Result<(), Problem> {
-        self.revoke(caller, caller.session_id, client, AuditAction::Logout)
-            .await
-            .map(|_| ())
-    }
-
-    /// The caller's sessions, oldest first.
-    ///
-    /// # Errors
-    /// `unavailable`.
-    pub fn sessions(&self, caller: &Caller) -> Result<Vec<SessionView>, Problem> {
-        let sessions = self.0.store.sessions_of(caller.user.id)?;
-        Ok(sessions
-            .into_iter()
-            .map(|session| SessionView::new(session, caller.session_id))
-            .collect())
-    }
-
-    /// Revokes one of the caller's sessions.
-    ///
-    /// # Errors
-    /// `not_found` for one that is over, unknown or somebody else's; `unavailable`.
-    pub async fn revoke_session(
-        &self,
-        caller: &Caller,
-        session: SessionId,
-        client: &Client,
-    ) -> Result<(), Problem> {
-        match self
-            .revoke(caller, session, client, AuditAction::SessionRevoked)
-            .await?
-        {
-            true => Ok(()),
-            false => Err(Problem::not_found("you have no such session")),
-        }
-    }
-
     /// A ticket that opens one WebSocket as the caller, for as long as the caller's token would.
     ///
     /// # Errors
@@ -180,26 +139,6 @@ impl Auth {
             ));
         }
         self.caller(access, now)
-    }
-
-    async fn revoke(
-        &self,
-        caller: &Caller,
-        session: SessionId,
-        client: &Client,
-        action: AuditAction,
-    ) -> Result<bool, Problem> {
-        let mut entry = entry_of(caller, client, action);
-        entry.target = Some(session.to_string());
-        let (auth, owner) = (self.clone(), caller.user.id);
-        self.to_the_end(async move {
-            let revoked = auth.0.store.revoke_session(session, owner, entry).await?;
-            if revoked {
-                auth.tell_revoked(owner, vec![session]);
-            }
-            Ok(revoked)
-        })
-        .await
     }
 
     pub(super) fn tokens(

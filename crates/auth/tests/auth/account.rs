@@ -174,3 +174,20 @@ async fn others_are_seen_without_what_is_theirs() {
     let shown = serde_json::to_value(&found[0]).unwrap();
     assert!(shown.get("email").is_none());
 }
+
+#[tokio::test]
+async fn whoever_is_disabled_is_out_altogether() {
+    let fixture = Fixture::new();
+    let ann = fixture.caller(&fixture.register("ann").await);
+    let name = "ann".parse().unwrap();
+    fixture.auth.set_disabled(&name, true).await.unwrap();
+    fixture.auth.set_disabled(&name, false).await.unwrap();
+    let told = fixture.revoked.lock().clone();
+    // Also what was opened without a session is to be closed, so that it is told even when there is none left.
+    assert_eq!(told.len(), 1);
+    assert!(told[0].everything);
+    assert_eq!(
+        (told[0].user_id, &told[0].sessions),
+        (ann.user.id, &vec![ann.session_id])
+    );
+}

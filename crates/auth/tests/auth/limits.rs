@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stack_auth::{AuthConfig, Client, HashCost, Throttle};
+use stack_auth::{AuditQuery, AuthConfig, Client, HashCost, Throttle};
 use stack_types::ErrorCode;
 
 use crate::support::{Fixture, PASSWORD, code, registration};
@@ -230,7 +230,7 @@ async fn admins_see_and_reset_counters_and_others_do_not() {
         .await;
     assert_eq!(code(refused), ErrorCode::Forbidden);
     assert_eq!(
-        code(auth.audit_log(&member, None, 10).await),
+        code(auth.audit_log(&member, AuditQuery::default()).await),
         ErrorCode::Forbidden
     );
 
@@ -250,7 +250,11 @@ async fn admins_see_and_reset_counters_and_others_do_not() {
         .await;
     assert_eq!(code(again), ErrorCode::NotFound);
     fixture.login("bob", PASSWORD).await.unwrap();
-    let log = auth.audit_log(&admin, None, 2).await.unwrap();
+    let two = AuditQuery {
+        limit: Some(2),
+        ..AuditQuery::default()
+    };
+    let log = auth.audit_log(&admin, two).await.unwrap().0;
     assert_eq!(log[1].action, "counter_reset");
     assert_eq!(log[1].target.as_deref(), Some("login:bob"));
 }

@@ -52,7 +52,7 @@ proptest! {
         runtime().block_on(async {
             let fixture = Fixture::new();
             let client = Client::new("192.0.2.1".parse().unwrap(), user_agent.as_deref());
-            let asked = Register { username, password, email, display_name, delivery: Delivery::Body };
+            let asked = Register { username, password, email, display_name, invite: None, delivery: Delivery::Body };
             if let Err(problem) = fixture.auth.register(asked, &client).await {
                 assert_eq!(problem.code, ErrorCode::InvalidField);
             }

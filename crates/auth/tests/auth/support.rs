@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use stack_auth::{Auth, AuthConfig, Caller, Client, Delivery, Login, Register, Revoked, Tokens};
+use stack_auth::{
+    Auth, AuthConfig, Caller, Client, Delivery, Login, Register, Revoked, SignIn, Tokens,
+};
 use stack_storage::{
-    AuditAction, AuditEntry, AuditOutcome, Location, NewUser, Store, StoreConfig, StoreHandle,
+    AccountKind, AuditAction, AuditEntry, AuditOutcome, Location, NewUser, Store, StoreConfig,
+    StoreHandle,
 };
 use stack_types::{
     Clock, ErrorCode, Event, EventCodec, GlobalRole, MalformedEvent, ManualClock, Problem,
@@ -67,6 +70,16 @@ impl Fixture {
         }
     }
 
+    /// The same server, started again with another configuration.
+    pub(crate) fn again(self, config: AuthConfig) -> Self {
+        let (auth, revoked) = auth_on(config, &self.store, &self.clock);
+        Self {
+            auth,
+            revoked,
+            ..self
+        }
+    }
+
     pub(crate) async fn close(self) {
         drop(self.auth);
         drop(self.store);
@@ -84,8 +97,11 @@ impl Fixture {
             username: username.parse().unwrap(),
             display_name: username.to_owned(),
             email: None,
+            email_verified: false,
             password_hash: None,
             role: GlobalRole::Member,
+            kind: AccountKind::Person,
+            invite: None,
         };
         let entry = AuditEntry {
             actor: None,
@@ -110,6 +126,13 @@ impl Fixture {
     }
 
     pub(crate) async fn login(&self, login: &str, password: &str) -> Result<Tokens, Problem> {
+        match self.begin_login(login, password).await? {
+            SignIn::Done(tokens) => Ok(*tokens),
+            SignIn::SecondFactor { .. } => panic!("no second factor is on"),
+        }
+    }
+
+    pub(crate) async fn begin_login(&self, login: &str, password: &str) -> Result<SignIn, Problem> {
         let asked = Login {
             login: login.to_owned(),
             password: password.to_owned(),
@@ -162,6 +185,7 @@ pub(crate) fn registration(username: &str, password: &str) -> Register {
         password: password.to_owned(),
         email: None,
         display_name: None,
+        invite: None,
         delivery: Delivery::Body,
     }
 }

@@ -134,12 +134,13 @@ impl Connection {
         }
     }
 
-    /// As the gateway does it: the new one is there before the old one goes, and the answer comes before its events.
+    /// As the gateway does it: the new one takes the old one's place, and the answer comes before its events.
     pub(crate) fn subscribe(&mut self, user: UserId, found: &RoomRef, room: usize, after: u64) {
-        let subscription = self.hub.subscribe(&self.outlet, found, user, Seq(after));
-        if let Some(before) = self.subscriptions.insert(room, subscription.clone()) {
-            self.hub.unsubscribe(&before, None);
-        }
+        let before = self.subscriptions.get(&room);
+        let subscription = before
+            .and_then(|before| self.hub.renew(before, || Seq(after)))
+            .unwrap_or_else(|| self.hub.subscribe(&self.outlet, found, user, Seq(after)));
+        self.subscriptions.insert(room, subscription.clone());
         self.answer(room, Some(after));
         self.hub.begin(&subscription);
     }

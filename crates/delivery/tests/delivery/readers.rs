@@ -396,9 +396,7 @@ async fn a_stalled_reader_who_subscribes_again_and_again_has_one_subscription_in
             }
             let mut replaced = Vec::new();
             for round in 0..5000 {
-                // As a connection does it: the new one is there before the old one goes.
-                let next = world.hub.subscribe(&outlet, &world.room, alice(), Seq(0));
-                world.hub.unsubscribe(&subscription, None);
+                let next = world.hub.renew(&subscription, || Seq(0)).unwrap();
                 world.hub.begin(&next);
                 replaced.push(Arc::downgrade(&subscription));
                 subscription = next;
@@ -493,4 +491,113 @@ async fn in_a_large_room_nobody_misses_a_message_while_others_leave() {
             }
         })
         .await;
+}
+
+#[tokio::test]
+async fn many_small_frames_that_wait_count_for_what_they_cost() {
+    let outlet = Outlet::new(Pipe::default());
+    for _ in 0..1000 {
+        outlet.send(bytes::Bytes::from_static(&[0x8a, 0]));
+    }
+    assert!(
+        outlet.pending_bytes() > 64 * 1000,
+        "{}",
+        outlet.pending_bytes()
+    );
+    let pipe = Pipe::default();
+    let outlet = Outlet::new(pipe.clone());
+    outlet.send(bytes::Bytes::from_static(&[0x8a, 0]));
+    pipe.allow(1);
+    tokio::select! {
+        biased;
+        _ = outlet.flushed() => unreachable!("the pipe takes one byte"),
+        () = std::future::ready(()) => {}
+    }
+    pipe.allow(1);
+    outlet.flushed().await.unwrap();
+    assert_eq!(outlet.pending_bytes(), 0);
+}
+
+#[tokio::test]
+async fn who_subscribes_again_gets_nothing_behind_the_answer_that_came_before_it() {
+    let world = World::local().await;
+    let pipe = Pipe::open();
+    let (outlet, mut subscription) = world.read(&pipe, world.room.head().0);
+    let renewing = {
+        let (hub, room) = (world.hub.clone(), world.room.clone());
+        let pipe = pipe.clone();
+        tokio::task::spawn_blocking(move || {
+            for _ in 0..2000 {
+                let mut head = Seq::ZERO;
+                subscription = hub
+                    .renew(&subscription, || {
+                        head = room.head();
+                        head
+                    })
+                    .unwrap();
+                // Between the old one and the new one nothing comes.
+                assert!(pipe.seqs().iter().all(|seq| *seq <= head.0));
+                pipe.take_frames();
+                hub.begin(&subscription);
+            }
+            subscription
+        })
+    };
+    let subscription = world
+        .pumping(std::slice::from_ref(&outlet), async {
+            let mut renewing = renewing;
+            loop {
+                tokio::select! {
+                    renewed = &mut renewing => return renewed.unwrap(),
+                    _ = world.say(3) => {}
+                }
+            }
+        })
+        .await;
+    world
+        .hub
+        .end(&general(), UnsubscribeReason::Removed, |_| true);
+    assert!(subscription.is_over());
+    assert!(world.hub.renew(&subscription, || Seq(0)).is_none());
+}
+
+/// A sink with a bug.
+struct Buggy;
+
+impl stack_delivery::Sink for Buggy {
+    fn try_write(&self, _: &[u8]) -> std::io::Result<usize> {
+        panic!("a bug in a sink")
+    }
+
+    fn poll_writable(
+        &self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_panics_says_so() {
+    let world = World::local().await;
+    let outlet = Outlet::new(Buggy);
+    let head = world.room.head();
+    let subscription = world.hub.subscribe(&outlet, &world.room, alice(), head);
+    world.hub.begin(&subscription);
+    assert!(!world.hub.has_failed());
+    world.say(1).await;
+    let (store, hub) = world._handles;
+    store.shutdown().await;
+    hub.shutdown().await;
+    assert!(world.hub.has_failed());
+}
+
+#[tokio::test]
+async fn a_hub_that_is_told_to_end_has_not_failed() {
+    let world = World::local().await;
+    world.say(1).await;
+    let (store, hub) = world._handles;
+    store.shutdown().await;
+    hub.shutdown().await;
+    assert!(!world.hub.has_failed());
 }

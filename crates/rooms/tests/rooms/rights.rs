@@ -122,7 +122,7 @@ async fn attempt(
         "may read" => rooms.may_read(actor, room),
         "subscribe" => {
             let outlet = Outlet::new(Tap::default());
-            rooms.subscribe(actor, room, None, &outlet).map(drop)
+            rooms.subscribe(actor, room, None, &outlet, None).map(drop)
         }
         "read cursor" => rooms.read(actor, room, own).await,
         "members" => rooms.members(actor, room).map(drop),

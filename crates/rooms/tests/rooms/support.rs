@@ -16,7 +16,7 @@ use stack_rooms::{
     NewBan, NewRoom, Page, Room, RoomPatch, Rooms, RoomsConfig, Say, SendMessage, Sent, Subscribed,
 };
 use stack_storage::{
-    AuditAction, AuditEntry, AuditOutcome, NewUser, Store, StoreConfig, StoreHandle,
+    AccountKind, AuditAction, AuditEntry, AuditOutcome, NewUser, Store, StoreConfig, StoreHandle,
 };
 use stack_types::{
     ErrorCode, GlobalRole, HistoryVisibility, JsonValue, Limits, ManualClock, Problem, RoomId,
@@ -88,8 +88,11 @@ impl World {
                 username: name.parse().unwrap(),
                 display_name: name.to_owned(),
                 email: None,
+                email_verified: false,
                 password_hash: None,
                 role: GlobalRole::Member,
+                kind: AccountKind::Person,
+                invite: None,
             };
             let entry = AuditEntry {
                 actor: None,
@@ -239,7 +242,9 @@ impl World {
     ) -> Result<Reader, Problem> {
         let tap = Tap::default();
         let outlet = Outlet::new(tap.clone());
-        let subscribed = self.rooms.subscribe(user(who), room, after, &outlet)?;
+        let subscribed = self
+            .rooms
+            .subscribe(user(who), room, after, &outlet, None)?;
         self.hub.begin(&subscribed.subscription);
         let (hub, pumped) = (self.hub.clone(), outlet.clone());
         self.pumps

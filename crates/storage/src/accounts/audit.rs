@@ -22,6 +22,37 @@ pub enum AuditAction {
     AccountDisabled,
     AccountEnabled,
     CounterReset,
+    Reauthenticated,
+    SetupClaimed,
+    SessionsRevoked,
+    PasskeyAdded,
+    PasskeyRenamed,
+    PasskeyRemoved,
+    PasskeyCompromised,
+    OauthLinked,
+    OauthUnlinked,
+    OauthRefused,
+    AccountAdopted,
+    TotpEnabled,
+    TotpDisabled,
+    SecondFactor,
+    RecoveryCodesMade,
+    RecoveryCodeUsed,
+    RecoveryLinkMade,
+    RecoveryLinkUsed,
+    InviteMade,
+    InviteUsed,
+    InviteRevoked,
+    AccountMade,
+    ApiKeyMade,
+    ApiKeyRevoked,
+    RoomTokenMade,
+    OwnershipTransferred,
+    Banned,
+    Unbanned,
+    Muted,
+    Unmuted,
+    SigningKeyRotated,
 }
 
 impl AuditAction {
@@ -39,6 +70,37 @@ impl AuditAction {
             Self::AccountDisabled => "account_disabled",
             Self::AccountEnabled => "account_enabled",
             Self::CounterReset => "counter_reset",
+            Self::Reauthenticated => "reauthenticated",
+            Self::SetupClaimed => "setup_claimed",
+            Self::SessionsRevoked => "sessions_revoked",
+            Self::PasskeyAdded => "passkey_added",
+            Self::PasskeyRenamed => "passkey_renamed",
+            Self::PasskeyRemoved => "passkey_removed",
+            Self::PasskeyCompromised => "passkey_compromised",
+            Self::OauthLinked => "oauth_linked",
+            Self::OauthUnlinked => "oauth_unlinked",
+            Self::OauthRefused => "oauth_refused",
+            Self::AccountAdopted => "account_adopted",
+            Self::TotpEnabled => "totp_enabled",
+            Self::TotpDisabled => "totp_disabled",
+            Self::SecondFactor => "second_factor",
+            Self::RecoveryCodesMade => "recovery_codes_made",
+            Self::RecoveryCodeUsed => "recovery_code_used",
+            Self::RecoveryLinkMade => "recovery_link_made",
+            Self::RecoveryLinkUsed => "recovery_link_used",
+            Self::InviteMade => "invite_made",
+            Self::InviteUsed => "invite_used",
+            Self::InviteRevoked => "invite_revoked",
+            Self::AccountMade => "account_made",
+            Self::ApiKeyMade => "api_key_made",
+            Self::ApiKeyRevoked => "api_key_revoked",
+            Self::RoomTokenMade => "room_token_made",
+            Self::OwnershipTransferred => "ownership_transferred",
+            Self::Banned => "banned",
+            Self::Unbanned => "unbanned",
+            Self::Muted => "muted",
+            Self::Unmuted => "unmuted",
+            Self::SigningKeyRotated => "signing_key_rotated",
         }
     }
 }
@@ -104,6 +166,37 @@ pub(super) struct AuditRow {
     outcome: AuditOutcome,
 }
 
+/// Which entries to look for. What is absent matches everything.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// Those from this time on.
+    pub since: Option<Timestamp>,
+    /// Those of this actor.
+    pub actor: Option<UserId>,
+    /// Those of this action.
+    pub action: Option<String>,
+    /// Those whose target is or begins with this: some name an id and a role.
+    pub target: Option<String>,
+}
+
+impl AuditFilter {
+    fn takes(&self, row: &AuditRow) -> bool {
+        self.actor.is_none_or(|actor| row.actor == Some(actor))
+            && self
+                .action
+                .as_ref()
+                .is_none_or(|action| row.action == *action)
+            && self.target.as_ref().is_none_or(|target| {
+                row.target
+                    .as_ref()
+                    .is_some_and(|said| said.starts_with(target.as_str()))
+            })
+    }
+}
+
+/// Entries that one search looks at.
+const MAX_LOOKED_AT: usize = 50_000;
+
 /// Appends an entry.
 pub(super) fn append(
     tx: &WriteTransaction,
@@ -143,25 +236,51 @@ impl Store {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, StoreError> {
+        let all = AuditFilter::default();
+        Ok(self.find_audit(all, before, limit).await?.0)
+    }
+
+    /// Entries that match, newest first, before the number `before`: at most `limit`, and the number before which to
+    /// look on, when there may be more. One call looks at so many entries at most that it holds nothing up, so that
+    /// it may find fewer than there are.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn find_audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<AuditRecord>, Option<u64>), StoreError> {
         self.read_blocking(move |tx| {
             let table = tx.open_table(tables::AUDIT)?;
             let range = table.range(..before.unwrap_or(u64::MAX))?;
             let mut records = Vec::new();
-            for entry in range.rev().take(limit) {
+            for (looked_at, entry) in range.rev().enumerate() {
                 let (id, row) = entry?;
                 let row: AuditRow = record::decode(row.value())?;
-                records.push(AuditRecord {
-                    id: id.value(),
-                    at: row.at,
-                    actor: row.actor,
-                    ip: row.ip,
-                    session: row.session,
-                    action: row.action,
-                    target: row.target,
-                    outcome: row.outcome,
-                });
+                // Entries stand in the order of their time.
+                if filter.since.is_some_and(|since| row.at < since) {
+                    return Ok((records, None));
+                }
+                let next = id.value() + 1;
+                if records.len() == limit || looked_at == MAX_LOOKED_AT {
+                    return Ok((records, Some(next)));
+                }
+                if filter.takes(&row) {
+                    records.push(AuditRecord {
+                        id: id.value(),
+                        at: row.at,
+                        actor: row.actor,
+                        ip: row.ip,
+                        session: row.session,
+                        action: row.action,
+                        target: row.target,
+                        outcome: row.outcome,
+                    });
+                }
             }
-            Ok(records)
+            Ok((records, None))
         })
         .await
     }

@@ -1,13 +1,14 @@
 //! Changes to an account that is there: profile, password, role, and whether it may be used.
 
-use redb::WriteTransaction;
+use redb::{ReadableTable, WriteTransaction};
 use stack_types::{GlobalRole, SessionId, User, UserId};
+use thiserror::Error;
 
 use super::audit::{self, AuditEntry};
 use super::sessions::{self, Stale};
-use super::users::{Account, get, put};
-use super::{counters, tables};
-use crate::{Store, StoreError};
+use super::users::{Account, AccountKind, UserRecord, get, put};
+use super::{counters, tables, totp};
+use crate::{Store, StoreError, record};
 
 /// What changes about a profile; `None` stays.
 #[derive(Debug, Clone, Default)]
@@ -26,12 +27,51 @@ pub struct PasswordChange {
     pub expected_hash: Option<String>,
     /// The new hash.
     pub new_hash: String,
+    /// Whether it is a short one, which is for an account with a second factor only.
+    pub needs_second_factor: bool,
     /// The session that asks. It must be live, and is the only one that stays.
     pub keep: SessionId,
     /// The counter of wrong passwords, which ends here.
     pub clear_counter: String,
     /// What to put on record.
     pub audit: AuditEntry,
+}
+
+/// Nobody else could look after the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("this is the last admin")]
+pub struct LastAdmin;
+
+/// Why an account did not get a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RoleRefused {
+    /// There is no such account.
+    #[error("there is no such account")]
+    Unknown,
+    /// Nobody else could look after the server.
+    #[error(transparent)]
+    LastAdmin(#[from] LastAdmin),
+    /// Bots and external accounts are never admins.
+    #[error("only a person can be an admin")]
+    NoPerson,
+}
+
+/// Whether this account is an admin who may sign in, and no other is.
+pub(super) fn is_last_admin(tx: &WriteTransaction, id: UserId) -> Result<bool, StoreError> {
+    let is_admin =
+        |account: &Account| account.user.role == GlobalRole::Admin && account.may_sign_in();
+    let users = tx.open_table(tables::USERS)?;
+    if !get(&users, id.as_str())?.is_some_and(|account| is_admin(&account)) {
+        return Ok(false);
+    }
+    for entry in users.iter()? {
+        let (_, row) = entry?;
+        let account: Account = record::decode::<UserRecord>(row.value())?.into();
+        if account.user.id != id && is_admin(&account) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Changes an account if it is there, and gives it as it is then.
@@ -89,7 +129,9 @@ impl Store {
             else {
                 return Ok(Err(Stale));
             };
-            if !sessions::is_live(tx, new.keep, new.user_id, now)? {
+            if !sessions::is_live(tx, new.keep, new.user_id, now)?
+                || (new.needs_second_factor && !totp::is_on(tx, new.user_id)?)
+            {
                 return Ok(Err(Stale));
             }
             account.password_hash = Some(new.new_hash);
@@ -102,22 +144,34 @@ impl Store {
         .await
     }
 
-    /// Gives an account a role; `None` without the account.
+    /// Gives an account a role.
     ///
     /// # Errors
-    /// The commit failed.
+    /// The commit failed. The refusal is within.
     pub async fn set_role(
         &self,
         id: UserId,
         role: GlobalRole,
         entry: AuditEntry,
-    ) -> Result<Option<User>, StoreError> {
+    ) -> Result<Result<User, RoleRefused>, StoreError> {
         self.write(move |tx, now| {
-            let changed = change(tx, id, |account| account.user.role = role)?;
-            if changed.is_some() {
-                audit::append(tx, now, entry)?;
+            let found = get(&tx.open_table(tables::USERS)?, id.as_str())?;
+            let Some(mut account) = found else {
+                return Ok(Err(RoleRefused::Unknown));
+            };
+            match role {
+                GlobalRole::Admin if account.kind != AccountKind::Person => {
+                    return Ok(Err(RoleRefused::NoPerson));
+                }
+                GlobalRole::Member if is_last_admin(tx, id)? => {
+                    return Ok(Err(LastAdmin.into()));
+                }
+                GlobalRole::Admin | GlobalRole::Member => {}
             }
-            Ok(changed.map(|account| account.user))
+            account.user.role = role;
+            put(tx, account.clone())?;
+            audit::append(tx, now, entry)?;
+            Ok(Ok(account.user))
         })
         .await
     }
@@ -126,22 +180,25 @@ impl Store {
     /// account.
     ///
     /// # Errors
-    /// The commit failed.
+    /// The commit failed. [`LastAdmin`] is not disabled.
     pub async fn set_disabled(
         &self,
         id: UserId,
         disabled: bool,
         entry: AuditEntry,
-    ) -> Result<Option<Vec<SessionId>>, StoreError> {
+    ) -> Result<Result<Option<Vec<SessionId>>, LastAdmin>, StoreError> {
         self.write(move |tx, now| {
+            if disabled && is_last_admin(tx, id)? {
+                return Ok(Err(LastAdmin));
+            }
             if change(tx, id, |account| account.disabled = disabled)?.is_none() {
-                return Ok(None);
+                return Ok(Ok(None));
             }
             audit::append(tx, now, entry)?;
             if disabled {
-                sessions::revoke_all(tx, now, id, None).map(Some)
+                Ok(Ok(Some(sessions::revoke_all(tx, now, id, None)?)))
             } else {
-                Ok(Some(Vec::new()))
+                Ok(Ok(Some(Vec::new())))
             }
         })
         .await

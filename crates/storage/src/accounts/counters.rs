@@ -109,6 +109,47 @@ impl Store {
         .await
     }
 
+    /// Counts one try unless `limit` are counted already: `Err` is the full counter. The last that is free locks: the
+    /// counter then runs for `lock` from there on. It is counted before anything is looked at, so that trying side by
+    /// side gains nothing; a right one forgets the counter.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn counter_try(
+        &self,
+        key: String,
+        window: Duration,
+        limit: u64,
+        lock: Duration,
+    ) -> Result<Result<Counter, Counter>, StoreError> {
+        if let Some(full) = self.counter(&key)?.filter(|counter| counter.count >= limit) {
+            return Ok(Err(full));
+        }
+        self.write(move |tx, now| {
+            let running = match tx.open_table(tables::RATE_COUNTERS)?.get(key.as_str())? {
+                Some(bytes) => CounterRecord::read(bytes.value(), now)?,
+                None => None,
+            };
+            if let Some(full) = running.filter(|record| record.count >= limit) {
+                return Ok(Err(full.named(&key)));
+            }
+            let mut counter = hit(tx, &key, window, now)?;
+            if counter.count >= limit {
+                counter.expires_at = now.plus(lock);
+                let record = CounterRecord {
+                    count: counter.count,
+                    window_started_at: counter.window_started_at,
+                    last_hit_at: counter.last_hit_at,
+                    expires_at: counter.expires_at,
+                };
+                tx.open_table(tables::RATE_COUNTERS)?
+                    .insert(key.as_str(), record::encode(&record)?.as_slice())?;
+            }
+            Ok(Ok(counter))
+        })
+        .await
+    }
+
     /// Counts one hit unless `limit` are counted already: `Err` is the full counter.
     ///
     /// # Errors

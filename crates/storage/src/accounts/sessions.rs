@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::audit::{self, AuditEntry};
 use super::users::{self, Account};
-use super::{counters, tables};
+use super::{counters, tables, totp};
 use crate::{Store, StoreError, record};
 
 /// The SHA-256 of a refresh token's secret.
@@ -28,6 +28,21 @@ pub enum Delivery {
     Cookie,
     /// In the answer's body; for programs.
     Body,
+}
+
+/// How somebody has shown who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum SignInMethod {
+    #[default]
+    Password,
+    PasswordAndTotp,
+    PasswordAndRecoveryCode,
+    Passkey,
+    Oauth,
+    RecoveryLink,
+    Setup,
 }
 
 /// A session.
@@ -53,6 +68,10 @@ pub struct Session {
     pub revoked_at: Option<Timestamp>,
     /// How its tokens reach the client.
     pub delivery: Delivery,
+    /// When its owner last showed who they are; a refresh shows nothing.
+    pub authenticated_at: Timestamp,
+    /// And how.
+    pub method: SignInMethod,
 }
 
 impl Session {
@@ -84,6 +103,53 @@ pub(super) struct Spent {
     pub(super) at: Timestamp,
 }
 
+/// A session's row as schemas up to 3 stored it.
+#[derive(Serialize, Deserialize)]
+struct SessionRecord2 {
+    session: Session2,
+    current: Fingerprint,
+    spent: Option<Spent>,
+}
+
+/// A session as schemas up to 3 stored it.
+#[derive(Serialize, Deserialize)]
+struct Session2 {
+    id: SessionId,
+    user_id: UserId,
+    device: String,
+    ip: String,
+    created_at: Timestamp,
+    last_seen_at: Timestamp,
+    expires_at: Timestamp,
+    refresh_expires_at: Timestamp,
+    revoked_at: Option<Timestamp>,
+    delivery: Delivery,
+}
+
+impl From<SessionRecord2> for SessionRecord {
+    fn from(old: SessionRecord2) -> Self {
+        let session = old.session;
+        Self {
+            session: Session {
+                id: session.id,
+                user_id: session.user_id,
+                device: session.device,
+                ip: session.ip,
+                created_at: session.created_at,
+                last_seen_at: session.last_seen_at,
+                expires_at: session.expires_at,
+                refresh_expires_at: session.refresh_expires_at,
+                revoked_at: session.revoked_at,
+                delivery: session.delivery,
+                authenticated_at: session.created_at,
+                method: SignInMethod::Password,
+            },
+            current: old.current,
+            spent: old.spent,
+        }
+    }
+}
+
 /// A session to begin.
 #[derive(Debug, Clone)]
 pub struct NewSession {
@@ -97,6 +163,8 @@ pub struct NewSession {
     pub ip: String,
     /// How its tokens reach the client.
     pub delivery: Delivery,
+    /// How its owner has shown who they are.
+    pub method: SignInMethod,
     /// Its first refresh token.
     pub refresh: Fingerprint,
     /// How long it lives.
@@ -160,6 +228,8 @@ pub(super) fn create(
             refresh_expires_at: now.plus(new.idle).min(expires_at),
             revoked_at: None,
             delivery: new.delivery,
+            authenticated_at: now,
+            method: new.method,
         },
         current: new.refresh,
         spent: None,
@@ -168,6 +238,22 @@ pub(super) fn create(
     tx.open_table(tables::USER_SESSIONS)?
         .insert((new.user_id.as_str(), new.id.as_str()), ())?;
     Ok(record.session)
+}
+
+/// Begins the session of a person whose account may be used.
+pub(super) fn begin(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    new: NewSession,
+    entry: AuditEntry,
+) -> Result<Result<(Account, Session), Stale>, StoreError> {
+    let found = users::get(&tx.open_table(tables::USERS)?, new.user_id.as_str())?;
+    let Some(account) = found.filter(Account::may_sign_in) else {
+        return Ok(Err(Stale));
+    };
+    let session = create(tx, now, new)?;
+    audit::append(tx, now, entry)?;
+    Ok(Ok((account, session)))
 }
 
 /// Whether this session of this user works.
@@ -219,11 +305,34 @@ fn ids_of(
     Ok(ids)
 }
 
+/// Notes that the owner of a live session has shown again who they are; `false` when there is none.
+pub(super) fn confirm(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    id: SessionId,
+    owner: UserId,
+    method: SignInMethod,
+    entry: AuditEntry,
+) -> Result<bool, StoreError> {
+    let found = get(tx, id)?;
+    let is_theirs =
+        |record: &SessionRecord| record.session.user_id == owner && record.session.is_live(now);
+    let Some(mut record) = found.filter(is_theirs) else {
+        return Ok(false);
+    };
+    record.session.authenticated_at = now;
+    record.session.method = method;
+    put(tx, &record)?;
+    audit::append(tx, now, entry)?;
+    Ok(true)
+}
+
 impl Store {
     /// Begins the session of a sign-in.
     ///
     /// # Errors
-    /// The commit failed. [`Stale`] when the account was disabled or got another password since it was looked at.
+    /// The commit failed. [`Stale`] when the account was disabled, got another password or a second factor since it was
+    /// looked at.
     pub async fn sign_in(
         &self,
         asked: SignIn,
@@ -237,6 +346,9 @@ impl Store {
             else {
                 return Ok(Err(Stale));
             };
+            if totp::is_on(tx, owner)? {
+                return Ok(Err(Stale));
+            }
             if asked.new_hash.is_some() {
                 account.password_hash = asked.new_hash;
                 users::put(tx, account.clone())?;
@@ -247,6 +359,34 @@ impl Store {
             Ok(Ok((account, session)))
         })
         .await
+    }
+
+    /// Begins a session for somebody who has shown who they are by something other than a password.
+    ///
+    /// # Errors
+    /// The commit failed. [`Stale`] when the account is disabled, is not a person's, or is not there.
+    pub async fn begin_session(
+        &self,
+        session: NewSession,
+        entry: AuditEntry,
+    ) -> Result<Result<(Account, Session), Stale>, StoreError> {
+        self.write(move |tx, now| begin(tx, now, session, entry))
+            .await
+    }
+
+    /// Notes that the owner of a live session has shown again who they are; `false` when there is none.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub async fn mark_authenticated(
+        &self,
+        id: SessionId,
+        owner: UserId,
+        method: SignInMethod,
+        entry: AuditEntry,
+    ) -> Result<bool, StoreError> {
+        self.write(move |tx, now| confirm(tx, now, id, owner, method, entry))
+            .await
     }
 
     /// A session and its account, revoked and disabled ones too.
@@ -360,5 +500,43 @@ impl Store {
             Ok(())
         })
         .await
+    }
+}
+
+/// Rewrites the sessions of schemas up to 3.
+pub(crate) fn migrate_sessions(tx: &WriteTransaction) -> Result<(), StoreError> {
+    users::rewrite::<SessionRecord2, SessionRecord>(tx, tables::SESSIONS)
+}
+
+#[cfg(test)]
+pub(super) mod older {
+    use super::*;
+
+    /// Writes a session as schemas up to 3 did.
+    pub(in crate::accounts) fn write(
+        tx: &WriteTransaction,
+        session: &Session,
+        current: Fingerprint,
+    ) {
+        let session = session.clone();
+        let old = SessionRecord2 {
+            session: Session2 {
+                id: session.id,
+                user_id: session.user_id,
+                device: session.device,
+                ip: session.ip,
+                created_at: session.created_at,
+                last_seen_at: session.last_seen_at,
+                expires_at: session.expires_at,
+                refresh_expires_at: session.refresh_expires_at,
+                revoked_at: session.revoked_at,
+                delivery: session.delivery,
+            },
+            current,
+            spent: None,
+        };
+        let mut table = tx.open_table(tables::SESSIONS).unwrap();
+        let bytes = record::encode(&old).unwrap();
+        table.insert(session.id.as_str(), bytes.as_slice()).unwrap();
     }
 }

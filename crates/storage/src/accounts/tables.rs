@@ -1,4 +1,4 @@
-//! The tables of accounts. Users and sessions stand in keys as their id's text.
+//! The tables of accounts. Users, sessions and the other ids stand in keys as their text.
 
 use redb::{TableDefinition, WriteTransaction};
 
@@ -23,6 +23,55 @@ pub(super) const RATE_COUNTERS: TableDefinition<&str, &[u8]> =
 /// Number in the order of time → [`super::audit::AuditRow`]. Only ever appended to.
 pub(super) const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
 
+/// The authenticator's credential id → [`super::Passkey`].
+pub(super) const CREDENTIALS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("credentials");
+/// (user, passkey) → credential id: the passkeys of a user.
+pub(super) const USER_CREDENTIALS: TableDefinition<(&str, &str), &[u8]> =
+    TableDefinition::new("user_credentials");
+/// User → the handle that authenticators know them by: random, so that it tells nothing.
+pub(super) const WEBAUTHN_HANDLES: TableDefinition<&str, &[u8]> =
+    TableDefinition::new("webauthn_handles");
+/// Handle → user.
+pub(super) const HANDLE_USERS: TableDefinition<&[u8], &str> = TableDefinition::new("handle_users");
+/// (issuer, subject) → [`super::OauthLink`].
+pub(super) const OAUTH_LINKS: TableDefinition<(&str, &str), &[u8]> =
+    TableDefinition::new("oauth_links");
+/// (user, link) → (issuer, subject): the links of a user.
+pub(super) const USER_OAUTH_LINKS: TableDefinition<(&str, &str), (&str, &str)> =
+    TableDefinition::new("user_oauth_links");
+/// User → [`super::Totp`].
+pub(super) const TOTP: TableDefinition<&str, &[u8]> = TableDefinition::new("totp");
+/// (user, hash of a recovery code): the codes that were not used yet.
+pub(super) const RECOVERY_CODES: TableDefinition<(&str, &[u8]), ()> =
+    TableDefinition::new("recovery_codes");
+/// API key → [`super::api_keys::ApiKeyRow`].
+pub(super) const API_KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("api_keys");
+/// (user, API key): the keys that act as a user.
+pub(super) const USER_API_KEYS: TableDefinition<(&str, &str), ()> =
+    TableDefinition::new("user_api_keys");
+/// Invitation → [`super::invites::InviteRow`].
+pub(super) const INVITES: TableDefinition<&str, &[u8]> = TableDefinition::new("invites");
+/// What the server knows of itself, by name; see [`super::server`].
+pub(super) const SERVER: TableDefinition<&str, &str> = TableDefinition::new("server");
+
+/// Fingerprint of a ceremony's id → (end, state). One table for each kind of ceremony.
+pub(super) type CeremonyTable = TableDefinition<'static, &'static [u8], (u64, &'static str)>;
+/// Sign-ins at an identity provider.
+pub(super) const OAUTH_STATE: CeremonyTable = TableDefinition::new("oauth_state");
+/// Passkeys being made.
+pub(super) const WEBAUTHN_REGISTRATION: CeremonyTable =
+    TableDefinition::new("webauthn_registration");
+/// Passkeys being asked for.
+pub(super) const WEBAUTHN_AUTHENTICATION: CeremonyTable =
+    TableDefinition::new("webauthn_authentication");
+/// Sign-ins that wait for their second factor.
+pub(super) const LOGIN_TICKETS: CeremonyTable = TableDefinition::new("login_tickets");
+/// Links that an admin gave to somebody who cannot sign in any more.
+pub(super) const RECOVERY_LINKS: CeremonyTable = TableDefinition::new("recovery_links");
+/// (end, number of the ceremony's kind, fingerprint): what ends next.
+pub(super) const CEREMONY_ENDS: TableDefinition<(u64, u8, &[u8]), ()> =
+    TableDefinition::new("ceremony_ends");
+
 /// Opens every table once, so that a reader never meets one that is missing.
 pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(USERS)?;
@@ -33,5 +82,23 @@ pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(USER_SESSIONS)?;
     tx.open_table(RATE_COUNTERS)?;
     tx.open_table(AUDIT)?;
+    tx.open_table(CREDENTIALS)?;
+    tx.open_table(USER_CREDENTIALS)?;
+    tx.open_table(WEBAUTHN_HANDLES)?;
+    tx.open_table(HANDLE_USERS)?;
+    tx.open_table(OAUTH_LINKS)?;
+    tx.open_table(USER_OAUTH_LINKS)?;
+    tx.open_table(TOTP)?;
+    tx.open_table(RECOVERY_CODES)?;
+    tx.open_table(API_KEYS)?;
+    tx.open_table(USER_API_KEYS)?;
+    tx.open_table(INVITES)?;
+    tx.open_table(SERVER)?;
+    tx.open_table(OAUTH_STATE)?;
+    tx.open_table(WEBAUTHN_REGISTRATION)?;
+    tx.open_table(WEBAUTHN_AUTHENTICATION)?;
+    tx.open_table(LOGIN_TICKETS)?;
+    tx.open_table(RECOVERY_LINKS)?;
+    tx.open_table(CEREMONY_ENDS)?;
     Ok(())
 }

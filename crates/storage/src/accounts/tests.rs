@@ -1,5 +1,10 @@
 //! The account operations against a store in memory and a clock that is moved by hand.
 
+mod ceremonies;
+mod factors;
+mod keys;
+mod links;
+mod migration;
 mod people;
 mod sessions;
 mod upkeep;
@@ -69,8 +74,11 @@ impl Fixture {
             username: name.parse().unwrap(),
             display_name: name.to_owned(),
             email: email.map(str::to_owned),
+            email_verified: false,
             password_hash: Some("hash".to_owned()),
             role: GlobalRole::Member,
+            kind: AccountKind::Person,
+            invite: None,
         };
         self.store
             .create_user(new, entry(AuditAction::Register))
@@ -85,6 +93,7 @@ impl Fixture {
             device: "test".to_owned(),
             ip: "192.0.2.1".to_owned(),
             delivery: Delivery::Body,
+            method: SignInMethod::Password,
             refresh: [refresh; 32],
             lifetime: 90 * DAY,
             idle: 30 * DAY,

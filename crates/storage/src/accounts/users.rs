@@ -1,16 +1,32 @@
 //! Accounts: made once, found by id, username or e-mail address, changed, never removed.
 
 use std::fmt;
+use std::ops::Bound;
 
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stack_types::{GlobalRole, Timestamp, User, UserId, Username};
 use thiserror::Error;
 
-use super::audit::{self, AuditEntry};
+use super::audit::{self, AuditAction, AuditEntry};
+use super::invites::{self, InviteUse};
 use super::sessions::{self, NewSession, Session};
 use super::tables;
 use crate::{Store, StoreError, record};
+
+/// What stands behind an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountKind {
+    /// Somebody who signs in here.
+    #[default]
+    Person,
+    /// A program with an API key. It has no way to sign in, and never gets to be an admin.
+    Bot,
+    /// A user of somebody else's product, whose backend vouches for them. They have no way to sign in either.
+    External,
+}
 
 /// An account with what only its owner and the sign-in may know.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,6 +41,22 @@ pub struct Account {
     pub password_hash: Option<String>,
     /// Nobody can sign in, and no session works.
     pub disabled: bool,
+    /// What stands behind it.
+    pub kind: AccountKind,
+}
+
+impl Account {
+    /// Whether somebody can sign in to it at all.
+    #[must_use]
+    pub fn may_sign_in(&self) -> bool {
+        !self.disabled && self.kind == AccountKind::Person
+    }
+
+    /// Whether it is an admin's, and may be used.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.may_sign_in() && self.user.role == GlobalRole::Admin
+    }
 }
 
 impl fmt::Debug for Account {
@@ -45,6 +77,7 @@ pub(super) struct UserRecord {
     email_verified: bool,
     password_hash: Option<String>,
     disabled: bool,
+    kind: AccountKind,
 }
 
 impl From<UserRecord> for Account {
@@ -55,6 +88,7 @@ impl From<UserRecord> for Account {
             email_verified: record.email_verified,
             password_hash: record.password_hash,
             disabled: record.disabled,
+            kind: record.kind,
         }
     }
 }
@@ -67,6 +101,7 @@ impl From<Account> for UserRecord {
             email_verified: account.email_verified,
             password_hash: account.password_hash,
             disabled: account.disabled,
+            kind: account.kind,
         }
     }
 }
@@ -82,10 +117,16 @@ pub struct NewUser {
     pub display_name: String,
     /// Its e-mail address in its one spelling.
     pub email: Option<String>,
+    /// Whether the owner has shown that the address is theirs.
+    pub email_verified: bool,
     /// Its password's PHC string.
     pub password_hash: Option<String>,
     /// Its role on the whole server.
     pub role: GlobalRole,
+    /// What stands behind it.
+    pub kind: AccountKind,
+    /// The invitation that it is made with. It is used up with it, and says what its role is.
+    pub invite: Option<InviteUse>,
 }
 
 /// Why an account could not be made.
@@ -97,6 +138,9 @@ pub enum CreateUserError {
     /// Another account has the e-mail address.
     #[error("the e-mail address is taken")]
     EmailTaken,
+    /// The invitation is used up, over, withdrawn, or none.
+    #[error("the invitation is no good any more")]
+    InviteClosed,
 }
 
 /// The account of this id.
@@ -110,6 +154,12 @@ pub(super) fn get(
     }
 }
 
+/// Whether somebody is an admin of the whole server, and may be one.
+pub(crate) fn is_admin(tx: &WriteTransaction, id: &UserId) -> Result<bool, StoreError> {
+    let account = get(&tx.open_table(tables::USERS)?, id.as_str())?;
+    Ok(account.is_some_and(|account| account.is_admin()))
+}
+
 /// Writes an account's row.
 pub(super) fn put(tx: &WriteTransaction, account: Account) -> Result<(), StoreError> {
     let id = account.user.id;
@@ -119,10 +169,12 @@ pub(super) fn put(tx: &WriteTransaction, account: Account) -> Result<(), StoreEr
     Ok(())
 }
 
-fn create(
+/// Makes an account. `entry` is what its making is put on record as; the use of an invitation is put there beside it.
+pub(super) fn create(
     tx: &WriteTransaction,
     now: Timestamp,
     new: NewUser,
+    entry: &AuditEntry,
 ) -> Result<Result<Account, CreateUserError>, StoreError> {
     let mut usernames = tx.open_table(tables::USERNAMES)?;
     let mut emails = tx.open_table(tables::EMAILS)?;
@@ -134,6 +186,21 @@ fn create(
     {
         return Ok(Err(CreateUserError::EmailTaken));
     }
+    let role = match new.invite {
+        None => new.role,
+        Some(invite) => match invites::take_use(tx, now, invite)? {
+            Some(invite) => {
+                let used = AuditEntry {
+                    action: AuditAction::InviteUsed,
+                    target: Some(invite.id.to_string()),
+                    ..entry.clone()
+                };
+                audit::append(tx, now, used)?;
+                invite.role
+            }
+            None => return Ok(Err(CreateUserError::InviteClosed)),
+        },
+    };
     usernames.insert(new.username.as_str(), new.id.as_str())?;
     if let Some(email) = &new.email {
         emails.insert(email.as_str(), new.id.as_str())?;
@@ -143,13 +210,14 @@ fn create(
             id: new.id,
             username: new.username,
             display_name: new.display_name,
-            role: new.role,
+            role,
             created_at: now,
         },
         email: new.email,
-        email_verified: false,
+        email_verified: new.email_verified,
         password_hash: new.password_hash,
         disabled: false,
+        kind: new.kind,
     };
     put(tx, account.clone())?;
     Ok(Ok(account))
@@ -179,7 +247,7 @@ impl Store {
         entry: AuditEntry,
     ) -> Result<Result<Account, CreateUserError>, StoreError> {
         self.write(move |tx, now| {
-            let created = create(tx, now, new)?;
+            let created = create(tx, now, new, &entry)?;
             if created.is_ok() {
                 audit::append(tx, now, entry)?;
             }
@@ -198,7 +266,7 @@ impl Store {
         session: NewSession,
         entry: AuditEntry,
     ) -> Result<Result<(Account, Session), CreateUserError>, StoreError> {
-        self.write(move |tx, now| match create(tx, now, new)? {
+        self.write(move |tx, now| match create(tx, now, new, &entry)? {
             Ok(account) => {
                 let session = sessions::create(tx, now, session)?;
                 audit::append(tx, now, entry)?;
@@ -277,6 +345,42 @@ impl Store {
         .await
     }
 
+    /// The accounts after this one in the order they were made whose username, display name or e-mail address has
+    /// `part` in it, in small letters. It looks at every account.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn find_users(
+        &self,
+        part: String,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Account>, StoreError> {
+        self.read_blocking(move |tx| {
+            let table = tx.open_table(tables::USERS)?;
+            let from = after.as_ref().map_or("", UserId::as_str);
+            let mut accounts = Vec::new();
+            for entry in table.range::<&str>((Bound::Excluded(from), Bound::Unbounded))? {
+                if accounts.len() >= limit {
+                    break;
+                }
+                let account: Account = record::decode::<UserRecord>(entry?.1.value())?.into();
+                let user = &account.user;
+                if user.username.as_str().contains(&part)
+                    || user.display_name.to_lowercase().contains(&part)
+                    || account
+                        .email
+                        .as_ref()
+                        .is_some_and(|email| email.contains(&part))
+                {
+                    accounts.push(account);
+                }
+            }
+            Ok(accounts)
+        })
+        .await
+    }
+
     /// The account's settings object as JSON text; `{}` before any.
     ///
     /// # Errors
@@ -287,5 +391,88 @@ impl Store {
             let text = table.get(id.as_str())?;
             Ok(text.map_or_else(|| "{}".to_owned(), |text| text.value().to_owned()))
         })
+    }
+}
+
+/// An account as schemas up to 3 stored it.
+#[derive(Serialize, Deserialize)]
+struct UserRecord2 {
+    user: User,
+    email: Option<String>,
+    email_verified: bool,
+    password_hash: Option<String>,
+    disabled: bool,
+}
+
+impl From<UserRecord2> for UserRecord {
+    fn from(old: UserRecord2) -> Self {
+        Self {
+            user: old.user,
+            email: old.email,
+            email_verified: old.email_verified,
+            password_hash: old.password_hash,
+            disabled: old.disabled,
+            kind: AccountKind::Person,
+        }
+    }
+}
+
+/// Rewrites the accounts of schemas up to 3.
+pub(crate) fn migrate_users(tx: &WriteTransaction) -> Result<(), StoreError> {
+    rewrite::<UserRecord2, UserRecord>(tx, tables::USERS)
+}
+
+/// Rewrites every row of a table from one record to another.
+pub(super) fn rewrite<Old, New>(
+    tx: &WriteTransaction,
+    table: TableDefinition<'static, &'static str, &'static [u8]>,
+) -> Result<(), StoreError>
+where
+    Old: DeserializeOwned,
+    New: Serialize + From<Old>,
+{
+    let mut table = tx.open_table(table)?;
+    let mut from = None::<String>;
+    // A row is read before the next is written, since a table cannot be walked while it changes.
+    loop {
+        let next = {
+            let after = match &from {
+                Some(key) => Bound::Excluded(key.as_str()),
+                None => Bound::Unbounded,
+            };
+            let mut rows = table.range::<&str>((after, Bound::Unbounded))?;
+            match rows.next().transpose()? {
+                Some((key, row)) => {
+                    Some((key.value().to_owned(), record::decode::<Old>(row.value())?))
+                }
+                None => None,
+            }
+        };
+        let Some((key, old)) = next else {
+            return Ok(());
+        };
+        table.insert(key.as_str(), record::encode(&New::from(old))?.as_slice())?;
+        from = Some(key);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod older {
+    use super::*;
+
+    /// Writes an account as schemas up to 3 did.
+    pub(in crate::accounts) fn write(tx: &WriteTransaction, account: &Account) {
+        let old = UserRecord2 {
+            user: account.user.clone(),
+            email: account.email.clone(),
+            email_verified: account.email_verified,
+            password_hash: account.password_hash.clone(),
+            disabled: account.disabled,
+        };
+        let mut table = tx.open_table(tables::USERS).unwrap();
+        let bytes = record::encode(&old).unwrap();
+        table
+            .insert(account.user.id.as_str(), bytes.as_slice())
+            .unwrap();
     }
 }

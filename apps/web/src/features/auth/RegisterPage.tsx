@@ -1,70 +1,53 @@
-// Making an account. The password's length is shown while it grows, the rest is for the server to judge.
+// Making an account where anybody may.
 
-import { useState } from 'react';
 import { useSession } from '../../app/context';
 import { Link, paths } from '../../app/router';
-import { Button } from '../../ui/Button';
-import { FormError, TextField } from '../../ui/Field';
+import { AccountForm } from './AccountForm';
 import { AuthLayout } from './AuthLayout';
 import styles from './auth.module.css';
-import { passwordHint } from './password';
-import { useAuthForm } from './useAuthForm';
+import { noPasskeys, useFacts } from './facts';
+import { ProviderButtons } from './Ways';
 
 export function RegisterPage() {
   const session = useSession();
-  const [displayName, setDisplayName] = useState('');
-  const [username, setUsername] = useState('');
-  const [password, setPassword] = useState('');
-  const form = useAuthForm(['username', 'password', 'display_name'], () =>
-    session.register({
-      username: username.trim(),
-      password,
-      ...(displayName.trim() === '' ? {} : { display_name: displayName.trim() }),
-    }),
-  );
+  const { registration, providers } = useFacts();
+  if (registration.mode !== 'open') return <Closed invites={registration.mode === 'invite'} />;
+  const without = noPasskeys(registration.passkeys);
   return (
-    <AuthLayout title="Create your account" lead="It takes a name and a password, nothing else.">
-      <form className={styles.form} onSubmit={form.submit}>
-        <FormError>{form.formError}</FormError>
-        <TextField
-          label="Your name"
-          name="name"
-          autoComplete="name"
-          autoFocus
-          maxLength={64}
-          placeholder="Ada Lovelace"
-          value={displayName}
-          error={form.errorAt('display_name')}
-          onChange={(event) => setDisplayName(event.target.value)}
-        />
-        <TextField
-          label="Username"
-          name="username"
-          autoComplete="username"
-          autoCapitalize="none"
-          spellCheck={false}
-          required
-          prefix="@"
-          placeholder="ada"
-          value={username}
-          error={form.errorAt('username')}
-          onChange={(event) => setUsername(event.target.value)}
-        />
-        <TextField
-          label="Password"
-          name="password"
-          type="password"
-          autoComplete="new-password"
-          required
-          value={password}
-          hint={passwordHint(password)}
-          error={form.errorAt('password')}
-          onChange={(event) => setPassword(event.target.value)}
-        />
-        <Button type="submit" variant="primary" busy={form.busy}>
-          Create account
-        </Button>
-      </form>
+    <AuthLayout
+      title="Create your account"
+      lead={`It takes a name and a ${without === null ? 'passkey' : 'password'}, nothing else.`}
+    >
+      <AccountForm
+        noPasskeys={without}
+        leastPassword={registration.password.min_chars}
+        byPasskey={(account) => session.enter((auth) => auth.registerWithPasskey(account))}
+        byPassword={(account) => session.enter((auth) => auth.register(account))}
+      >
+        {providers.length > 0 && (
+          <ProviderButtons
+            providers={providers}
+            href={(provider) => session.auth.providerUrl(provider, paths.home)}
+          />
+        )}
+      </AccountForm>
+      <p className={styles.other}>
+        Have an account? <Link to={paths.signin}>Sign in</Link>
+      </p>
+    </AuthLayout>
+  );
+}
+
+function Closed({ invites }: { invites: boolean }) {
+  return (
+    <AuthLayout
+      title={invites ? 'By invitation' : 'Closed'}
+      lead={
+        invites
+          ? 'New accounts need an invite link. Ask an administrator for one, and open it here.'
+          : 'This server takes no new accounts. An administrator can make one for you.'
+      }
+    >
       <p className={styles.other}>
         Have an account? <Link to={paths.signin}>Sign in</Link>
       </p>

@@ -24,6 +24,10 @@ function what(note: TimelineNote, person: string, actor: string, self: boolean):
       return `${actor} banned ${person}`;
     case 'unbanned':
       return `${actor} lifted the ban on ${person}`;
+    case 'muted':
+      return `${actor} muted ${person}`;
+    case 'unmuted':
+      return `${person} may speak again`;
     default:
       return `${actor} made ${person} ${role === 'owner' ? 'an owner' : `a ${role ?? 'member'}`}`;
   }

@@ -1,4 +1,4 @@
-// Who is kept out of the room, why, and letting them in again.
+// Who is kept out of the room or silent in it, why, and ending that.
 
 import { useState } from 'react';
 import { useChat } from '../../app/context';
@@ -8,25 +8,33 @@ import type { Ban, Room } from '../../sdk';
 import { Avatar } from '../../ui/Avatar';
 import { Button } from '../../ui/Button';
 import { useName } from '../chat/names';
+import type { Measure } from './BanDialog';
 import styles from './members.module.css';
 
-export function BanList({ room, bans }: { room: Room; bans: readonly Ban[] }) {
+interface BanListProps {
+  measure: Measure;
+  room: Room;
+  bans: readonly Ban[];
+}
+
+export function BanList({ measure, room, bans }: BanListProps) {
   if (bans.length === 0) return null;
+  const title = measure === 'ban' ? 'Banned' : 'Muted';
   return (
-    <section aria-label="Banned">
+    <section aria-label={title}>
       <h3 className={styles.groupTitle}>
-        Banned <span className={styles.groupCount}>{bans.length}</span>
+        {title} <span className={styles.groupCount}>{bans.length}</span>
       </h3>
       <ul>
         {bans.map((ban) => (
-          <BanRow key={ban.user_id} room={room} ban={ban} />
+          <BanRow key={ban.user_id} measure={measure} room={room} ban={ban} />
         ))}
       </ul>
     </section>
   );
 }
 
-function BanRow({ room, ban }: { room: Room; ban: Ban }) {
+function BanRow({ measure, room, ban }: { measure: Measure; room: Room; ban: Ban }) {
   const chat = useChat();
   const [busy, setBusy] = useState(false);
   const name = useName(ban.user_id);
@@ -34,17 +42,18 @@ function BanRow({ room, ban }: { room: Room; ban: Ban }) {
   const username = useSelect(chat.people.users, (users) => users.get(ban.user_id)?.username);
   const lift = () => {
     setBusy(true);
-    chat.client.api
-      .unban(room.id, ban.user_id)
+    const { client, people } = chat;
+    const isBan = measure === 'ban';
+    (isBan ? client.api.unban(room.id, ban.user_id) : client.api.unmute(room.id, ban.user_id))
       .then(() => {
-        chat.toasts.show(`The ban on ${name} was lifted.`);
-        return chat.people.loadBans(room.id);
+        chat.toasts.show(`The ${measure} on ${name} was lifted.`);
+        return isBan ? people.loadBans(room.id) : people.loadMutes(room.id);
       })
       .catch(chat.toasts.failed)
       .finally(() => setBusy(false));
   };
   return (
-    <li className={styles.member} data-testid={`ban-${username}`}>
+    <li className={styles.member} data-testid={`${measure}-${username}`}>
       <Avatar id={ban.user_id} name={name} size="s" />
       <span className={styles.text}>
         <span className={styles.name}>{name}</span>
@@ -54,7 +63,13 @@ function BanRow({ room, ban }: { room: Room; ban: Ban }) {
         </span>
         {ban.reason && <span className={styles.reason}>{ban.reason}</span>}
       </span>
-      <Button size="s" variant="ghost" busy={busy} aria-label={`Lift the ban on ${name}`} onClick={lift}>
+      <Button
+        size="s"
+        variant="ghost"
+        busy={busy}
+        aria-label={`Lift the ${measure} on ${name}`}
+        onClick={lift}
+      >
         Lift
       </Button>
     </li>

@@ -8,14 +8,14 @@ import { Confirm } from '../../ui/Dialog';
 import { Icon } from '../../ui/Icon';
 import { Popover } from '../../ui/Popover';
 import popover from '../../ui/popover.module.css';
-import { BanDialog } from './BanDialog';
+import { BanDialog, type Measure } from './BanDialog';
 import styles from './members.module.css';
 import { rolesToGive } from './rights';
 
 export function MemberMenu({ member, room }: { member: Member; room: Room }) {
   const chat = useChat();
   const [open, setOpen] = useState(false);
-  const [dialog, setDialog] = useState<'remove' | 'ban' | null>(null);
+  const [dialog, setDialog] = useState<'remove' | Measure | null>(null);
   const anchor = useRef<HTMLButtonElement>(null);
   const close = useCallback(() => setOpen(false), []);
   const { user } = member;
@@ -31,7 +31,7 @@ export function MemberMenu({ member, room }: { member: Member; room: Room }) {
       .then(() => chat.people.loadMembers(room.id))
       .catch(chat.toasts.failed);
   };
-  const ask = (next: 'remove' | 'ban') => {
+  const ask = (next: 'remove' | Measure) => {
     done();
     setDialog(next);
   };
@@ -73,6 +73,16 @@ export function MemberMenu({ member, room }: { member: Member; room: Room }) {
             role="menuitem"
             className={popover.item}
             data-danger
+            onClick={() => ask('mute')}
+          >
+            <Icon name="mute" size={18} />
+            Mute in room
+          </button>
+          <button
+            type="button"
+            role="menuitem"
+            className={popover.item}
+            data-danger
             onClick={() => ask('remove')}
           >
             <Icon name="close" size={18} />
@@ -103,7 +113,9 @@ export function MemberMenu({ member, room }: { member: Member; room: Room }) {
           onClose={() => setDialog(null)}
         />
       )}
-      {dialog === 'ban' && <BanDialog user={user} room={room} onClose={() => setDialog(null)} />}
+      {(dialog === 'ban' || dialog === 'mute') && (
+        <BanDialog measure={dialog} user={user} room={room} onClose={() => setDialog(null)} />
+      )}
     </>
   );
 }

@@ -27,14 +27,17 @@ export function MembersPanel({ room, adding, onAdding, onClose }: MembersPanelPr
   const members = useSelect(chat.people.members, (map) => map.get(room.id));
   const presence = useSelect(chat.presence.rooms, (rooms) => rooms.get(room.id)?.users);
   const bans = useSelect(chat.people.bans, (map) => map.get(room.id));
+  const mutes = useSelect(chat.people.mutes, (map) => map.get(room.id));
   const overlay = useMedia('(max-width: 1099px)');
   const now = useNow(60_000, true);
   const panel = useRef<HTMLElement>(null);
   const opener = useRef<HTMLButtonElement>(null);
   const manages = managesMembers(room.role);
-  useKeptFocus(panel, members, bans);
+  useKeptFocus(panel, members, bans, mutes);
   useEffect(() => {
-    if (manages) chat.people.loadBans(room.id).catch(() => {});
+    if (!manages) return;
+    chat.people.loadBans(room.id).catch(() => {});
+    chat.people.loadMutes(room.id).catch(() => {});
   }, [chat, room.id, manages]);
 
   const presenceOf = (id: string) => presence?.get(id);
@@ -75,7 +78,8 @@ export function MembersPanel({ room, adding, onAdding, onClose }: MembersPanelPr
         )}
         <Group title="Here" members={all.filter(isHere)} {...group} />
         <Group title="Away from the room" members={all.filter((member) => !isHere(member))} {...group} />
-        {manages && bans !== undefined && <BanList room={room} bans={bans} />}
+        {manages && mutes !== undefined && <BanList measure="mute" room={room} bans={mutes} />}
+        {manages && bans !== undefined && <BanList measure="ban" room={room} bans={bans} />}
       </div>
     </aside>
   );

@@ -3,7 +3,7 @@
 import { type RefObject, useEffect, useRef } from 'react';
 
 /** After each change of what is shown, focus that fell out of the panel comes back to it. */
-export function useKeptFocus(panel: RefObject<HTMLElement | null>, members: unknown, bans: unknown): void {
+export function useKeptFocus(panel: RefObject<HTMLElement | null>, ...shown: readonly unknown[]): void {
   const inside = useRef(false);
   useEffect(() => {
     const look = () => {
@@ -17,8 +17,7 @@ export function useKeptFocus(panel: RefObject<HTMLElement | null>, members: unkn
       document.removeEventListener('pointerdown', look);
     };
   }, [panel]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: these changes are what is waited for
   useEffect(() => {
     if (inside.current && document.activeElement === document.body) panel.current?.focus();
-  }, [panel, members, bans]);
+  }, [panel, ...shown]);
 }

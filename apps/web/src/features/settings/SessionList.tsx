@@ -5,35 +5,18 @@ import { useChat } from '../../app/context';
 import { ago } from '../../lib/format';
 import type { DeviceSession } from '../../sdk';
 import { Button } from '../../ui/Button';
+import { Confirm } from '../../ui/Dialog';
 import { Icon } from '../../ui/Icon';
 import { Empty, Spinner } from '../../ui/Misc';
+import { deviceName } from './device';
 import styles from './settings.module.css';
-
-/** "Chrome on Windows" out of a user agent; other texts are shown as they are. */
-function deviceName(device: string): string {
-  const browser = [
-    [/Edg\//, 'Edge'],
-    [/OPR\//, 'Opera'],
-    [/Firefox\//, 'Firefox'],
-    [/Chrome\//, 'Chrome'],
-    [/Safari\//, 'Safari'],
-  ].find(([pattern]) => (pattern as RegExp).test(device))?.[1];
-  const system = [
-    [/iPhone|iPad/, 'iOS'],
-    [/Android/, 'Android'],
-    [/Windows/, 'Windows'],
-    [/Mac OS/, 'macOS'],
-    [/Linux/, 'Linux'],
-  ].find(([pattern]) => (pattern as RegExp).test(device))?.[1];
-  if (browser === undefined) return device.trim() === '' ? 'Unknown device' : device;
-  return system === undefined ? `${browser}` : `${browser} on ${system}`;
-}
 
 export function SessionList() {
   const chat = useChat();
   const [sessions, setSessions] = useState<DeviceSession[] | 'loading' | 'failed'>('loading');
+  const [endingOthers, setEndingOthers] = useState(false);
   const load = useCallback(() => {
-    chat.client.api.sessions().then(
+    chat.client.auth.sessions().then(
       (list) =>
         setSessions(
           list.sort((a, b) => Number(b.current) - Number(a.current) || b.last_seen_at - a.last_seen_at),
@@ -52,7 +35,13 @@ export function SessionList() {
     );
   }
   const end = (id: string) => {
-    chat.client.api.revokeSession(id).then(load, chat.toasts.failed);
+    chat.client.auth.revokeSession(id).then(load, chat.toasts.failed);
+  };
+  const endOthers = () => {
+    chat.client.auth.revokeOtherSessions().then(() => {
+      chat.toasts.show('Every other device is signed out.');
+      load();
+    }, chat.toasts.failed);
   };
   return (
     <div className={styles.form}>
@@ -88,6 +77,20 @@ export function SessionList() {
           </li>
         ))}
       </ul>
+      {sessions.length > 1 && (
+        <div>
+          <Button onClick={() => setEndingOthers(true)}>End all other sessions</Button>
+        </div>
+      )}
+      {endingOthers && (
+        <Confirm
+          title="End all other sessions?"
+          text="Every device but this one has to sign in again. Open pages there end at once."
+          action="End them"
+          onConfirm={endOthers}
+          onClose={() => setEndingOthers(false)}
+        />
+      )}
     </div>
   );
 }

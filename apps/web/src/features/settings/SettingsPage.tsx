@@ -1,21 +1,23 @@
-// One's own account: name, password, devices.
+// One's own account: name, ways of signing in, devices.
 
-import { Link, paths } from '../../app/router';
+import { Link, paths, type SettingsTab } from '../../app/router';
 import { ConnectionPill } from '../connection/ConnectionPill';
 import { PageHeader } from '../rooms/PageHeader';
 import rooms from '../rooms/rooms.module.css';
-import { PasswordForm } from './PasswordForm';
+import { LinkedAccounts } from '../security/LinkedAccounts';
+import { SecurityPage } from '../security/SecurityPage';
 import { ProfileForm } from './ProfileForm';
 import { SessionList } from './SessionList';
 import styles from './settings.module.css';
 
 const TABS = [
   { tab: 'profile', to: paths.settings, label: 'Profile' },
-  { tab: 'password', to: paths.password, label: 'Password' },
+  { tab: 'security', to: paths.security, label: 'Security' },
   { tab: 'sessions', to: paths.sessions, label: 'Devices' },
+  { tab: 'linked', to: paths.linked, label: 'Linked accounts' },
 ] as const;
 
-export function SettingsPage({ tab }: { tab: (typeof TABS)[number]['tab'] }) {
+export function SettingsPage({ tab }: { tab: SettingsTab }) {
   return (
     <main className={rooms.page}>
       <ConnectionPill />
@@ -35,8 +37,9 @@ export function SettingsPage({ tab }: { tab: (typeof TABS)[number]['tab'] }) {
       <div className={rooms.scroll}>
         <div className={styles.body}>
           {tab === 'profile' && <ProfileForm />}
-          {tab === 'password' && <PasswordForm />}
+          {tab === 'security' && <SecurityPage />}
           {tab === 'sessions' && <SessionList />}
+          {tab === 'linked' && <LinkedAccounts />}
         </div>
       </div>
     </main>

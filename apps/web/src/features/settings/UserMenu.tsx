@@ -50,14 +50,20 @@ export function UserMenu() {
             <Icon name="user" size={18} />
             Profile
           </Link>
-          <Link to={paths.password} role="menuitem" className={popover.item} onClick={close}>
+          <Link to={paths.security} role="menuitem" className={popover.item} onClick={close}>
             <Icon name="key" size={18} />
-            Password
+            Security
           </Link>
           <Link to={paths.sessions} role="menuitem" className={popover.item} onClick={close}>
             <Icon name="monitor" size={18} />
             Devices
           </Link>
+          {me.role === 'admin' && (
+            <Link to={paths.admin} role="menuitem" className={popover.item} onClick={close}>
+              <Icon name="shield" size={18} />
+              Administration
+            </Link>
+          )}
           <div className={popover.divider} />
           {THEMES.map(({ value, label, icon }) => (
             <button

@@ -56,14 +56,8 @@ async fn the_first_user_is_no_admin_until_promoted() {
         .unwrap();
     assert_eq!(promoted.unwrap().role, GlobalRole::Admin);
     let nobody = UserId::generate(fixture.clock.now());
-    assert!(
-        fixture
-            .store
-            .set_role(nobody, GlobalRole::Admin, role)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    let unknown = fixture.store.set_role(nobody, GlobalRole::Admin, role);
+    assert_eq!(unknown.await.unwrap(), Err(RoleRefused::Unknown));
     assert_eq!(fixture.actions().await, ["register", "role_changed"]);
 }
 
@@ -115,7 +109,7 @@ async fn a_disabled_account_neither_signs_in_nor_refreshes() {
             .store
             .set_disabled(owner, on, entry(AuditAction::AccountDisabled))
     };
-    assert_eq!(disable(true).await.unwrap(), Some(vec![session]));
+    assert_eq!(disable(true).await.unwrap(), Ok(Some(vec![session])));
     let asked = SignIn {
         session: fixture.new_session(owner, 2),
         verified_hash: "hash".to_owned(),
@@ -127,7 +121,7 @@ async fn a_disabled_account_neither_signs_in_nor_refreshes() {
         fixture.store.sign_in(asked).await.unwrap().unwrap_err(),
         Stale
     );
-    disable(false).await.unwrap();
+    disable(false).await.unwrap().unwrap();
     assert_eq!(fixture.rotate(session, 1, 2).await, Rotation::Revoked);
     assert_eq!(fixture.session(owner, 3).await.user_id, owner);
 }
@@ -141,6 +135,7 @@ async fn a_password_changes_once_for_a_live_session() {
         fixture.session(owner, 2).await.id,
     );
     let change = |expected: &str, keep| PasswordChange {
+        needs_second_factor: false,
         user_id: owner,
         expected_hash: Some(expected.to_owned()),
         new_hash: "new hash".to_owned(),

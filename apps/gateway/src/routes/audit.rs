@@ -1,0 +1,115 @@
+//! `/admin/audit`: who did what, from where, and whether it was allowed.
+
+use axum::Json as JsonAnswer;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use futures_util::stream;
+use http::header;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use stack_auth::{AuditQuery, Caller};
+use stack_types::{Problem, Timestamp, UserId};
+
+use crate::app::AppState;
+use crate::http::{ApiResult, Query, SignedIn};
+
+/// Entries of one piece of the export.
+const PIECE: u64 = 500;
+
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/admin/audit", get(list))
+        .route("/admin/audit/export", get(export))
+}
+
+#[derive(Deserialize)]
+struct Which {
+    before: Option<u64>,
+    after: Option<Timestamp>,
+    actor: Option<UserId>,
+    action: Option<String>,
+    target: Option<String>,
+    limit: Option<u64>,
+}
+
+impl From<Which> for AuditQuery {
+    fn from(which: Which) -> Self {
+        Self {
+            before: which.before,
+            since: which.after,
+            actor: which.actor,
+            action: which.action,
+            target: which.target,
+            limit: which.limit,
+        }
+    }
+}
+
+async fn list(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Query(which): Query<Which>,
+) -> ApiResult<JsonAnswer<Value>> {
+    let (entries, next) = app.auth().audit_log(&caller, which.into()).await?;
+    let mut answer = json!({ "entries": entries });
+    if let Some(next) = next {
+        answer["next"] = next.into();
+    }
+    Ok(JsonAnswer(answer))
+}
+
+/// The log as JSON lines, newest first, read piece by piece as it is taken.
+async fn export(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Query(which): Query<Which>,
+) -> ApiResult<Response> {
+    let mut query = AuditQuery::from(which);
+    query.limit = Some(PIECE);
+    // The first piece is read before the answer begins, so that what is refused is told as such.
+    let first = piece(&app, &caller, query).await?;
+    let lines = stream::try_unfold(Some(first), move |next| {
+        let (app, caller) = (app.clone(), caller.clone());
+        async move {
+            let Some((lines, query)) = next else {
+                return Ok::<_, Problem>(None);
+            };
+            let next = match query {
+                Some(query) => Some(piece(&app, &caller, query).await?),
+                None => None,
+            };
+            Ok(Some((lines, next)))
+        }
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (
+            header::CONTENT_DISPOSITION,
+            "attachment; filename=\"audit.jsonl\"",
+        ),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// Some lines, and what to look for after them.
+async fn piece(
+    app: &AppState,
+    caller: &Caller,
+    query: AuditQuery,
+) -> Result<(Bytes, Option<AuditQuery>), Problem> {
+    let (entries, next) = app.auth().audit_log(caller, query.clone()).await?;
+    let mut lines = Vec::new();
+    for entry in &entries {
+        serde_json::to_writer(&mut lines, entry).map_err(Problem::internal)?;
+        lines.push(b'\n');
+    }
+    let next = next.map(|before| AuditQuery {
+        before: Some(before),
+        ..query
+    });
+    Ok((lines.into(), next))
+}

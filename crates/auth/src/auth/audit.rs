@@ -1,0 +1,80 @@
+//! The audit log, as admins look at it.
+
+use stack_storage::{AuditAction, AuditEntry, AuditFilter, AuditRecord};
+use stack_types::{Problem, Timestamp, UserId};
+
+use super::{Auth, Caller, entry_of};
+use crate::client::Client;
+
+const USUAL_PAGE: usize = 50;
+const LARGEST_PAGE: usize = 500;
+
+/// Which entries of the audit log. What is absent matches everything.
+#[derive(Debug, Clone, Default)]
+pub struct AuditQuery {
+    /// Those before the one of this number.
+    pub before: Option<u64>,
+    /// Those from this time on.
+    pub since: Option<Timestamp>,
+    /// Those of this actor.
+    pub actor: Option<UserId>,
+    /// Those of this action.
+    pub action: Option<String>,
+    /// Those that were done to this.
+    pub target: Option<String>,
+    /// At most so many, 1 to 500; 50 when absent.
+    pub limit: Option<u64>,
+}
+
+impl Auth {
+    /// Entries of the audit log, newest first, and the number before which the next ones stand.
+    ///
+    /// # Errors
+    /// `forbidden` unless the caller is an admin; `invalid_field`; `unavailable`.
+    pub async fn audit_log(
+        &self,
+        caller: &Caller,
+        query: AuditQuery,
+    ) -> Result<(Vec<AuditRecord>, Option<u64>), Problem> {
+        caller.require_admin()?;
+        let limit = query.limit.map_or(Ok(USUAL_PAGE), usize::try_from);
+        let limit = limit
+            .ok()
+            .filter(|limit| (1..=LARGEST_PAGE).contains(limit));
+        let limit =
+            limit.ok_or_else(|| Problem::invalid_field("limit", "limit is from 1 to 500"))?;
+        let before = query.before;
+        Ok(self.0.store.find_audit(query.into(), before, limit).await?)
+    }
+}
+
+impl Auth {
+    /// Puts on record what somebody did outside of what this crate looks after.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub async fn put_on_record(
+        &self,
+        caller: &Caller,
+        client: &Client,
+        action: AuditAction,
+        target: String,
+    ) -> Result<(), Problem> {
+        let entry = AuditEntry {
+            target: Some(target),
+            ..entry_of(caller, client, action)
+        };
+        Ok(self.0.store.audit(entry).await?)
+    }
+}
+
+impl From<AuditQuery> for AuditFilter {
+    fn from(query: AuditQuery) -> Self {
+        Self {
+            since: query.since,
+            actor: query.actor,
+            action: query.action,
+            target: query.target,
+        }
+    }
+}
