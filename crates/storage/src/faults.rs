@@ -472,3 +472,28 @@ async fn a_commit_that_panics_is_answered_and_the_store_goes_on() {
     assert!(found.iter().any(|body| body == "before"), "{found:?}");
     assert_eq!(found.last().map(String::as_str), Some("after"));
 }
+
+#[tokio::test]
+async fn a_hole_in_the_file_is_told_and_not_an_empty_page() {
+    let disk = Disk::default();
+    let (store, _handle) = open(&disk);
+    create_rooms(&store, 1).await;
+    for number in 0..400 {
+        say(&store, 0, format!("said-{number}")).await.unwrap();
+    }
+    let room = store.room(&room_id(0)).unwrap().unwrap();
+    let lost = store.write(|tx, _| {
+        tx.open_table(crate::tables::ROOM_BLOCKS)?
+            .retain(|_, _| false)?;
+        Ok(())
+    });
+    lost.await.unwrap();
+    let all = PageLimit {
+        events: usize::MAX,
+        bytes: usize::MAX,
+    };
+    let hole = store.page_after(&room, Seq::ZERO, all).await.unwrap_err();
+    assert!(hole.is_damage());
+    let behind = store.page_after(&room, room.head(), all).await.unwrap();
+    assert!(behind.frames().is_empty());
+}
