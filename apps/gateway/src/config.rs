@@ -23,6 +23,7 @@ pub use oauth::{Issuer, OauthProvider, Preset};
 pub use print::{default_file, effective};
 pub use value::{BusUrl, LogFormat, Origin, Registration, Secret, Signing};
 
+use crate::tls::{Tls, TlsFault};
 use layers::Reader;
 use value::{ListOf, Listen, LogFilter, PublicUrl, SiteName};
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// What connections are enciphered with; unset, they are plain.
+    pub tls: Option<Tls>,
     /// The transport of events.
     pub bus: BusUrl,
     /// Accounts and tokens.
@@ -148,14 +151,17 @@ impl Config {
     }
 
     fn read(reader: &mut Reader) -> Self {
+        let public_url = reader.get_set::<PublicUrl>("public_url").map(|url| url.0);
+        let tls = Self::read_tls(reader, public_url.as_ref());
         Self {
             listen: reader.get::<Listen>("listen").0,
             data_dir: reader.get("data_dir"),
-            public_url: reader.get_set::<PublicUrl>("public_url").map(|url| url.0),
+            public_url,
             trusted_proxies: reader.get::<ListOf<IpNet>>("trusted_proxies").0,
             site_name: reader.get::<SiteName>("site_name").0,
             log: reader.get::<LogFilter>("log").0,
             log_format: reader.get("log_format"),
+            tls,
             bus: reader.get("bus.url"),
             auth: AuthSettings {
                 registration: reader.get("auth.registration"),
@@ -183,6 +189,39 @@ impl Config {
             storage_cache_bytes: reader.between("storage.cache_mib", 1..=1_048_576) << 20,
             shutdown_deadline: reader.seconds("shutdown.deadline_s", 0..=600),
             testing: Testing::default(),
+        }
+    }
+
+    /// One of the two without the other would mean plain text where somebody asked for TLS.
+    fn read_tls(reader: &mut Reader, public_url: Option<&Origin>) -> Option<Tls> {
+        let cert = reader.get_set::<PathBuf>("tls.cert");
+        let key = reader.get_set::<PathBuf>("tls.key");
+        let (cert, key) = match (cert, key) {
+            (Some(cert), Some(key)) => (cert, key),
+            (None, None) => return None,
+            (Some(_), None) => {
+                reader.fault("tls.cert", "tls.key is not set".into());
+                return None;
+            }
+            (None, Some(_)) => {
+                reader.fault("tls.key", "tls.cert is not set".into());
+                return None;
+            }
+        };
+        if public_url.is_some_and(|url| !url.is_https()) {
+            let reason = "plain HTTP cannot reach a gateway that speaks TLS (tls.cert is set)";
+            reader.fault("public_url", reason.into());
+        }
+        match Tls::load(&cert, &key) {
+            Ok(tls) => Some(tls),
+            Err(fault) => {
+                let (key, reason) = match fault {
+                    TlsFault::Cert(reason) => ("tls.cert", reason),
+                    TlsFault::Key(reason) => ("tls.key", reason),
+                };
+                reader.fault(key, reason);
+                None
+            }
         }
     }
 

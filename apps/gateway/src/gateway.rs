@@ -33,6 +33,7 @@ use crate::last_seen::Kept;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::server::Places;
+use crate::tls::Tls;
 use crate::ws::Sockets;
 use crate::{revocation, routes, server, sweeper};
 
@@ -50,6 +51,7 @@ pub struct Gateway;
 /// killed.
 pub struct RunningGateway {
     addr: SocketAddr,
+    is_tls: bool,
     url: String,
     setup_url: Option<String>,
     deadline: Duration,
@@ -90,13 +92,16 @@ impl Gateway {
         lifecycle
             .background
             .spawn(async move { auth.run_maintenance(stopping.cancelled()).await });
+        let tls = config.tls.as_ref().map(Tls::acceptor);
+        let is_tls = tls.is_some();
         let places = Places::new(&config, parts.metrics.connections_refused());
         let app = AppState::new(config, origins, parts, lifecycle.clone());
         let router = routes::router(&app);
-        let serve = server::serve(listener, router, places, lifecycle.clone());
+        let serve = server::serve(listener, tls, router, places, lifecycle.clone());
         lifecycle.connections.spawn(serve);
         Ok(RunningGateway {
             addr,
+            is_tls,
             url,
             setup_url,
             deadline,
@@ -114,6 +119,12 @@ impl RunningGateway {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Whether it speaks TLS, and nothing else.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// Where a person opens it.

@@ -19,8 +19,10 @@ mod server;
 pub mod signals;
 mod sweeper;
 pub mod telemetry;
+mod tls;
 mod ws;
 
 pub use assets::{ClientFile, ClientFiles};
 pub use error::StartError;
 pub use gateway::{Gateway, RunningGateway};
+pub use tls::{Tls, TlsFault};

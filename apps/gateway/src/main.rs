@@ -158,8 +158,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 /// One line that scripts wait for: the address that is really bound, and where a person opens it. Until there is an
 /// administrator a second one says where they are made.
 fn announce(gateway: &RunningGateway) -> io::Result<()> {
+    let scheme = if gateway.is_tls() { "https" } else { "http" };
     let (addr, url) = (gateway.addr(), gateway.url());
-    let mut told = format!("Stack is listening on http://{addr} (open {url})\n");
+    let mut told = format!("Stack is listening on {scheme}://{addr} (open {url})\n");
     if let Some(setup) = gateway.setup_url() {
         told.push_str(&format!("Set up: {setup}\n"));
     }

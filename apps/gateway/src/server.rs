@@ -3,12 +3,14 @@
 //! A connection has one of a bounded number of places ([`places`]) and is given up when its client does not take what
 //! it asked for ([`watched`]), so that answers nobody reads are bounded in number and in time.
 //!
+//! Under TLS a connection is shaken hands with in its own task, at its own place and within a time.
+//!
 //! Connections are served by hyper's own HTTP/1 connection, not through a builder that first finds out the version:
-//! that one reads without a time-out, and wraps the stream in a type of its own. HTTP/2 comes with TLS, which names
-//! the version before the first byte.
+//! that one reads without a time-out, and wraps the stream in a type of its own.
 
 mod places;
 mod watched;
+mod wire;
 
 use std::io;
 use std::time::Duration;
@@ -25,6 +27,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -32,12 +37,16 @@ use crate::http::Peer;
 use crate::lifecycle::Lifecycle;
 
 pub(crate) use places::{Place, Places};
+pub(crate) use wire::Wire;
 
 use watched::Watched;
 
 /// Headers have to be complete by then, and a connection kept alive is closed after being idle for as long. Long
 /// enough for a page to reuse its connection, short enough that slow senders of headers do not pile up.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A handshake is three flights; as long as a browser waits for an answer on a bad mobile connection.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest request head, and the most that one read takes. hyper's default is 400 KiB for each connection.
 const MAX_BUFFER_BYTES: usize = 32 * 1024;
@@ -54,6 +63,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Accepts connections until the gateway drains. Each one is a task on `lifecycle.connections`.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     router: Service,
     places: Places,
     lifecycle: Lifecycle,
@@ -70,8 +80,14 @@ pub(crate) async fn serve(
                 let Some(place) = places.take(peer.ip()) else {
                     continue;
                 };
-                let connection =
-                    serve_tcp(stream, place, Peer(peer), router.clone(), lifecycle.clone());
+                let connection = serve_tcp(
+                    stream,
+                    tls.clone(),
+                    place,
+                    Peer(peer),
+                    router.clone(),
+                    lifecycle.clone(),
+                );
                 lifecycle.connections.spawn(connection);
             }
             Err(error) if is_of_one_connection(&error) => {
@@ -93,6 +109,7 @@ pub(crate) type Service = Router;
 
 async fn serve_tcp(
     stream: TcpStream,
+    tls: Option<TlsAcceptor>,
     place: Place,
     peer: Peer,
     router: Service,
@@ -108,14 +125,48 @@ async fn serve_tcp(
     }
     let draining = lifecycle.draining.clone();
     let stream = Watched::new(stream, place, draining, discard_unsent);
-    let stopping = &lifecycle.stopping;
-    serve_connection(stream, peer, router, &lifecycle.draining, stopping).await;
+    let (draining, stopping) = (&lifecycle.draining, &lifecycle.stopping);
+    let Some(tls) = tls else {
+        return serve_connection(stream, peer, router, draining, stopping).await;
+    };
+    // Both boxed, so that a connection keeps no room for a handshake that is over, and a plain one none for TLS.
+    if let Some(stream) = Box::pin(shake_hands(tls, stream, draining)).await {
+        Box::pin(serve_connection(stream, peer, router, draining, stopping)).await;
+    }
+}
+
+/// The enciphered stream, unless the client does not come to it in time or the gateway drains: nothing has been asked
+/// for yet.
+async fn shake_hands<S>(
+    tls: TlsAcceptor,
+    stream: S,
+    draining: &CancellationToken,
+) -> Option<TlsStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let shaken = tokio::select! {
+        () = draining.cancelled() => return None,
+        shaken = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => Some(stream),
+        // Scanners, clients that do not trust the certificate or speak no TLS; nothing an operator can do.
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a handshake failed: {error}");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a handshake took too long");
+            None
+        }
+    }
 }
 
 /// Serves requests until the client leaves or takes nothing any more, the connection is upgraded, or the gateway
 /// drains.
 async fn serve_connection<S>(
-    stream: Watched<S>,
+    stream: S,
     peer: Peer,
     router: Service,
     draining: &CancellationToken,
@@ -152,18 +203,32 @@ async fn serve_connection<S>(
     }
 }
 
-/// The TCP stream under an upgraded connection, what had been read of it already, and its place among the open
+/// The stream under an upgraded connection, what had been read of it already, and its place among the open
 /// connections, to be kept for as long as the stream.
 ///
 /// # Errors
-/// With the connection, when it is not one of [`serve`].
-pub(crate) fn into_stream(upgraded: Upgraded) -> Result<(TcpStream, Bytes, Place), Upgraded> {
-    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Watched<TcpStream>>>()?;
-    let (stream, place) = io.into_inner().into_parts();
-    if let Err(error) = bound_unsent(&stream, false) {
-        tracing::debug!(%error, "a connection was gone before it was a socket: {error}");
-    }
-    Ok((stream, read_buf, place))
+/// The connection is broken, or it is not one of [`serve`].
+pub(crate) fn into_wire(upgraded: Upgraded) -> io::Result<(Wire, Bytes, Place)> {
+    let (stream, session, read_ahead) = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
+        Ok(Parts { io, read_buf, .. }) => (io.into_inner(), None, read_buf),
+        Err(upgraded) => {
+            let Parts { io, read_buf, .. } = upgraded
+                .downcast::<TokioIo<TlsStream<Watched<TcpStream>>>>()
+                .map_err(|_| {
+                    tracing::error!("an upgraded connection is not one of this server's");
+                    io::Error::from(io::ErrorKind::Unsupported)
+                })?;
+            let (stream, session) = io.into_inner().into_inner();
+            (stream, Some(session), read_buf)
+        }
+    };
+    let (stream, place) = stream.into_parts();
+    bound_unsent(&stream, false)?;
+    let wire = match session {
+        None => Wire::plain(stream),
+        Some(session) => Wire::tls(stream, session)?,
+    };
+    Ok((wire, read_ahead, place))
 }
 
 /// Whether the kernel holds [`UNSENT_BYTES`] at most, or as much as it wants.

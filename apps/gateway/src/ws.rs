@@ -60,11 +60,14 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        let Ok((stream, read_ahead, place)) = server::into_stream(upgraded) else {
-            tracing::error!("an upgraded connection is not one of this server's");
-            return;
+        let (wire, read_ahead, place) = match server::into_wire(upgraded) {
+            Ok(parts) => parts,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was gone before it was a socket: {error}");
+                return;
+            }
         };
-        Box::pin(connection::serve(app, stream, read_ahead, credentials)).await;
+        Box::pin(connection::serve(app, wire, read_ahead, credentials)).await;
         drop(place);
     });
     Ok(response.map(|()| Body::empty()))

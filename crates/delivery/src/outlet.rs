@@ -27,6 +27,20 @@ pub trait Sink: Send + Sync + 'static {
     /// # Errors
     /// The sink has failed for good.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// How many bytes it holds of what it took, as one that enciphers does. It takes nothing more before they are
+    /// gone, so that they are never more than one write's. Cheap: it is asked after every write.
+    fn backlog(&self) -> usize {
+        0
+    }
+
+    /// Passes on as much of the backlog as it can now.
+    ///
+    /// # Errors
+    /// The sink has failed for good.
+    fn try_flush(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What bytes that wait cost beside themselves, about: a place in a queue that doubles, and two allocations. Without it
@@ -117,19 +131,23 @@ impl Outlet {
         if (1..bytes.len()).contains(&written) && !state.closed {
             state.push(bytes.slice(written..));
             self.news.notify_one();
+        } else {
+            self.note_backlog();
         }
     }
 
-    /// How much memory it takes, about, what waits here: never less than its bytes, and 0 when nothing waits.
+    /// How much memory it takes, about, what waits here and in the sink: never less than its bytes, and 0 when nothing
+    /// waits.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
-        self.state.lock().pending_bytes
+        self.state.lock().pending_bytes + self.sink.backlog()
     }
 
-    /// How many bytes the sink has taken so far: whether a slow reader still takes any shows in it.
+    /// How many bytes the sink has passed on so far: whether a slow reader still takes any shows in it.
     #[must_use]
     pub fn written_bytes(&self) -> u64 {
-        self.state.lock().written
+        let written = self.state.lock().written;
+        written.saturating_sub(self.sink.backlog() as u64)
     }
 
     /// Ends the outlet: what waits is dropped, nothing is written any more.
@@ -165,7 +183,7 @@ impl Outlet {
         self.flush_now(&mut state);
         if state.closed {
             Flushed::Closed
-        } else if state.pending.is_empty() {
+        } else if state.pending.is_empty() && self.sink.backlog() == 0 {
             Flushed::All
         } else {
             Flushed::Some
@@ -187,11 +205,15 @@ impl Outlet {
             return Taken::Closed;
         }
         if written == wire.len() {
+            self.note_backlog();
             return Taken::All;
         }
         let (whole, cut) = frames.split_at(index, written);
         match cut {
-            None => Taken::Some(whole),
+            None => {
+                self.note_backlog();
+                Taken::Some(whole)
+            }
             Some(end) => {
                 // A copy: a slice would keep the whole batch alive for as long as this reader stalls.
                 state.push(Bytes::copy_from_slice(&wire[written..end]));
@@ -280,10 +302,23 @@ impl Outlet {
         if written < bytes.len() && !state.closed {
             state.push(bytes.slice(written..));
             self.news.notify_one();
+        } else {
+            self.note_backlog();
+        }
+    }
+
+    /// Lets the pump know of what the sink holds: whoever wrote it does not wait for it.
+    #[inline]
+    fn note_backlog(&self) {
+        if self.sink.backlog() > 0 {
+            self.news.notify_one();
         }
     }
 
     fn flush_now(&self, state: &mut State) {
+        if self.sink.backlog() > 0 && self.sink.try_flush().is_err() {
+            return self.close_locked(state);
+        }
         while let Some(bytes) = state.pop() {
             let written = self.write_now(state, &bytes);
             if written < bytes.len() && !state.closed {

@@ -17,7 +17,7 @@ use stack_types::{ManualClock, Timestamp};
 
 pub use crate::http::{Answer, Call, Client, Person};
 pub use crate::one_time_code::one_time_code;
-pub use crate::ws::{Closed, Socket};
+pub use crate::ws::{Closed, Socket, Stream};
 
 /// How long a test waits for what should happen at once. Long, since test machines are slow and it costs nothing when
 /// all is well.

@@ -1,9 +1,11 @@
 //! A WebSocket client that sees every frame as it came.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -14,10 +16,14 @@ use crate::PATIENCE;
 
 const SUBPROTOCOL: &str = "stack.v1.json";
 
+/// What a socket is opened over: TCP, or TLS over it.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 /// An open socket.
-#[derive(Debug)]
 pub struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Box<dyn Stream>>,
     next_id: u64,
 }
 
@@ -28,6 +34,12 @@ pub enum Closed {
     Code(u16),
     /// Without a close frame.
     Abruptly,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").finish_non_exhaustive()
+    }
 }
 
 impl Socket {
@@ -48,6 +60,20 @@ impl Socket {
         headers: &[(&str, &str)],
     ) -> Result<Self, u16> {
         let stream = TcpStream::connect(addr).await.expect("the gateway accepts");
+        Self::over(stream, addr, path, headers).await
+    }
+
+    /// Opens a socket over a stream of the caller's, or gives the status the upgrade was refused with.
+    ///
+    /// # Errors
+    /// With the HTTP status of the refusal.
+    pub async fn over(
+        stream: impl Stream + 'static,
+        addr: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, u16> {
+        let stream: Box<dyn Stream> = Box::new(stream);
         let mut request = format!("ws://{addr}{path}")
             .into_client_request()
             .expect("a request");

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -21,7 +22,7 @@ JWT_SECRET = "protocol-suite-secret-0123456789abcdef-not-for-use"
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 20
 
-_LISTENING = re.compile(r"listening on (http://\S+)")
+_LISTENING = re.compile(r"listening on (https?://\S+)")
 
 
 def find_binary() -> Path:
@@ -49,6 +50,21 @@ class Gateway:
         }
         self.process: subprocess.Popen[str] | None = None
         self.base_url = ""
+        self.trust: ssl.SSLContext | None = None
+        """What its clients trust, when it speaks TLS."""
+
+    def with_tls(self) -> Gateway:
+        """Gives it a certificate of its own, for a public URL under TLS."""
+        cert, key = self.home / "cert.pem", self.home / "key.pem"
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+        subprocess.run(
+            [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+            check=True,
+            capture_output=True,
+        )
+        self.env.update(STACK_TLS_CERT=str(cert), STACK_TLS_KEY=str(key), STACK_PUBLIC_URL="https://localhost:18443")
+        self.trust = ssl.create_default_context(cafile=str(cert))
+        return self
 
     @property
     def log_path(self) -> Path:
@@ -60,7 +76,7 @@ class Gateway:
 
     @property
     def host_port(self) -> tuple[str, int]:
-        host, port = self.base_url.removeprefix("http://").rsplit(":", 1)
+        host, port = self.base_url.split("://")[1].rsplit(":", 1)
         return host, int(port)
 
     def start(self) -> Gateway:

@@ -27,6 +27,7 @@ class Api:
         self.gateway = gateway
         self.client = httpx.Client(
             base_url=gateway.base_url,
+            verify=gateway.trust or True,
             timeout=TIMEOUT_S,
             trust_env=False,
             follow_redirects=False,

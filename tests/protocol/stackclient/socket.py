@@ -65,6 +65,7 @@ async def dial(
         proxy=None,
         open_timeout=ANSWER_TIMEOUT_S,
         close_timeout=2,
+        ssl=gateway.trust,
         **kwargs,
     )
 

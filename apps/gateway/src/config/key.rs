@@ -105,6 +105,18 @@ pub(super) const KEYS: &[Key] = &[
         "What authenticators and sign-in pages call this server.",
     ),
     key(
+        "tls.cert",
+        Text,
+        "",
+        "PEM file of the certificate and its chain. With it and tls.key the gateway speaks TLS 1.3 and nothing else.",
+    ),
+    key(
+        "tls.key",
+        Text,
+        "",
+        "PEM file of the certificate's private key.",
+    ),
+    key(
         "bus.url",
         Text,
         "mem:",
@@ -235,18 +247,5 @@ pub(super) const KEYS: &[Key] = &[
         Bare,
         "20",
         "How long a shutdown waits for connections, in seconds.",
-    ),
-];
-
-/// Settings of the design that this build does not carry out. Setting one must not be overlooked: whoever asks for
-/// TLS would otherwise serve plain text.
-pub(super) const NOT_IN_THIS_BUILD: &[(&str, &str)] = &[
-    (
-        "tls.cert",
-        "TLS is not in this build; put a reverse proxy in front and set public_url",
-    ),
-    (
-        "tls.key",
-        "TLS is not in this build; put a reverse proxy in front and set public_url",
     ),
 ];

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::key::{self, KEYS, Kind, NOT_IN_THIS_BUILD};
+use super::key::{self, KEYS, Kind};
 use super::oauth::{self, Providers};
 use super::value::Setting;
 
@@ -361,11 +361,7 @@ impl Reader {
 }
 
 fn is_section(path: &str) -> bool {
-    let listed = KEYS.iter().map(|key| key.section());
-    let planned = NOT_IN_THIS_BUILD
-        .iter()
-        .filter_map(|(key, _)| key.split_once('.').map(|(section, _)| section));
-    listed.chain(planned).any(|section| section == path)
+    KEYS.iter().any(|key| key.section() == path)
 }
 
 /// A TOML value as the text that the environment would have given, if it is of the right kind.
@@ -389,12 +385,6 @@ fn text_of(kind: Kind, value: &toml::Value) -> Result<String, String> {
 }
 
 fn unknown(path: &str) -> String {
-    if let Some((_, reason)) = NOT_IN_THIS_BUILD
-        .iter()
-        .find(|(planned, _)| *planned == path)
-    {
-        return (*reason).to_owned();
-    }
     match nearest(path, KEYS.iter().map(|key| key.path)) {
         Some(known) => format!("unknown setting; did you mean {known}?"),
         None => "unknown setting".into(),
@@ -409,12 +399,6 @@ fn suspicious_variable<'a>(name: &str, known: impl Iterator<Item = &'a String>) 
         return None;
     }
     let rest = name.strip_prefix("STACK_")?;
-    let planned = NOT_IN_THIS_BUILD
-        .iter()
-        .find(|(path, _)| path.replace('.', "_").eq_ignore_ascii_case(rest));
-    if let Some((_, reason)) = planned {
-        return Some((*reason).to_owned());
-    }
     let in_section = KEYS
         .iter()
         .map(|key| key.section())

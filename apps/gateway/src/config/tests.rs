@@ -82,7 +82,7 @@ fn flags_lie_over_environment_over_file_over_defaults() {
 #[test]
 fn every_fault_of_every_source_is_told_at_once() {
     let (_folder, mut inputs) = file(
-        "listen = 8080\ncolour = \"red\"\n[limits]\nconections_per_user = 3\npage_events = 0\n[tls]\ncert = \"x\"\n\
+        "listen = 8080\ncolour = \"red\"\n[limits]\nconections_per_user = 3\npage_events = 0\n[tls]\ncert = \"no/such.pem\"\n\
          [nowhere]\na = 1",
     );
     inputs.env = env(&[
@@ -91,7 +91,7 @@ fn every_fault_of_every_source_is_told_at_once() {
         ("STACK_PUBLIC_URL", "http://chat.example"),
         ("STACK_LIMITS_NOTHING", "1"),
         ("STACK_DATADIR", "x"),
-        ("STACK_TLS_KEY", "x"),
+        ("STACK_TLS_KEYS", "x"),
     ])
     .env;
     inputs.flags = vec![Flag {
@@ -104,11 +104,11 @@ fn every_fault_of_every_source_is_told_at_once() {
         "listen: must be a string",
         "colour: unknown setting",
         "limits.conections_per_user: unknown setting; did you mean limits.connections_per_user?",
-        "tls.cert: TLS is not in this build",
+        "tls.cert: tls.key is not set",
         "nowhere: unknown setting",
         "environment STACK_LIMITS_NOTHING: unknown variable",
         "environment STACK_DATADIR: unknown variable; did you mean STACK_DATA_DIR?",
-        "environment STACK_TLS_KEY: TLS is not in this build",
+        "environment STACK_TLS_KEYS: unknown variable; did you mean STACK_TLS_KEY?",
         "bus.url: the transport of",
         "auth.jwt_secret: a secret has at least 32 bytes, this one has 7",
         "public_url: \"http://chat.example\" is plain HTTP",
@@ -123,6 +123,57 @@ fn every_fault_of_every_source_is_told_at_once() {
     }
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
     assert!(!faults.concat().contains("hunter2"));
+}
+
+#[test]
+fn a_certificate_and_its_key_have_to_be_there_and_belong_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (first, second) = (pair(), pair());
+    let cert = file("cert.pem", &first.cert.pem());
+    let key = file("key.pem", &first.signing_key.serialize_pem());
+    let other_key = file("other.pem", &second.signing_key.serialize_pem());
+    let torn = file("torn.pem", &first.cert.pem()[..200]);
+    let no_der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let no_der = file("no-der.pem", no_der);
+    let empty = file("empty.pem", "");
+    let load = |cert: &str, key: &str| {
+        Config::load(&env(&[("STACK_TLS_CERT", cert), ("STACK_TLS_KEY", key)]))
+    };
+    assert!(load(&cert, &key).unwrap().tls.is_some());
+
+    let told = |cert: &str, key: &str| load(cert, key).unwrap_err().to_string();
+    for (cert, key, variable, reason) in [
+        ("no/such.pem", &*key, "CERT: tls.cert", "cannot be read"),
+        (&*torn, &*key, "CERT: tls.cert", "is not PEM"),
+        (&*empty, &*key, "CERT: tls.cert", "has no certificate"),
+        (
+            &*no_der,
+            &*key,
+            "CERT: tls.cert",
+            "invalid peer certificate",
+        ),
+        (&*cert, "no/such.pem", "KEY: tls.key", "cannot be read"),
+        (&*cert, &*cert, "KEY: tls.key", "has no private key"),
+        (&*cert, &*other_key, "KEY: tls.key", "is not the key of"),
+        (&*cert, "", "CERT: tls.cert", "tls.key is not set"),
+        ("", &*key, "KEY: tls.key", "tls.cert is not set"),
+    ] {
+        let told = told(cert, key);
+        let expected = format!("environment STACK_TLS_{variable}: ");
+        assert!(told.contains(&expected) && told.contains(reason), "{told}");
+    }
+    let plain = [
+        ("STACK_TLS_CERT", &*cert),
+        ("STACK_TLS_KEY", &*key),
+        ("STACK_PUBLIC_URL", "http://localhost:8080"),
+    ];
+    assert!(faults(&env(&plain))[0].starts_with("public_url: plain HTTP"));
 }
 
 #[test]

@@ -225,6 +225,15 @@ impl Origin {
         }
     }
 
+    /// The origin of an address under TLS.
+    #[must_use]
+    pub fn https(host: &str, port: u16) -> Self {
+        match port {
+            443 => Self(format!("https://{host}")),
+            _ => Self(format!("https://{host}:{port}")),
+        }
+    }
+
     /// The origin as a browser writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -21,7 +21,10 @@ impl Origins {
         let public = config
             .public_url
             .clone()
-            .unwrap_or_else(|| Origin::http("localhost", bound.port()));
+            .unwrap_or_else(|| match config.tls {
+                Some(_) => Origin::https("localhost", bound.port()),
+                None => Origin::http("localhost", bound.port()),
+            });
         let own = if public.is_loopback() && !public.is_https() {
             ["localhost", "127.0.0.1", "[::1]"]
                 .map(|name| Origin::http(name, public.port()))

@@ -1,14 +1,18 @@
 //! Connections over a pipe, with a clock that runs ahead while nothing happens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::routing::get;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 
 use super::watched::{STALLED_AFTER, STALLED_AFTER_DRAINING};
 use super::*;
 use crate::config::Config;
+use crate::tls::Tls;
 
 const ANSWER_BYTES: usize = 1024 * 1024;
 
@@ -21,24 +25,38 @@ struct Served {
     connection: tokio::task::JoinSet<()>,
 }
 
-/// A connection whose client has asked for a large answer.
-async fn asked() -> Served {
-    let router = Router::new().route("/large", get(|| async { vec![b'x'; ANSWER_BYTES] }));
+const REQUEST: &[u8] = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+
+/// Both ends of a pipe, the gateway's one watched.
+fn pipe(draining: &CancellationToken) -> (DuplexStream, Watched<DuplexStream>) {
     let refused = prometheus::IntCounter::new("refused", "refused").unwrap();
     let place = Places::new(&Config::default(), refused).take([127, 0, 0, 1].into());
-    let (mut client, server) = tokio::io::duplex(PIPE_BYTES);
-    let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
-    let stream = Watched::new(server, place.unwrap(), draining.clone(), |_| ());
+    let (client, server) = tokio::io::duplex(PIPE_BYTES);
+    let watched = Watched::new(server, place.unwrap(), draining.clone(), |_| ());
+    (client, watched)
+}
+
+/// Serves answers of this length.
+fn serving<S>(stream: S, answer: usize, draining: CancellationToken) -> tokio::task::JoinSet<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let router = Router::new().route("/large", get(move || async move { vec![b'x'; answer] }));
     let mut connection = tokio::task::JoinSet::new();
-    let drains = draining.clone();
     connection.spawn(async move {
         let peer = Peer(([127, 0, 0, 1], 1).into());
-        serve_connection(stream, peer, router, &drains, &stopping).await;
+        let stopping = CancellationToken::new();
+        serve_connection(stream, peer, router, &draining, &stopping).await;
     });
-    client
-        .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
+    connection
+}
+
+/// A connection whose client has asked for a large answer.
+async fn asked() -> Served {
+    let draining = CancellationToken::new();
+    let (mut client, server) = pipe(&draining);
+    let connection = serving(server, ANSWER_BYTES, draining.clone());
+    client.write_all(REQUEST).await.unwrap();
     Served {
         client,
         draining,
@@ -54,6 +72,80 @@ impl Served {
         ended.expect("it ends").unwrap().unwrap();
         start.elapsed()
     }
+}
+
+/// A certificate, and who trusts it.
+fn certificate() -> (Tls, TlsConnector) {
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
+    std::fs::write(&cert, pair.cert.pem()).unwrap();
+    std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(pair.cert.der().clone()).unwrap();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let client = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tls = Tls::load(&cert, &key).unwrap();
+    (tls, TlsConnector::from(Arc::new(client)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_tls_an_answer_that_nobody_reads_is_given_up() {
+    // The shorter one fits into the session, so that hyper is through with it before the client is.
+    for answer in [PIPE_BYTES * 2, ANSWER_BYTES] {
+        let (tls, connector) = certificate();
+        let draining = CancellationToken::new();
+        let (client, server) = pipe(&draining);
+        let name = "localhost".try_into().unwrap();
+        let (server, client) = tokio::join!(
+            shake_hands(tls.acceptor(), server, &draining),
+            connector.connect(name, client),
+        );
+        let mut connection = serving(server.unwrap(), answer, draining);
+        let mut client = client.unwrap();
+        client.write_all(REQUEST).await.unwrap();
+        client.flush().await.unwrap();
+        let start = Instant::now();
+        let ended = timeout(STALLED_AFTER * 10, connection.join_next()).await;
+        ended.expect("it ends").unwrap().unwrap();
+        assert_eq!(start.elapsed().as_secs(), STALLED_AFTER.as_secs());
+    }
+}
+
+/// What shakes hands with a client that says so much and no more.
+fn half_shaken(said: &'static [u8], draining: CancellationToken) -> impl Future<Output = bool> {
+    let (tls, _) = certificate();
+    async move {
+        let (mut client, server) = tokio::io::duplex(PIPE_BYTES);
+        client.write_all(said).await.unwrap();
+        let shaken = shake_hands(tls.acceptor(), server, &draining).await;
+        drop(client);
+        shaken.is_some()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_does_not_get_on_is_given_up() {
+    for said in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
+        let handshake = half_shaken(said, CancellationToken::new());
+        let start = Instant::now();
+        assert!(!handshake.await);
+        assert_eq!(start.elapsed().as_secs(), HANDSHAKE_TIMEOUT.as_secs());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_does_not_hold_a_drain_up() {
+    let draining = CancellationToken::new();
+    let handshake = half_shaken(b"", draining.clone());
+    draining.cancel();
+    let start = Instant::now();
+    assert!(!handshake.await);
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

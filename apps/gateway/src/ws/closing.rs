@@ -4,18 +4,18 @@ use std::net::Shutdown;
 
 use socket2::SockRef;
 use stack_delivery::Outlet;
-use tokio::net::TcpStream;
 use tungstenite::Utf8Bytes;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::socket::Socket;
+use crate::server::Wire;
 
 /// Sends the close frame behind everything that waits, and reads until the client has answered it and gone.
 pub(super) async fn close(
     socket: &mut Socket,
     outlet: &Outlet,
-    stream: &TcpStream,
+    wire: &Wire,
     code: u16,
     reason: &'static str,
 ) {
@@ -33,6 +33,8 @@ pub(super) async fn close(
     }
     // Here the library has stopped in the middle of what the client sends. The rest is read all the same: closing a
     // socket with bytes unread resets it, and the client might never see why.
+    wire.say_end();
+    let stream = wire.tcp();
     if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
         return;
     }

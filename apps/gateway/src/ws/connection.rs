@@ -14,7 +14,6 @@ use stack_delivery::{Outlet, Pumped};
 use stack_proto::{Incoming, Request, error, quick_send};
 use stack_storage::Submitted;
 use stack_types::{ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, Signal};
-use tokio::net::TcpStream;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
 use tungstenite::error::CapacityError;
@@ -30,6 +29,7 @@ use super::requests::{Answer, Handled, Requests, frame, signed_in};
 use super::socket::Socket;
 use super::sockets::{Place, Summons};
 use crate::app::AppState;
+use crate::server::Wire;
 
 /// A socket without credentials has so long to send `auth`.
 const AUTH_WITHIN: Duration = Duration::from_secs(5);
@@ -61,14 +61,14 @@ enum End {
 /// is made on the way to the loop is made in functions that are not asynchronous, and whatever is kept is kept once.
 pub(super) fn serve(
     app: AppState,
-    stream: TcpStream,
+    wire: Wire,
     read_ahead: Bytes,
     credentials: Credentials,
 ) -> impl Future<Output = ()> {
-    let stream = Arc::new(stream);
-    let outlet = Outlet::new(Egress::new(stream.clone()));
+    let wire = Arc::new(wire);
+    let outlet = Outlet::new(Egress::new(wire.clone()));
     let most = app.limits().frame_bytes;
-    let mut socket = Socket::new(stream.clone(), outlet.clone(), read_ahead, most);
+    let mut socket = Socket::new(wire.clone(), outlet.clone(), read_ahead, most);
     async move {
         let end = tokio::select! {
             end = run(&app, &mut socket, &outlet, credentials) => end,
@@ -77,10 +77,11 @@ pub(super) fn serve(
         if let End::Close(code, reason) = end {
             tracing::debug!(code, reason, "socket closed");
             // A client that does not take its close frame in time is left behind.
-            let closing = close(&mut socket, &outlet, &stream, code, reason);
+            let closing = close(&mut socket, &outlet, &wire, code, reason);
             let _ = Box::pin(timeout(CLOSE_WITHIN, closing)).await;
         }
         outlet.close();
+        wire.say_end();
     }
 }
 

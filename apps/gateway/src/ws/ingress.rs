@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
 use stack_delivery::{Outlet, Sink};
-use tokio::net::TcpStream;
+
+use crate::server::Wire;
 
 /// What is taken from the kernel at once. All sockets of a thread share it; what the library does not take of it is
 /// kept by its socket until it does.
@@ -24,33 +23,36 @@ thread_local! {
 }
 
 /// The writing half, for the outlet.
-pub(super) struct Egress(Arc<TcpStream>);
+pub(super) struct Egress(Arc<Wire>);
 
 impl Egress {
-    pub(super) fn new(socket: Arc<TcpStream>) -> Self {
-        Self(socket)
+    pub(super) fn new(wire: Arc<Wire>) -> Self {
+        Self(wire)
     }
 }
 
 impl Sink for Egress {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        // Straight to the kernel; the runtime's books matter only when the socket is full, and then it has to see that
-        // for itself.
-        match send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Err(Errno::AGAIN) => self.0.try_write(bytes),
-            sent => Ok(sent?),
-        }
+        self.0.try_write(bytes)
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.poll_write_ready(cx)
+    }
+
+    fn backlog(&self) -> usize {
+        self.0.backlog()
+    }
+
+    fn try_flush(&self) -> io::Result<()> {
+        self.0.try_flush()
     }
 }
 
 /// The reading half, for the library. It reads nothing before [`Ingress::poll_readable`] has said that it may: asking
 /// the runtime each time is what lets other tasks have their turn.
 pub(super) struct Ingress {
-    socket: Arc<TcpStream>,
+    wire: Arc<Wire>,
     outlet: Arc<Outlet>,
     /// What is read already: what came with the upgrade request, and what the library did not take.
     ahead: Bytes,
@@ -61,9 +63,9 @@ pub(super) struct Ingress {
 }
 
 impl Ingress {
-    pub(super) fn new(socket: Arc<TcpStream>, outlet: Arc<Outlet>, read_ahead: Bytes) -> Self {
+    pub(super) fn new(wire: Arc<Wire>, outlet: Arc<Outlet>, read_ahead: Bytes) -> Self {
         Self {
-            socket,
+            wire,
             outlet,
             ahead: unless_empty(read_ahead),
             readable: false,
@@ -80,7 +82,7 @@ impl Ingress {
     /// The same socket for a library that starts anew.
     pub(super) fn renewed(&mut self) -> Self {
         Self {
-            socket: self.socket.clone(),
+            wire: self.wire.clone(),
             outlet: self.outlet.clone(),
             ahead: std::mem::take(&mut self.ahead),
             readable: self.readable,
@@ -90,7 +92,7 @@ impl Ingress {
 
     /// Ready when there is something to read, or the socket is broken.
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.socket.poll_read_ready(cx))?;
+        ready!(self.wire.poll_read_ready(cx))?;
         self.readable = true;
         Poll::Ready(Ok(()))
     }
@@ -110,7 +112,7 @@ impl io::Read for Ingress {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let read = self.socket.try_read(scratch)?;
+            let read = self.wire.try_read(scratch)?;
             let taken = read.min(buf.len());
             buf[..taken].copy_from_slice(&scratch[..taken]);
             self.given.pass(&buf[..taken]);

@@ -10,11 +10,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use stack_delivery::Outlet;
-use tokio::net::TcpStream;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
 use super::ingress::Ingress;
+use crate::server::Wire;
 
 /// What the library holds of a socket's bytes between reads. An idle socket must not cost a page; a longer frame gets
 /// its own room.
@@ -25,7 +25,7 @@ pub(super) struct Socket(WebSocket<Ingress>);
 impl Socket {
     /// The server's end of an upgraded stream. `read_ahead` came with the upgrade request and is the socket's already.
     pub(super) fn new(
-        stream: Arc<TcpStream>,
+        wire: Arc<Wire>,
         outlet: Arc<Outlet>,
         read_ahead: Bytes,
         max_message_bytes: usize,
@@ -35,7 +35,7 @@ impl Socket {
             .write_buffer_size(0)
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
-        let ingress = Ingress::new(stream, outlet, read_ahead);
+        let ingress = Ingress::new(wire, outlet, read_ahead);
         Self(WebSocket::from_raw_socket(
             ingress,
             Role::Server,

@@ -27,3 +27,4 @@ mod sessions;
 mod setup;
 mod shutdown;
 mod sockets;
+mod tls;

@@ -23,6 +23,9 @@ struct PipeState {
 struct PipeInner {
     allowed: usize,
     taken: Vec<u8>,
+    /// How much it takes at once to hold it until it is allowed to pass it on; 0 when it holds nothing.
+    chunk: usize,
+    held: Vec<u8>,
     broken: bool,
     waker: Option<Waker>,
 }
@@ -31,6 +34,13 @@ impl Pipe {
     pub(crate) fn open() -> Self {
         let pipe = Self::default();
         pipe.allow(usize::MAX);
+        pipe
+    }
+
+    /// A pipe that takes so much at once, whether it may pass it on or not.
+    pub(crate) fn holding(chunk: usize) -> Self {
+        let pipe = Self::default();
+        pipe.0.inner.lock().chunk = chunk;
         pipe
     }
 
@@ -134,20 +144,58 @@ fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (bytes.len() >= end).then(|| (&bytes[header..end], &bytes[end..]))
 }
 
-impl Sink for Pipe {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut inner = self.0.inner.lock();
-        if inner.broken {
+impl PipeInner {
+    fn pass_on(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.broken {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        let taken = bytes.len().min(inner.allowed);
+        let taken = bytes.len().min(self.allowed);
         if taken == 0 && !bytes.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        inner.taken.extend_from_slice(&bytes[..taken]);
-        inner.allowed -= taken;
+        self.taken.extend_from_slice(&bytes[..taken]);
+        self.allowed -= taken;
+        Ok(taken)
+    }
+
+    fn pass_on_held(&mut self) -> io::Result<()> {
+        let held = std::mem::take(&mut self.held);
+        match self.pass_on(&held) {
+            Ok(passed) => self.held = held[passed..].to_vec(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.held = held,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Pipe {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut inner = self.0.inner.lock();
+        let taken = if inner.chunk == 0 {
+            inner.pass_on(bytes)?
+        } else {
+            inner.pass_on_held()?;
+            if !inner.held.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let taken = bytes.len().min(inner.chunk);
+            inner.held = bytes[..taken].to_vec();
+            inner.pass_on_held()?;
+            taken
+        };
         self.0.arrived.notify_waiters();
         Ok(taken)
+    }
+
+    fn backlog(&self) -> usize {
+        self.0.inner.lock().held.len()
+    }
+
+    fn try_flush(&self) -> io::Result<()> {
+        let flushed = self.0.inner.lock().pass_on_held();
+        self.0.arrived.notify_waiters();
+        flushed
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use stack_bus::{Bus, MemBus, Message, Topic};
 use stack_delivery::{Hub, HubHandle, Outlet, Pumped, Source, Subscription};
 use stack_proto::JsonCodec;
@@ -165,6 +166,81 @@ async fn a_reader_that_stalls_holds_up_nobody_and_reads_on_from_the_log() {
         })
         .await;
     assert!(world.hub.stats().fell_behind + world.hub.stats().catch_up_deliveries > 0);
+}
+
+#[tokio::test]
+async fn what_a_sink_holds_goes_out_without_anything_new_behind_it() {
+    let world = World::local().await;
+    let frame = |text: &str| stack_types::Frames::one(text.as_bytes()).wire().clone();
+    for kind in ["answer", "typing"] {
+        let pipe = Pipe::holding(1000);
+        let (outlet, _) = world.read(&pipe, world.room.head().0);
+        let bytes = frame(&format!("{{\"type\":\"{kind}\"}}"));
+        world
+            .pumping(std::slice::from_ref(&outlet), async {
+                match kind {
+                    "answer" => outlet.send(bytes.clone()),
+                    _ => outlet.offer_lossy(bytes.clone()),
+                }
+                assert_eq!(outlet.pending_bytes(), bytes.len());
+                assert_eq!(outlet.written_bytes(), 0, "the reader has taken nothing");
+                tokio::task::yield_now().await;
+                pipe.allow(3);
+                tokio::task::yield_now().await;
+                assert_eq!(outlet.written_bytes(), 3);
+                pipe.allow(usize::MAX);
+                pipe.until(|frame| frame["type"] == kind).await;
+                assert_eq!(outlet.pending_bytes(), 0);
+            })
+            .await;
+    }
+    // An event written by the hub.
+    let pipe = Pipe::holding(1000);
+    let (outlet, _) = world.read(&pipe, world.room.head().0);
+    world
+        .pumping(std::slice::from_ref(&outlet), async {
+            let last = world.say(1).await;
+            while outlet.pending_bytes() == 0 {
+                tokio::task::yield_now().await;
+            }
+            pipe.allow(usize::MAX);
+            pipe.until_seq(last).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_sink_that_holds_is_full_until_it_holds_nothing() {
+    let world = World::local().await;
+    let pipe = Pipe::holding(100);
+    let (outlet, _) = world.read(&pipe, 0);
+    world
+        .pumping(std::slice::from_ref(&outlet), async {
+            let last = world.say(500).await;
+            // One chunk and the rest of one frame, not what was said since.
+            assert!(outlet.pending_bytes() < 400, "{outlet:?}");
+            for _ in 0..200 {
+                pipe.allow(37);
+                tokio::task::yield_now().await;
+                assert!(outlet.pending_bytes() < 400, "{outlet:?}");
+            }
+            pipe.allow(usize::MAX);
+            pipe.until_seq(last).await;
+            assert_eq!(pipe.seqs(), (1..=last.0).collect::<Vec<_>>());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_sink_that_breaks_with_something_held_closes_its_outlet() {
+    let world = World::local().await;
+    let pipe = Pipe::holding(1000);
+    let (outlet, _) = world.read(&pipe, 0);
+    outlet.send(Bytes::from_static(b"answer"));
+    assert!(outlet.pending_bytes() > 0);
+    pipe.break_off();
+    assert!(outlet.flushed().await.is_err());
+    assert!(outlet.is_closed());
 }
 
 #[tokio::test]
