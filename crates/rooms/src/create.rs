@@ -1,14 +1,14 @@
 //! Making, changing and deleting rooms.
 
-use stack_storage::{CreateRoom, RoomTx};
+use stack_storage::{AuditAction, CreateRoom, RoomTx};
 use stack_types::{
     ErrorCode, EventBody, EventDraft, Problem, RoomAction, RoomId, RoomSettings, RoomSettingsPatch,
     UnsubscribeReason, UserId,
 };
 
-use crate::Rooms;
 use crate::rights::{self, Action, At};
 use crate::view::Room;
+use crate::{Actor, Rooms};
 
 /// A title in bytes at most.
 const MAX_TITLE_BYTES: usize = 200;
@@ -74,10 +74,12 @@ impl Rooms {
     /// `not_found`, `forbidden`, `invalid_field`.
     pub async fn change(
         &self,
-        user: UserId,
+        user: impl Into<Actor>,
         room: &RoomId,
         patch: RoomPatch,
     ) -> Result<Room, Problem> {
+        let by = user.into();
+        let user = by.user;
         let (found, _) = self.check(&user, room, Action::Own)?;
         let title = patch.title.as_deref().map(clean_title).transpose()?;
         self.check_settings(&found.settings().with(&patch.settings))?;
@@ -89,6 +91,10 @@ impl Rooms {
             let settings = tx.settings().with(&patch.settings);
             if title == tx.title() && settings == tx.settings() {
                 return Ok(());
+            }
+            if settings.public && !tx.settings().public {
+                let target = tx.id().to_string();
+                tx.audit(by.did(AuditAction::RoomMadePublic, target));
             }
             tx.set_room(title.clone(), settings);
             tx.append(EventDraft {
@@ -115,12 +121,16 @@ impl Rooms {
     ///
     /// # Errors
     /// `not_found`, `forbidden`.
-    pub async fn delete(&self, user: UserId, room: &RoomId) -> Result<(), Problem> {
+    pub async fn delete(&self, user: impl Into<Actor>, room: &RoomId) -> Result<(), Problem> {
+        let by = user.into();
+        let user = by.user;
         self.check(&user, room, Action::Own)?;
         let hub = self.0.hub.clone();
         let op = move |tx: &mut RoomTx<'_, '_>| {
             rights::check(tx, &user, Action::Own)?;
             tx.delete();
+            let target = tx.id().to_string();
+            tx.audit(by.did(AuditAction::RoomDeleted, target));
             let room = tx.id().clone();
             tx.after_commit(move || hub.end(&room, UnsubscribeReason::Deleted, |_| true));
             Ok(())

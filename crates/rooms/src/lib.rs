@@ -4,6 +4,7 @@
 //! cheaply, and again on the writer thread in front of the commit, so that nobody acts on a right they have just
 //! lost. The answer to a write comes after it is durable.
 
+mod actor;
 mod create;
 mod history;
 mod members;
@@ -13,6 +14,7 @@ mod rooms;
 mod signals;
 mod view;
 
+pub use actor::Actor;
 pub use create::{NewRoom, RoomPatch};
 pub use history::{Page, PageQuery};
 pub use members::NewBan;

@@ -1,14 +1,14 @@
 //! Who is in a room: joining, leaving, roles, removing and banning.
 
-use stack_storage::{Ban, Membership, RoomTx};
+use stack_storage::{AuditAction, Ban, Membership, RoomTx};
 use stack_types::{
     ErrorCode, EventBody, EventDraft, MemberAction, Problem, RoomId, RoomRole, Seq, Timestamp,
     UnsubscribeReason, User, UserId,
 };
 
-use crate::Rooms;
 use crate::rights::{self, Action, Standing};
 use crate::view::{BanView, Member};
+use crate::{Actor, Rooms};
 
 const MAX_REASON_BYTES: usize = 500;
 
@@ -82,11 +82,13 @@ impl Rooms {
     /// `not_found`, `forbidden`; `conflict` for a banned user, or when the last owner would be none.
     pub async fn put_member(
         &self,
-        actor: UserId,
+        actor: impl Into<Actor>,
         room: &RoomId,
         user: UserId,
         role: RoomRole,
     ) -> Result<Member, Problem> {
+        let by = actor.into();
+        let actor = by.user;
         let own_join = actor == user && role == RoomRole::Member;
         let action = if own_join {
             Action::Join
@@ -103,7 +105,7 @@ impl Rooms {
         {
             self.join(user, room).await?;
         } else {
-            let op = move |tx: &mut RoomTx<'_, '_>| put_member(tx, actor, user, role);
+            let op = move |tx: &mut RoomTx<'_, '_>| put_member(tx, by, user, role);
             self.0.store.room_op(room, op).await?;
         }
         let place = found.member(&user).ok_or_else(rights::no_such_room)?;
@@ -139,10 +141,12 @@ impl Rooms {
     /// last owner.
     pub async fn remove_member(
         &self,
-        actor: UserId,
+        actor: impl Into<Actor>,
         room: &RoomId,
         user: UserId,
     ) -> Result<(), Problem> {
+        let by = actor.into();
+        let actor = by.user;
         if actor == user {
             return self.leave(user, room).await;
         }
@@ -153,6 +157,7 @@ impl Rooms {
             place.ok_or_else(not_a_member)?;
             tx.set_member(user, None);
             tx.append(told(actor, user, MemberAction::Removed, None, None));
+            audit(tx, by, AuditAction::MemberRemoved, user);
             rooms.end_readers_after(tx, user, UnsubscribeReason::Removed);
             Ok(())
         };
@@ -165,11 +170,13 @@ impl Rooms {
     /// `not_found`, `forbidden`, `invalid_field`.
     pub async fn ban(
         &self,
-        actor: UserId,
+        actor: impl Into<Actor>,
         room: &RoomId,
         user: UserId,
         ban: NewBan,
     ) -> Result<BanView, Problem> {
+        let by = actor.into();
+        let actor = by.user;
         self.check(&actor, room, Action::ManageMembers)?;
         if actor == user {
             return Err(Problem::forbidden("nobody bans themselves"));
@@ -194,6 +201,7 @@ impl Rooms {
                 tx.set_member(user, None);
             }
             tx.append(told(actor, user, MemberAction::Banned, None, ban.reason));
+            audit(tx, by, AuditAction::Banned, user);
             rooms.end_readers_after(tx, user, UnsubscribeReason::Banned);
             Ok(record)
         };
@@ -205,7 +213,14 @@ impl Rooms {
     ///
     /// # Errors
     /// `not_found` when none holds; `forbidden`.
-    pub async fn unban(&self, actor: UserId, room: &RoomId, user: UserId) -> Result<(), Problem> {
+    pub async fn unban(
+        &self,
+        actor: impl Into<Actor>,
+        room: &RoomId,
+        user: UserId,
+    ) -> Result<(), Problem> {
+        let by = actor.into();
+        let actor = by.user;
         self.check(&actor, room, Action::ManageMembers)?;
         let op = move |tx: &mut RoomTx<'_, '_>| {
             rights::check(tx, &actor, Action::ManageMembers)?;
@@ -215,6 +230,7 @@ impl Rooms {
             check_ban_below(tx, actor, user)?;
             tx.set_ban(user, None);
             tx.append(told(actor, user, MemberAction::Unbanned, None, None));
+            audit(tx, by, AuditAction::Unbanned, user);
             Ok(())
         };
         self.0.store.room_op(room, op).await
@@ -239,11 +255,13 @@ impl Rooms {
     /// `not_found`, `forbidden`, `invalid_field`.
     pub async fn mute(
         &self,
-        actor: UserId,
+        actor: impl Into<Actor>,
         room: &RoomId,
         user: UserId,
         mute: NewBan,
     ) -> Result<BanView, Problem> {
+        let by = actor.into();
+        let actor = by.user;
         self.check(&actor, room, Action::ManageMembers)?;
         if actor == user {
             return Err(Problem::forbidden("nobody mutes themselves"));
@@ -253,7 +271,11 @@ impl Rooms {
             return Err(Problem::not_found("there is no such user"));
         }
         let op = move |tx: &mut RoomTx<'_, '_>| {
-            member_below(tx, actor, user)?;
+            let place = member_below(tx, actor, user)?;
+            // Nothing keeps an owner silent: a mute that does not hold is not put.
+            if place.is_some_and(|member| member.role == RoomRole::Owner) {
+                return Err(Problem::forbidden("an owner cannot be muted"));
+            }
             check_put_below(tx, actor, tx.mute(&user))?;
             let record = Ban {
                 user_id: user,
@@ -264,6 +286,7 @@ impl Rooms {
             };
             tx.set_mute(user, Some(record.clone()));
             tx.append(told(actor, user, MemberAction::Muted, None, mute.reason));
+            audit(tx, by, AuditAction::Muted, user);
             Ok(record)
         };
         let record = self.0.store.room_op(room, op).await?;
@@ -274,7 +297,14 @@ impl Rooms {
     ///
     /// # Errors
     /// `not_found` when none holds; `forbidden`.
-    pub async fn unmute(&self, actor: UserId, room: &RoomId, user: UserId) -> Result<(), Problem> {
+    pub async fn unmute(
+        &self,
+        actor: impl Into<Actor>,
+        room: &RoomId,
+        user: UserId,
+    ) -> Result<(), Problem> {
+        let by = actor.into();
+        let actor = by.user;
         self.check(&actor, room, Action::ManageMembers)?;
         let op = move |tx: &mut RoomTx<'_, '_>| {
             rights::check(tx, &actor, Action::ManageMembers)?;
@@ -285,6 +315,7 @@ impl Rooms {
             check_put_below(tx, actor, mute)?;
             tx.set_mute(user, None);
             tx.append(told(actor, user, MemberAction::Unmuted, None, None));
+            audit(tx, by, AuditAction::Unmuted, user);
             Ok(())
         };
         self.0.store.room_op(room, op).await
@@ -307,10 +338,12 @@ impl Rooms {
     /// `not_found` for who is no member; `forbidden`; `conflict` for oneself.
     pub async fn transfer(
         &self,
-        actor: UserId,
+        actor: impl Into<Actor>,
         room: &RoomId,
         user: UserId,
     ) -> Result<(), Problem> {
+        let by = actor.into();
+        let actor = by.user;
         self.check(&actor, room, Action::Own)?;
         if actor == user {
             return Err(Problem::new(
@@ -332,6 +365,7 @@ impl Rooms {
                     tx.append(told(actor, who, MemberAction::Role, Some(role), None));
                 }
             }
+            audit(tx, by, AuditAction::OwnershipTransferred, user);
             Ok(())
         };
         self.0.store.room_op(room, op).await
@@ -383,10 +417,11 @@ fn leave(tx: &mut RoomTx<'_, '_>, user: UserId) -> Result<(), Problem> {
 
 fn put_member(
     tx: &mut RoomTx<'_, '_>,
-    actor: UserId,
+    by: Actor,
     user: UserId,
     role: RoomRole,
 ) -> Result<(), Problem> {
+    let actor = by.user;
     let standing = rights::check(tx, &actor, Action::ManageMembers)?;
     let before = tx.member(&user);
     if before.is_some_and(|member| member.role == role) {
@@ -417,6 +452,11 @@ fn put_member(
             tx.set_member(user, Some(Membership { role, ..member }));
             tx.append(told(actor, user, MemberAction::Role, Some(role), None));
         }
+    }
+    // Power in the room; who is merely let in stands in its log.
+    if gives.max(has) >= Standing::Moderator {
+        let target = format!("{user} {} {}", tx.id(), named(role));
+        tx.audit(by.did(AuditAction::RoomRoleChanged, target));
     }
     Ok(())
 }
@@ -453,6 +493,22 @@ fn check_put_below(tx: &RoomTx<'_, '_>, actor: UserId, put: Option<Ban>) -> Resu
         }
         _ => Ok(()),
     }
+}
+
+/// A role as it stands in the audit log.
+fn named(role: RoomRole) -> &'static str {
+    match role {
+        RoomRole::Guest => "guest",
+        RoomRole::Member => "member",
+        RoomRole::Moderator => "moderator",
+        RoomRole::Owner => "owner",
+    }
+}
+
+/// Puts on record, in the same commit, what was done to somebody.
+fn audit(tx: &mut RoomTx<'_, '_>, by: Actor, action: AuditAction, user: UserId) {
+    let target = format!("{user} {}", tx.id());
+    tx.audit(by.did(action, target));
 }
 
 fn enter(tx: &mut RoomTx<'_, '_>, actor: UserId, user: UserId, role: RoomRole) -> Seq {

@@ -13,7 +13,7 @@ use stack_types::{
 use tokio::sync::oneshot;
 
 use crate::Rooms;
-use crate::rights::{self, Action, Standing};
+use crate::rights::{self, Action, At, Look, Standing};
 use crate::rooms::reads_from;
 
 /// How long a reaction is at most: the longest emoji sequences take about 35 bytes.
@@ -100,7 +100,27 @@ impl Rooms {
     where
         A: FnOnce(Result<Sent, Problem>) + Send + 'static,
     {
-        let (room, standing) = self.check(&user, room, Action::Speak)?;
+        let room = self.0.store.room(room)?.ok_or_else(rights::no_such_room)?;
+        let standing = {
+            let at = At(&room, self.0.clock.now(), &self.0.store);
+            match &say {
+                Say::Redact { .. } => may_redact(&at, user),
+                _ => rights::check(&at, &user, Action::Speak),
+            }
+        };
+        let standing = match standing {
+            Ok(standing) => standing,
+            Err(refused) => {
+                let Say::Message(SendMessage { key: Some(key), .. }) = say else {
+                    return Err(refused);
+                };
+                if !is_told_repeats(&refused) {
+                    return Err(refused);
+                }
+                self.check_key(Some(&key))?;
+                return Ok(self.submit_repeat(user, &room, key, refused, reply));
+            }
+        };
         match say {
             Say::Message(message) => self.message(user, &room, standing, message, reply),
             Say::Edit { target, body } => self.edit(user, &room, target, body, reply),
@@ -147,10 +167,7 @@ impl Rooms {
             let Some(key) = message.key else {
                 return Err(refused);
             };
-            // Whatever is wrong with a repeat, the first one was said: that is the answer. The writer is asked, since
-            // the first may still be on its way to the disk.
-            let repeated = move |tx: &mut RoomTx<'_, '_>| tx.find_key(&user, &key)?.ok_or(refused);
-            return Ok(self.submit(user, room, repeated, reply));
+            return Ok(self.submit_repeat(user, room, key, refused, reply));
         }
         let turn = is_slowed(&room.settings(), standing).then(|| Turn {
             rooms: self.clone(),
@@ -158,18 +175,21 @@ impl Rooms {
             taken: false,
         });
         let op = move |tx: &mut RoomTx<'_, '_>| {
+            let may = rights::check(tx, &user, Action::Speak);
             if let Some(key) = &message.key
+                && may.as_ref().err().is_none_or(is_told_repeats)
                 && let Some(place) = tx.find_key(&user, key)?
             {
                 return Ok(place);
             }
+            may?;
             let place = append(tx, user, message)?;
             if let Some(turn) = turn {
                 tx.after_commit(move || turn.take());
             }
             Ok(place)
         };
-        Ok(self.submit(user, room, op, reply))
+        Ok(self.submit(room, op, reply))
     }
 
     /// Checks sizes and rate of a message.
@@ -207,6 +227,7 @@ impl Rooms {
         self.check_body(&room.settings(), &body, false)?;
         self.take_turn(user, room)?;
         let op = move |tx: &mut RoomTx<'_, '_>| {
+            rights::check(tx, &user, Action::Speak)?;
             if message_at(tx, user, target)?.sender != user {
                 return Err(Problem::forbidden("only the author edits a message"));
             }
@@ -218,7 +239,7 @@ impl Rooms {
                 },
             }))
         };
-        Ok(self.submit(user, room, op, reply))
+        Ok(self.submit(room, op, reply))
     }
 
     fn redact<A>(
@@ -241,6 +262,7 @@ impl Rooms {
         }
         self.take_turn(user, room)?;
         let op = move |tx: &mut RoomTx<'_, '_>| {
+            may_redact(tx, user)?;
             if message_at(tx, user, target)?.sender != user {
                 rights::check(tx, &user, Action::Moderate)?;
             }
@@ -253,7 +275,7 @@ impl Rooms {
                 },
             }))
         };
-        Ok(self.submit(user, room, op, reply))
+        Ok(self.submit(room, op, reply))
     }
 
     fn react<A>(
@@ -278,6 +300,7 @@ impl Rooms {
         }
         self.take_turn(user, room)?;
         let op = move |tx: &mut RoomTx<'_, '_>| {
+            rights::check(tx, &user, Action::Speak)?;
             message_at(tx, user, target)?;
             Ok(tx.append(EventDraft {
                 sender: user,
@@ -288,19 +311,39 @@ impl Rooms {
                 },
             }))
         };
-        Ok(self.submit(user, room, op, reply))
+        Ok(self.submit(room, op, reply))
     }
 
-    fn submit<F, A>(&self, user: UserId, room: &RoomRef, op: F, reply: A) -> Submitted
+    /// Asks the writer for what was said with this key. Whatever is wrong with a repeat, the first one was said: that is
+    /// the answer. The first may still be on its way to the disk.
+    fn submit_repeat<A>(
+        &self,
+        user: UserId,
+        room: &RoomRef,
+        key: String,
+        refused: Problem,
+        reply: A,
+    ) -> Submitted
+    where
+        A: FnOnce(Result<Sent, Problem>) + Send + 'static,
+    {
+        let repeated = move |tx: &mut RoomTx<'_, '_>| {
+            match rights::check(tx, &user, Action::Speak) {
+                Err(refused) if !is_told_repeats(&refused) => return Err(refused),
+                _ => {}
+            }
+            tx.find_key(&user, &key)?.ok_or(refused)
+        };
+        self.submit(room, repeated, reply)
+    }
+
+    /// The operation checks the right.
+    fn submit<F, A>(&self, room: &RoomRef, op: F, reply: A) -> Submitted
     where
         F: FnOnce(&mut RoomTx<'_, '_>) -> Result<Appended, Problem> + Send + 'static,
         A: FnOnce(Result<Sent, Problem>) + Send + 'static,
     {
         let sent_to = room.id().clone();
-        let op = move |tx: &mut RoomTx<'_, '_>| {
-            rights::check(tx, &user, Action::Speak)?;
-            op(tx)
-        };
         self.0.store.submit(room, op, move |place| {
             reply(place.map(|Appended { seq, ts }| Sent {
                 room: sent_to,
@@ -367,6 +410,18 @@ fn too_large(field: &'static str, size: usize, most: usize) -> Result<(), Proble
     }
     let detail = format!("{field} is at most {most} bytes");
     Err(Problem::new(ErrorCode::PayloadTooLarge, detail).with_field(field))
+}
+
+/// Whether somebody who is refused to speak is still told of what they have said: not in a room that is hidden from
+/// them, which must not be told from none.
+fn is_told_repeats(refused: &Problem) -> bool {
+    refused.code == ErrorCode::Forbidden
+}
+
+/// Whether somebody may redact some message: their own, or as who looks after the room anybody's.
+fn may_redact(room: &impl Look, user: UserId) -> Result<Standing, Problem> {
+    let own = rights::check(room, &user, Action::TakeBack);
+    own.or_else(|refused| rights::check(room, &user, Action::Moderate).map_err(|_| refused))
 }
 
 /// Whether somebody's messages keep the room's slow mode. Moderators are exempt, and so is whatever is no new message: a

@@ -35,8 +35,10 @@ pub enum Action {
     Join,
     /// Read and subscribe; see members and presence; keep a read cursor.
     Read,
-    /// Send, edit and redact one's own, react, type.
+    /// Send, edit one's own, react, type.
     Speak,
+    /// Redact one's own messages, muted or not: what is taken back disturbs nobody.
+    TakeBack,
     /// Redact others' messages.
     Moderate,
     /// Bring people in as members or guests, remove and ban those below oneself, see bans.
@@ -47,11 +49,12 @@ pub enum Action {
 
 impl Action {
     /// Every action, for tests and documents.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::See,
         Self::Join,
         Self::Read,
         Self::Speak,
+        Self::TakeBack,
         Self::Moderate,
         Self::ManageMembers,
         Self::Own,
@@ -64,7 +67,7 @@ impl Action {
             Self::See => Standing::Banned,
             Self::Join => Standing::Visitor,
             Self::Read => Standing::Guest,
-            Self::Speak => Standing::Member,
+            Self::Speak | Self::TakeBack => Standing::Member,
             Self::Moderate | Self::ManageMembers => Standing::Moderator,
             Self::Own => Standing::Owner,
         }
@@ -166,7 +169,8 @@ pub(crate) fn standing(room: &impl Look, user: &UserId) -> Standing {
 pub(crate) fn check(room: &impl Look, user: &UserId, action: Action) -> Result<Standing, Problem> {
     let standing = standing(room, user);
     if standing >= action.asks_for() {
-        if action == Action::Speak && standing < Standing::Moderator && room.mute(user).is_some() {
+        // Owners are never muted. Only owners mute moderators; who became one with a mute on them can lift it.
+        if action == Action::Speak && standing < Standing::Owner && room.mute(user).is_some() {
             return Err(Problem::forbidden("you are muted in this room"));
         }
         return Ok(standing);
@@ -292,15 +296,17 @@ mod tests {
 
     #[test]
     fn the_muted_read_and_do_not_speak() {
-        use Action::{Join, ManageMembers, Moderate, Own, Read, See, Speak};
+        use Action::{Join, ManageMembers, Moderate, Own, Read, See, Speak, TakeBack};
         let member = Some(RoomRole::Member);
-        assert_eq!(may(true, member, true, false), [See, Join, Read]);
-        assert_eq!(may(true, member, false, false), [See, Join, Read, Speak]);
-        // Who looks after the room is not held up by an old mute.
+        assert_eq!(may(true, member, true, false), [See, Join, Read, TakeBack]);
+        let unmuted = [See, Join, Read, Speak, TakeBack];
+        assert_eq!(may(true, member, false, false), unmuted);
+        // A mute holds for a moderator: it keeps them from speaking and from nothing else.
         let moderator = Some(RoomRole::Moderator);
-        let all_but_owning = [See, Join, Read, Speak, Moderate, ManageMembers];
-        assert_eq!(may(true, moderator, true, false), all_but_owning);
-        assert!(may(true, Some(RoomRole::Owner), true, false).contains(&Own));
+        let all_but_speaking = [See, Join, Read, TakeBack, Moderate, ManageMembers];
+        assert_eq!(may(true, moderator, true, false), all_but_speaking);
+        let owner = may(true, Some(RoomRole::Owner), true, false);
+        assert!(owner.contains(&Own) && owner.contains(&Speak));
     }
 
     #[test]
@@ -328,8 +334,8 @@ mod tests {
         assert_eq!(may(Banned), [Action::See]);
         assert_eq!(may(Visitor), [Action::See, Action::Join]);
         assert_eq!(may(Guest), [Action::See, Action::Join, Action::Read]);
-        assert_eq!(may(Member), Action::ALL[..4]);
-        assert_eq!(may(Moderator), Action::ALL[..6]);
+        assert_eq!(may(Member), Action::ALL[..5]);
+        assert_eq!(may(Moderator), Action::ALL[..7]);
         assert_eq!(may(Owner), Action::ALL);
     }
 }

@@ -25,6 +25,7 @@ mod users;
 mod ways_in;
 
 pub use api_keys::{ApiKey, NewApiKey, Scope};
+pub(crate) use audit::append as append_audit;
 pub use audit::{AuditAction, AuditEntry, AuditFilter, AuditOutcome, AuditRecord};
 pub use ceremonies::{CeremoniesFull, Ceremony};
 pub use changes::{LastAdmin, PasswordChange, ProfilePatch, RoleRefused};

@@ -5,6 +5,7 @@ use stack_types::{
     Event, EventBody, EventDraft, Problem, RoomId, RoomSettings, Seq, Timestamp, UserId,
 };
 
+use crate::accounts::{self, AuditEntry};
 use crate::room::{Ban, Membership, RoomRecord};
 use crate::writer::{Batch, Staged};
 use crate::{StoreError, room_ops, tables};
@@ -39,6 +40,7 @@ pub(crate) enum Effect {
     Ban(UserId, Option<Ban>),
     Mute(UserId, Option<Ban>),
     Record(RoomRecord),
+    Audit(AuditEntry),
 }
 
 impl<'a, 't> RoomTx<'a, 't> {
@@ -252,6 +254,11 @@ impl<'a, 't> RoomTx<'a, 't> {
         }));
     }
 
+    /// Puts the operation on record, in the same commit.
+    pub fn audit(&mut self, entry: AuditEntry) {
+        self.effects.push(Effect::Audit(entry));
+    }
+
     /// Does something as soon as the commit is visible, before anybody is answered, and whether or not anybody still
     /// waits for the answer. It runs on the writer thread, so it must be quick.
     pub fn after_commit(&mut self, act: impl FnOnce() + Send + 'static) {
@@ -312,6 +319,7 @@ fn apply(batch: &mut Batch<'_>, room: &mut Staged, effect: Effect) -> Result<(),
             room.mutes.insert(user, mute);
         }
         Effect::Record(record) => room.record = Some(record),
+        Effect::Audit(entry) => accounts::append_audit(batch.tx, batch.now, entry)?,
     }
     Ok(())
 }

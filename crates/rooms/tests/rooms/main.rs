@@ -1,6 +1,8 @@
 //! Rooms over a store in memory, with a clock that is moved by hand and readers that keep what they were told.
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod bans;
 #[cfg(test)]
 mod create;

@@ -53,6 +53,13 @@ pub enum AuditAction {
     Muted,
     Unmuted,
     SigningKeyRotated,
+    RoomRoleChanged,
+    MemberRemoved,
+    RoomMadePublic,
+    RoomDeleted,
+    AccessRefused,
+    AuditExported,
+    ApiKeyRefused,
 }
 
 impl AuditAction {
@@ -101,6 +108,13 @@ impl AuditAction {
             Self::Muted => "muted",
             Self::Unmuted => "unmuted",
             Self::SigningKeyRotated => "signing_key_rotated",
+            Self::RoomRoleChanged => "room_role_changed",
+            Self::MemberRemoved => "member_removed",
+            Self::RoomMadePublic => "room_made_public",
+            Self::RoomDeleted => "room_deleted",
+            Self::AccessRefused => "access_refused",
+            Self::AuditExported => "audit_exported",
+            Self::ApiKeyRefused => "api_key_refused",
         }
     }
 }
@@ -198,7 +212,7 @@ impl AuditFilter {
 const MAX_LOOKED_AT: usize = 50_000;
 
 /// Appends an entry.
-pub(super) fn append(
+pub(crate) fn append(
     tx: &WriteTransaction,
     now: Timestamp,
     entry: AuditEntry,
