@@ -11,6 +11,9 @@ mod state;
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use stack_storage::{Passkey as StoredPasskey, WebauthnHandle};
 use stack_types::Problem;
@@ -250,6 +253,25 @@ impl Assertion {
 /// A handle that is none of ours.
 pub(crate) struct NoHandle;
 
+/// What the browser signs beside the authenticator's data, as far as it says which question it answers.
+#[derive(Deserialize)]
+struct ClientData {
+    challenge: String,
+}
+
+/// The random bytes of a question, from the options that ask it; `None` when they are not as many as of any secret.
+pub(crate) fn challenge_of(options: &Value) -> Option<[u8; secret::SECRET_BYTES]> {
+    secret::from_text(options["challenge"].as_str()?)
+}
+
+/// The question that an answer says it is to. Nothing of it is verified.
+pub(crate) fn challenge_in(answer: &Value) -> Option<[u8; secret::SECRET_BYTES]> {
+    let text = answer.get("response")?.get("clientDataJSON")?.as_str()?;
+    let data = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let data: ClientData = serde_json::from_slice(&data).ok()?;
+    secret::from_text(&data.challenge)
+}
+
 /// Whether a passkey is also kept elsewhere than in the device.
 pub(crate) fn is_backed_up(passkey: &StoredPasskey) -> Result<bool, Problem> {
     let known: Passkey = serde_json::from_str(&passkey.credential).map_err(Problem::internal)?;
@@ -260,7 +282,7 @@ fn to_record(passkey: &Passkey) -> Result<String, Problem> {
     serde_json::to_string(passkey).map_err(Problem::internal)
 }
 
-fn not_credential(detail: &'static str) -> Problem {
+pub(crate) fn not_credential(detail: &'static str) -> Problem {
     Problem::invalid_field("credential", detail)
 }
 
@@ -316,5 +338,17 @@ mod tests {
         assert_eq!(options["userVerification"], "required");
         assert_eq!(options["rpId"], "chat.example");
         assert_eq!(options["allowCredentials"], json!([]));
+    }
+
+    #[test]
+    fn questions_are_as_random_as_any_secret() {
+        let passkeys = passkeys("https://chat.example").unwrap().ok().unwrap();
+        let (new, _) = passkeys.ask_for_new([7; 16], "ann", "Ann", vec![]).unwrap();
+        let (one, _) = passkeys.ask(&[]).unwrap();
+        let (other, _) = passkeys.ask(&[]).unwrap();
+        for options in [&new, &one, &other] {
+            assert!(challenge_of(options).is_some(), "{options}");
+        }
+        assert_ne!(one["challenge"], other["challenge"]);
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use stack_auth::{
     AskForPasskey, AssertPasskey, Delivery, NewPasskeyAnswer, PasskeyView, SignUpByPasskey,
 };
@@ -31,20 +31,15 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/auth/passkeys/reauthenticate/finish", post(again))
 }
 
-/// A browser's new passkey.
+/// What a browser answered: as `credential`, or its members beside the others.
 #[derive(Deserialize)]
-pub(super) struct Made {
-    ceremony: String,
+pub(super) struct Answered {
+    ceremony: Option<String>,
     name: Option<String>,
-    credential: Value,
     token_delivery: Option<Delivery>,
-}
-
-#[derive(Deserialize)]
-struct Shown {
-    ceremony: String,
-    credential: Value,
-    token_delivery: Option<Delivery>,
+    credential: Option<Value>,
+    #[serde(flatten)]
+    members: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -66,16 +61,38 @@ struct Named {
     name: String,
 }
 
-impl Made {
-    /// The answer, and how the tokens are wanted.
-    pub(super) fn taken_apart(self) -> (NewPasskeyAnswer, Delivery) {
-        let delivery = self.token_delivery.unwrap_or_default();
+impl Answered {
+    /// A new passkey, and how the tokens are wanted.
+    ///
+    /// # Errors
+    /// `invalid_field` when there is no answer.
+    pub(super) fn made(self) -> Result<(NewPasskeyAnswer, Delivery), Problem> {
         let answer = NewPasskeyAnswer {
+            credential: credential(self.credential, self.members)?,
             ceremony: self.ceremony,
             name: self.name,
-            credential: self.credential,
         };
-        (answer, delivery)
+        Ok((answer, self.token_delivery.unwrap_or_default()))
+    }
+
+    /// A passkey that was asked for, and how the tokens are wanted.
+    fn shown(self) -> Result<(AssertPasskey, Delivery), Problem> {
+        let answer = AssertPasskey {
+            credential: credential(self.credential, self.members)?,
+            ceremony: self.ceremony,
+        };
+        Ok((answer, self.token_delivery.unwrap_or_default()))
+    }
+}
+
+fn credential(apart: Option<Value>, members: Map<String, Value>) -> Result<Value, Problem> {
+    match apart {
+        Some(credential) => Ok(credential),
+        None if members.contains_key("response") => Ok(Value::Object(members)),
+        None => {
+            let detail = "the browser's answer is missing";
+            Err(Problem::invalid_field("credential", detail))
+        }
     }
 }
 
@@ -127,10 +144,10 @@ async fn add(
     SignedIn(caller): SignedIn,
     identity: Identity,
     Sender(client): Sender,
-    Json(made): Json<Made>,
+    Json(answered): Json<Answered>,
 ) -> ApiResult<(StatusCode, JsonAnswer<PasskeyView>)> {
     let browser = identity.cookies.ceremony.as_deref();
-    let (answer, _) = made.taken_apart();
+    let (answer, _) = answered.made()?;
     let added = app.auth().add_passkey(&caller, answer, browser, &client);
     Ok((StatusCode::CREATED, JsonAnswer(added.await?)))
 }
@@ -158,10 +175,10 @@ async fn sign_up(
     State(app): State<AppState>,
     identity: Identity,
     Sender(client): Sender,
-    Json(made): Json<Made>,
+    Json(answered): Json<Answered>,
 ) -> ApiResult<Response> {
     let browser = identity.cookies.ceremony.as_deref();
-    let (answer, delivery) = made.taken_apart();
+    let (answer, delivery) = answered.made()?;
     let signed_up = app
         .auth()
         .sign_up(answer, delivery, browser, &client)
@@ -203,15 +220,11 @@ async fn login(
     State(app): State<AppState>,
     identity: Identity,
     Sender(client): Sender,
-    Json(shown): Json<Shown>,
+    Json(answered): Json<Answered>,
 ) -> ApiResult<Response> {
     app.rates().login(client.ip)?;
     let browser = identity.cookies.ceremony.as_deref();
-    let delivery = shown.token_delivery.unwrap_or_default();
-    let answer = AssertPasskey {
-        ceremony: shown.ceremony,
-        credential: shown.credential,
-    };
+    let (answer, delivery) = answered.shown()?;
     let tokens = app
         .auth()
         .login_by_passkey(answer, delivery, browser, &client);
@@ -236,13 +249,10 @@ async fn again(
     SignedIn(caller): SignedIn,
     identity: Identity,
     Sender(client): Sender,
-    Json(shown): Json<Shown>,
+    Json(answered): Json<Answered>,
 ) -> ApiResult<StatusCode> {
     let browser = identity.cookies.ceremony.as_deref();
-    let answer = AssertPasskey {
-        ceremony: shown.ceremony,
-        credential: shown.credential,
-    };
+    let (answer, _) = answered.shown()?;
     let shown = app
         .auth()
         .reauthenticate_by_passkey(&caller, answer, browser, &client);

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stack_auth::{Delivery, PasskeysOff, SetUpByPassword, SetupPerson};
 
-use super::passkeys::Made;
+use super::passkeys::Answered;
 use super::signed_in;
 use crate::app::AppState;
 use crate::http::{ApiResult, Identity, Json, Sender, browser};
@@ -90,10 +90,10 @@ async fn by_passkey(
     State(app): State<AppState>,
     identity: Identity,
     Sender(client): Sender,
-    Json(made): Json<Made>,
+    Json(answered): Json<Answered>,
 ) -> ApiResult<Response> {
     let browser = identity.cookies.ceremony.as_deref();
-    let (answer, delivery) = made.taken_apart();
+    let (answer, delivery) = answered.made()?;
     let tokens = app
         .auth()
         .set_up_by_passkey(answer, delivery, browser, &client);

@@ -20,6 +20,13 @@ pub(crate) async fn post(client: &Client, path: &str, body: Value) -> Answer {
     client.post(path).json(&body).send().await
 }
 
+/// The ways to answer: the ceremony named, not named, and the browser's answer itself as the body.
+pub(crate) const FORMS: [fn(&Value, Value) -> Value; 3] = [
+    |begun, answer| json!({ "ceremony": begun["ceremony"], "credential": answer }),
+    |_, answer| json!({ "credential": answer }),
+    |_, answer| answer,
+];
+
 async fn sign_up(client: &Client, username: &str, device: &mut Authenticator) -> Answer {
     let asked = json!({ "username": username });
     let begun = post(client, &format!("{BASE}/signup/begin"), asked)
@@ -28,7 +35,7 @@ async fn sign_up(client: &Client, username: &str, device: &mut Authenticator) ->
     let made = json!({
         "ceremony": begun["ceremony"],
         "name": "Key ring",
-        "credential": device.make(&begun["public_key"]),
+        "credential": device.make(&begun["publicKey"]),
     });
     post(client, &format!("{BASE}/signup/finish"), made).await
 }
@@ -40,7 +47,7 @@ async fn show(client: &Client, device: &mut Authenticator, delivery: &str) -> An
     assert_eq!(begun.get("mediation"), None);
     let shown = json!({
         "ceremony": begun["ceremony"],
-        "credential": device.show(&begun["public_key"]),
+        "credential": device.show(&begun["publicKey"]),
         "token_delivery": delivery,
     });
     post(client, &format!("{BASE}/login/finish"), shown).await
@@ -75,6 +82,68 @@ async fn a_browser_signs_up_out_and_in() {
 }
 
 #[tokio::test]
+async fn every_ceremony_takes_the_browsers_answer_as_it_is() {
+    let gateway = TestGateway::start().await;
+    let program = gateway.program();
+    for (form, username) in FORMS.into_iter().zip(["ann", "bob", "cleo"]) {
+        let (browser, mut device) = (gateway.browser(), device(&gateway));
+        let begin = async |pair: &str, asked: Value| {
+            let begun = post(&browser, &format!("{BASE}/{pair}/begin"), asked).await;
+            let begun = begun.expect(200);
+            // What `navigator.credentials` is given.
+            assert_eq!(begun["publicKey"]["challenge"], begun["ceremony"]);
+            assert!(begun.get("public_key").is_none());
+            begun
+        };
+        let finish = async |pair: &str, body: &Value| {
+            post(&browser, &format!("{BASE}/{pair}/finish"), body.clone()).await
+        };
+
+        let begun = begin("signup", json!({ "username": username })).await;
+        let mut made = form(&begun, device.make(&begun["publicKey"]));
+        made["name"] = json!("Key ring");
+        finish("signup", &made).await.expect(201);
+        let again = finish("signup", &made).await;
+        again.problem(422, "invalid_field");
+
+        let begun = begin("register", json!({})).await;
+        let mut second = self::device(&gateway);
+        let mut made = form(&begun, second.make(&begun["publicKey"]));
+        made["name"] = json!("Phone");
+        let added = finish("register", &made).await.expect(201);
+        assert_eq!(added["name"], "Phone");
+        let listed = browser.get(BASE).send().await.expect(200);
+        assert_eq!(listed["passkeys"][0]["name"], "Key ring");
+
+        let begun = begin("reauthenticate", json!({})).await;
+        let shown = form(&begun, device.show(&begun["publicKey"]));
+        finish("reauthenticate", &shown).await.expect(204);
+
+        for asked in [
+            json!({}),
+            json!({ "login": username }),
+            json!({ "mediation": "conditional" }),
+        ] {
+            let begun = begin("login", asked.clone()).await;
+            assert_eq!(begun.get("mediation"), asked.get("mediation"));
+            let mut shown = form(&begun, second.show(&begun["publicKey"]));
+            shown["token_delivery"] = json!("body");
+            // Another's answer is refused, and uses the question up.
+            if asked.get("login").is_some() {
+                let path = format!("{BASE}/login/finish");
+                let stolen = post(&program, &path, shown.clone()).await;
+                stolen.problem(401, "invalid_credentials");
+            } else {
+                let signed_in = finish("login", &shown).await.expect(200);
+                assert!(signed_in["refresh_token"].is_string());
+            }
+            let again = finish("login", &shown).await;
+            again.problem(401, "invalid_credentials");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_program_needs_no_cookie() {
     let gateway = TestGateway::start().await;
     let (program, mut device) = (gateway.program(), device(&gateway));
@@ -99,7 +168,7 @@ async fn an_answer_from_another_browser_is_refused() {
             .expect(200);
         let shown = json!({
             "ceremony": begun["ceremony"],
-            "credential": device.show(&begun["public_key"]),
+            "credential": device.show(&begun["publicKey"]),
         });
         let finish = format!("{BASE}/login/finish");
         post(other, &finish, shown.clone())
@@ -125,7 +194,7 @@ async fn a_second_tab_does_not_end_what_the_first_has_begun() {
     for begun in [second, first] {
         let shown = json!({
             "ceremony": begun["ceremony"],
-            "credential": device.show(&begun["public_key"]),
+            "credential": device.show(&begun["publicKey"]),
         });
         post(&browser, &format!("{BASE}/login/finish"), shown)
             .await
@@ -142,7 +211,7 @@ async fn passkeys_are_added_named_and_removed() {
     let begun = post(&browser, &format!("{BASE}/register/begin"), json!({}))
         .await
         .expect(200);
-    let options = &begun["public_key"];
+    let options = &begun["publicKey"];
     assert_eq!(options["excludeCredentials"].as_array().unwrap().len(), 1);
     assert_eq!(
         options["authenticatorSelection"]["residentKey"],
@@ -197,7 +266,7 @@ async fn an_old_sign_in_shows_itself_again_by_passkey() {
     let begun = post(&browser, &again, json!({})).await.expect(200);
     let shown = json!({
         "ceremony": begun["ceremony"],
-        "credential": device.show(&begun["public_key"]),
+        "credential": device.show(&begun["publicKey"]),
     });
     let again = format!("{BASE}/reauthenticate/finish");
     post(&browser, &again, shown).await.expect(204);
@@ -245,6 +314,12 @@ async fn bodies_of_any_kind_are_answered() {
             json!({ "ceremony": 1, "credential": null }),
             json!({ "ceremony": "x", "credential": {} }),
             json!({ "ceremony": "A".repeat(43), "credential": { "id": "x", "response": [] } }),
+            json!({ "id": "x", "rawId": "x", "type": "public-key", "response": {} }),
+            json!({ "response": { "clientDataJSON": "%" } }),
+            json!({ "response": { "clientDataJSON": "bm9uc2Vuc2U" } }),
+            json!({ "response": { "clientDataJSON": "e30" } }),
+            json!({ "response": { "clientDataJSON": ["e30"] } }),
+            json!({ "credential": { "response": { "clientDataJSON": "e30" } } }),
             json!({ "username": "\u{0}", "login": ["x"], "mediation": "loud" }),
         ] {
             let answer = post(&browser, &format!("{BASE}/{path}"), body.clone()).await;

@@ -4,7 +4,7 @@ use serde_json::json;
 use stack_gateway::config::{Config, Inputs};
 use stack_testkit::{PASSWORD, TestGateway};
 
-use crate::passkeys::{device, post};
+use crate::passkeys::{FORMS, device, post};
 
 #[tokio::test]
 async fn a_browser_sets_the_server_up_with_a_passkey() {
@@ -20,7 +20,7 @@ async fn a_browser_sets_the_server_up_with_a_passkey() {
     let made = json!({
         "token": token,
         "ceremony": begun["ceremony"],
-        "credential": device(&gateway).make(&begun["public_key"]),
+        "credential": device(&gateway).make(&begun["publicKey"]),
     });
     let finish = "/api/v1/setup/passkey/finish";
     let admin = post(&browser, finish, made.clone()).await.expect(201);
@@ -44,6 +44,21 @@ async fn a_browser_sets_the_server_up_with_a_passkey() {
     post(&browser, "/api/v1/setup/password", second)
         .await
         .problem(409, "conflict");
+}
+
+#[tokio::test]
+async fn the_setup_takes_the_browsers_answer_as_it_is() {
+    for form in FORMS {
+        let gateway = TestGateway::start().await;
+        let token = gateway.setup_token().unwrap();
+        let browser = gateway.browser();
+        let first = json!({ "token": token, "username": "root" });
+        let begun = post(&browser, "/api/v1/setup/passkey/begin", first).await;
+        let begun = begun.expect(200);
+        let made = form(&begun, device(&gateway).make(&begun["publicKey"]));
+        let admin = post(&browser, "/api/v1/setup/passkey/finish", made).await;
+        assert_eq!(admin.expect(201)["user"]["role"], "admin");
+    }
 }
 
 #[tokio::test]
@@ -110,6 +125,8 @@ async fn bodies_of_any_kind_are_answered() {
             json!({ "token": "x".repeat(10_000), "username": "root", "password": PASSWORD }),
             json!({ "token": token, "username": "root", "password": "short" }),
             json!({ "ceremony": "A".repeat(43), "credential": { "response": {} } }),
+            json!({ "token": token, "response": { "clientDataJSON": "e30" } }),
+            json!({ "token": token, "response": { "clientDataJSON": "bm9uc2Vuc2U" } }),
         ] {
             let answer = post(&browser, &format!("/api/v1/setup/{path}"), body.clone()).await;
             assert!(

@@ -35,7 +35,7 @@ interface SignedIn {
 
 interface Begun {
   ceremony: string;
-  public_key: CredentialJson;
+  publicKey: CredentialJson;
 }
 
 const seg = encodeURIComponent;
@@ -75,7 +75,7 @@ export class AuthApi {
   async loginWithPasskey(): Promise<User> {
     const answer = await ceremonies.run(async (signal) => {
       const begun = await this.#begin('/auth/passkeys/login/begin', {}, { signal, refresh: false });
-      return { ceremony: begun.ceremony, credential: await askForPasskey(begun.public_key, signal) };
+      return { ceremony: begun.ceremony, credential: await askForPasskey(begun.publicKey, signal) };
     });
     return this.#signIn('/auth/passkeys/login/finish', answer);
   }
@@ -90,7 +90,7 @@ export class AuthApi {
       try {
         const body = { mediation: 'conditional' };
         const begun = await this.#begin('/auth/passkeys/login/begin', body, { signal, refresh: false });
-        const credential = await askForPasskey(begun.public_key, signal, 'conditional');
+        const credential = await askForPasskey(begun.publicKey, signal, 'conditional');
         return { ceremony: begun.ceremony, credential };
       } catch (error) {
         throw signal.aborted ? new StackError('cancelled', 'Passkeys are no longer offered.') : error;
@@ -161,7 +161,7 @@ export class AuthApi {
   async reauthenticateWithPasskey(): Promise<void> {
     const answer = await ceremonies.run(async (signal) => {
       const begun = await this.#begin('/auth/passkeys/reauthenticate/begin', {}, { signal });
-      return { ceremony: begun.ceremony, credential: await askForPasskey(begun.public_key, signal) };
+      return { ceremony: begun.ceremony, credential: await askForPasskey(begun.publicKey, signal) };
     });
     await this.#http.request('POST', '/auth/passkeys/reauthenticate/finish', { body: answer });
   }
@@ -247,8 +247,8 @@ export class AuthApi {
 
   /** It begins outside the ceremony: the gateway may want to see another passkey first, a ceremony of its own. */
   async #create(path: string, body: object, refresh: boolean) {
-    const { ceremony, public_key } = await this.#begin(path, body, { refresh });
-    const credential = await ceremonies.run((signal) => createPasskey(public_key, signal));
+    const { ceremony, publicKey } = await this.#begin(path, body, { refresh });
+    const credential = await ceremonies.run((signal) => createPasskey(publicKey, signal));
     return { ceremony, credential };
   }
 

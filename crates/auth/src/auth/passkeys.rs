@@ -11,6 +11,7 @@ use stack_storage::{
     AddPasskeyError, AuditAction, AuditEntry, Ceremony, MOST_PASSKEYS, NewPasskey, Passkey, Removal,
 };
 use stack_types::{ErrorCode, PasskeyId, Problem, Timestamp, UserId};
+use thiserror::Error;
 
 use super::{Auth, Caller, entry_of};
 use crate::client::Client;
@@ -26,9 +27,10 @@ pub(super) use sign_up::{new_user, person};
 /// A ceremony that was begun.
 #[derive(Debug, Clone, Serialize)]
 pub struct Begun {
-    /// What the answer names it by.
+    /// What the answer may name it by: the challenge in the options, which the answer has in it.
     pub ceremony: String,
     /// The `publicKey` member of the options that the browser is given.
+    #[serde(rename = "publicKey")]
     pub public_key: Value,
     /// `conditional` when that was asked for: the browser offers passkeys among the suggestions of a field.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,8 +40,8 @@ pub struct Begun {
 /// A new passkey, as the browser answers.
 #[derive(Debug, Clone)]
 pub struct NewPasskeyAnswer {
-    /// What the ceremony was named.
-    pub ceremony: String,
+    /// What the ceremony was named; what the answer says that it is to when absent.
+    pub ceremony: Option<String>,
     /// What its owner calls it; the device when absent.
     pub name: Option<String>,
     /// The browser's answer as JSON.
@@ -138,7 +140,7 @@ impl Auth {
     ) -> Result<PasskeyView, Problem> {
         caller.require_recent(self.0.clock.now())?;
         let name = passkey_name(answer.name.as_deref(), client)?;
-        let making = self.take_new(&answer.ceremony, browser).await?;
+        let making = self.take_new(&answer, browser).await?;
         let theirs = NewFor::Account {
             user: caller.user.id,
             session: caller.session_id,
@@ -246,7 +248,7 @@ impl Auth {
         };
         Ok(Begun {
             ceremony: self
-                .remember(Ceremony::WebauthnRegistration, &making)
+                .remember(Ceremony::WebauthnRegistration, &public_key, &making)
                 .await?,
             public_key,
             mediation: None,
@@ -256,22 +258,32 @@ impl Auth {
     /// Takes the state of a new passkey, for the browser that began it.
     pub(super) async fn take_new(
         &self,
-        ceremony: &str,
+        answer: &NewPasskeyAnswer,
         browser: Option<&str>,
     ) -> Result<Making, Problem> {
+        let id = match &answer.ceremony {
+            Some(named) => secret::from_text(named).ok_or_else(ceremony_over)?,
+            None => passkeys::challenge_in(&answer.credential)
+                .ok_or_else(|| passkeys::not_credential("this is no answer of an authenticator"))?,
+        };
         let kind = Ceremony::WebauthnRegistration;
-        let making: Making = self
-            .take_state(kind, ceremony)
-            .await?
-            .ok_or_else(ceremony_over)?;
+        let taken: Option<Making> = self.take_state(kind, id).await?;
+        let making = taken.ok_or_else(ceremony_over)?;
         if making.browser != binding_of(browser) {
             return Err(ceremony_over());
         }
         Ok(making)
     }
 
-    async fn remember(&self, kind: Ceremony, state: &impl Serialize) -> Result<String, Problem> {
-        let id = secret::random()?;
+    /// Remembers a state under the challenge of its question, so that an answer tells by itself what it is to.
+    async fn remember(
+        &self,
+        kind: Ceremony,
+        options: &Value,
+        state: &impl Serialize,
+    ) -> Result<String, Problem> {
+        let id =
+            passkeys::challenge_of(options).ok_or_else(|| Problem::internal(ShortChallenge))?;
         let state = serde_json::to_string(state).map_err(Problem::internal)?;
         let kept = self
             .0
@@ -285,11 +297,8 @@ impl Auth {
     async fn take_state<T: DeserializeOwned>(
         &self,
         kind: Ceremony,
-        ceremony: &str,
+        id: [u8; secret::SECRET_BYTES],
     ) -> Result<Option<T>, Problem> {
-        let Some(id) = secret::from_text::<{ secret::SECRET_BYTES }>(ceremony) else {
-            return Ok(None);
-        };
         let taken = self
             .0
             .store
@@ -300,6 +309,11 @@ impl Auth {
             .transpose()
     }
 }
+
+/// A question of the library that is not 256 random bits.
+#[derive(Debug, Error)]
+#[error("the challenge of a passkey's ceremony has not 256 bits")]
+struct ShortChallenge;
 
 /// What a passkey is called: as its owner says, or like the device it was made on.
 pub(super) fn passkey_name(typed: Option<&str>, client: &Client) -> Result<String, Problem> {

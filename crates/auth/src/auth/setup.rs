@@ -135,7 +135,7 @@ impl Auth {
         client: &Client,
     ) -> Result<Tokens, Problem> {
         let name = passkey_name(answer.name.as_deref(), client)?;
-        let making = self.take_new(&answer.ceremony, browser).await?;
+        let making = self.take_new(&answer, browser).await?;
         let NewFor::Setup { person, token } = making.what else {
             return Err(ceremony_over());
         };

@@ -32,7 +32,7 @@ fn fixture() -> Fixture {
 
 pub(crate) fn made(begun: &Begun, credential: Value) -> NewPasskeyAnswer {
     NewPasskeyAnswer {
-        ceremony: begun.ceremony.clone(),
+        ceremony: Some(begun.ceremony.clone()),
         name: None,
         credential,
     }
@@ -40,7 +40,23 @@ pub(crate) fn made(begun: &Begun, credential: Value) -> NewPasskeyAnswer {
 
 fn shown(begun: &Begun, credential: Value) -> AssertPasskey {
     AssertPasskey {
-        ceremony: begun.ceremony.clone(),
+        ceremony: Some(begun.ceremony.clone()),
+        credential,
+    }
+}
+
+/// An answer that alone tells which ceremony it is to.
+pub(crate) fn bare_made(credential: Value) -> NewPasskeyAnswer {
+    NewPasskeyAnswer {
+        ceremony: None,
+        name: None,
+        credential,
+    }
+}
+
+fn bare_shown(credential: Value) -> AssertPasskey {
+    AssertPasskey {
+        ceremony: None,
         credential,
     }
 }
@@ -299,6 +315,109 @@ async fn a_ceremony_is_consumed_before_it_is_verified() {
     assert_eq!(refused.field.as_deref(), Some("credential"));
     let refused = finish(right).await.err().unwrap();
     assert_eq!(refused.field.as_deref(), Some("ceremony"));
+}
+
+#[tokio::test]
+async fn an_answer_tells_by_itself_which_ceremony_it_is_to() {
+    let fixture = fixture();
+    let (auth, client) = (&fixture.auth, &fixture.client);
+    let mut device = Authenticator::new();
+    let begin = || auth.begin_sign_up(named("ann"), BROWSER, client);
+    // Another that is open meanwhile is not taken for it.
+    let (begun, other) = (begin().await.unwrap(), begin().await.unwrap());
+    assert_eq!(begun.public_key["challenge"], json!(begun.ceremony));
+    assert_ne!(begun.ceremony, other.ceremony);
+    let answer = bare_made(device.make(&begun.public_key));
+    let again = answer.clone();
+    let sign_up = |answer| auth.sign_up(answer, Delivery::Body, BROWSER, client);
+    let tokens = sign_up(answer).await.ok().unwrap().tokens;
+    let refused = sign_up(again).await.err().unwrap();
+    assert_eq!(refused.field.as_deref(), Some("ceremony"));
+
+    let caller = fixture.caller(&tokens);
+    let begun = auth.begin_passkey(&caller, BROWSER).await.unwrap();
+    let answer = bare_made(Authenticator::new().make(&begun.public_key));
+    auth.add_passkey(&caller, answer, BROWSER, client)
+        .await
+        .unwrap();
+
+    let begun = auth.ask_again_for_passkey(&caller, BROWSER).await.unwrap();
+    let answer = bare_shown(device.show(&begun.public_key));
+    auth.reauthenticate_by_passkey(&caller, answer, BROWSER, client)
+        .await
+        .unwrap();
+
+    let begun = fixture.ask(None).await;
+    let answer = bare_shown(device.show(&begun.public_key));
+    let again = answer.clone();
+    fixture.finish(answer).await.unwrap();
+    assert_eq!(
+        code(fixture.finish(again).await),
+        ErrorCode::InvalidCredentials
+    );
+}
+
+#[tokio::test]
+async fn an_answer_without_a_ceremony_is_bound_like_any_other() {
+    let fixture = fixture();
+    let (auth, client) = (&fixture.auth, &fixture.client);
+    let mut device = Authenticator::new();
+    let tokens = fixture.sign_up("ann", &mut device).await.unwrap();
+    let caller = fixture.caller(&tokens);
+    for other in [None, Some("another browser")] {
+        let begun = fixture.ask(None).await;
+        let answer = bare_shown(device.show(&begun.public_key));
+        let login = auth.login_by_passkey(answer.clone(), Delivery::Body, other, client);
+        assert_eq!(code(login.await), ErrorCode::InvalidCredentials);
+        // It was used up by that.
+        assert_eq!(
+            code(fixture.finish(answer).await),
+            ErrorCode::InvalidCredentials
+        );
+        let begun = auth.begin_passkey(&caller, BROWSER).await.unwrap();
+        let answer = bare_made(Authenticator::new().make(&begun.public_key));
+        let added = auth.add_passkey(&caller, answer, other, client).await;
+        assert_eq!(added.unwrap_err().field.as_deref(), Some("ceremony"));
+    }
+    // Of another purpose.
+    let begun = auth.ask_again_for_passkey(&caller, BROWSER).await.unwrap();
+    let answer = bare_shown(device.show(&begun.public_key));
+    assert_eq!(
+        code(fixture.finish(answer).await),
+        ErrorCode::InvalidCredentials
+    );
+    let begun = auth.begin_passkey(&caller, BROWSER).await.unwrap();
+    let answer = bare_made(Authenticator::new().make(&begun.public_key));
+    let signed_up = auth.sign_up(answer, Delivery::Body, BROWSER, client).await;
+    assert_eq!(signed_up.err().unwrap().field.as_deref(), Some("ceremony"));
+    // Too late.
+    let begun = fixture.ask(None).await;
+    let answer = bare_shown(device.show(&begun.public_key));
+    fixture.clock.advance(5 * MINUTE);
+    assert_eq!(
+        code(fixture.finish(answer).await),
+        ErrorCode::InvalidCredentials
+    );
+}
+
+#[tokio::test]
+async fn a_ceremony_that_is_named_is_the_one_that_is_used_up() {
+    let fixture = fixture();
+    let mut device = Authenticator::new();
+    fixture.sign_up("ann", &mut device).await.unwrap();
+    let (one, other) = (fixture.ask(None).await, fixture.ask(None).await);
+    let answer = device.show(&one.public_key);
+    // The answer is to one question, and the other is named.
+    assert_eq!(
+        code(fixture.finish(shown(&other, answer.clone())).await),
+        ErrorCode::InvalidCredentials
+    );
+    fixture.finish(bare_shown(answer)).await.unwrap();
+    let late = device.show(&other.public_key);
+    assert_eq!(
+        code(fixture.finish(bare_shown(late)).await),
+        ErrorCode::InvalidCredentials
+    );
 }
 
 #[tokio::test]
@@ -841,12 +960,49 @@ proptest! {
     }
 
     #[test]
+    fn any_client_data_is_answered_without_a_ceremony(
+        credential in json_of_any_kind(),
+        noise in prop::collection::vec(any::<u8>(), 0..200),
+        text in any::<String>(),
+        challenge in prop_oneof![
+            json_of_any_kind(),
+            "[A-Za-z0-9_-]{43}".prop_map(Value::from),
+        ],
+    ) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let fixture = fixture();
+            let (auth, client) = (&fixture.auth, &fixture.client);
+            let data = json!({ "type": "webauthn.get", "challenge": challenge, "origin": ORIGIN });
+            let begun = fixture.ask(None).await;
+            let right = Authenticator::new().show(&begun.public_key);
+            for client_data in [
+                Value::Null,
+                credential.clone(),
+                text.into(),
+                encode(&noise).into(),
+                encode(credential.to_string().as_bytes()).into(),
+                encode(data.to_string().as_bytes()).into(),
+            ] {
+                let mut answer = right.clone();
+                answer["response"]["clientDataJSON"] = client_data;
+                for answer in [answer, credential.clone()] {
+                    let signed_in = fixture.finish(bare_shown(answer.clone())).await;
+                    prop_assert_eq!(code(signed_in), ErrorCode::InvalidCredentials);
+                    let signed_up = auth.sign_up(bare_made(answer), Delivery::Body, BROWSER, client);
+                    prop_assert_eq!(signed_up.await.err().unwrap().code, ErrorCode::InvalidField);
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
     fn any_text_as_a_ceremony_is_answered(ceremony in any::<String>()) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let fixture = fixture();
-            let answer = AssertPasskey { ceremony: ceremony.clone(), credential: json!({}) };
+            let answer = AssertPasskey { ceremony: Some(ceremony.clone()), credential: json!({}) };
             prop_assert_eq!(code(fixture.finish(answer).await), ErrorCode::InvalidCredentials);
-            let answer = NewPasskeyAnswer { ceremony, name: None, credential: json!({}) };
+            let answer = NewPasskeyAnswer { ceremony: Some(ceremony), name: None, credential: json!({}) };
             let refused = fixture.auth.sign_up(answer, Delivery::Body, None, &fixture.client).await;
             prop_assert_eq!(refused.err().unwrap().code, ErrorCode::InvalidField);
             Ok(())

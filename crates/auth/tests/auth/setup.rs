@@ -7,7 +7,7 @@ use stack_storage::Location;
 use stack_types::{ErrorCode, GlobalRole, Problem, Timestamp};
 
 use crate::authenticator::Authenticator;
-use crate::passkeys::{config, made};
+use crate::passkeys::{bare_made, config, made};
 use crate::support::{Fixture, PASSWORD, code};
 
 fn first(token: &str, username: &str) -> SetupPerson {
@@ -37,6 +37,17 @@ async fn claim(fixture: &Fixture, token: &str) -> Result<Tokens, Problem> {
         .auth
         .set_up_by_password(asked, &fixture.client)
         .await
+}
+
+#[tokio::test]
+async fn the_first_admin_may_answer_without_naming_the_ceremony() {
+    let fixture = Fixture::with(config());
+    let (auth, client) = (&fixture.auth, &fixture.client);
+    let token = token(&fixture).await;
+    let begun = auth.begin_setup(first(&token, "ann"), None).await.unwrap();
+    let answer = bare_made(Authenticator::new().make(&begun.public_key));
+    let tokens = auth.set_up_by_passkey(answer, Delivery::Body, None, client);
+    assert_eq!(tokens.await.unwrap().user.role, GlobalRole::Admin);
 }
 
 #[tokio::test]

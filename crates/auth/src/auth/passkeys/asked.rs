@@ -15,7 +15,8 @@ use super::super::tokens::Tokens;
 use super::super::{Auth, Caller, entry_of};
 use super::Begun;
 use crate::client::Client;
-use crate::passkeys::{Asked, Asking, Assertion, Refused, Who, binding_of, decoys};
+use crate::passkeys::{Asked, Asking, Assertion, Refused, Who, binding_of, challenge_in, decoys};
+use crate::secret;
 
 /// Who wants to sign in by passkey.
 #[derive(Debug, Clone, Default)]
@@ -29,8 +30,8 @@ pub struct AskForPasskey {
 /// A passkey, as the browser answers.
 #[derive(Debug, Clone)]
 pub struct AssertPasskey {
-    /// What the ceremony was named.
-    pub ceremony: String,
+    /// What the ceremony was named; what the answer says that it is to when absent.
+    pub ceremony: Option<String>,
     /// The browser's answer as JSON.
     pub credential: Value,
 }
@@ -73,7 +74,7 @@ impl Auth {
         browser: Option<&str>,
         client: &Client,
     ) -> Result<Tokens, Problem> {
-        let asking = self.take_asking(&answer.ceremony, browser).await?;
+        let asking = self.take_asking(&answer, browser).await?;
         let Some((Asked::SignIn(who), state)) = asking else {
             return Err(self.refuse(None, client).await?);
         };
@@ -142,7 +143,7 @@ impl Auth {
         caller.require_session()?;
         let (user, session) = (caller.user.id, caller.session_id);
         let theirs = Asked::Reauthenticate { user, session };
-        let asking = self.take_asking(&answer.ceremony, browser).await?;
+        let asking = self.take_asking(&answer, browser).await?;
         let Some((_, state)) = asking.filter(|(asked, _)| *asked == theirs) else {
             return Err(wrong());
         };
@@ -183,7 +184,7 @@ impl Auth {
         };
         Ok(Begun {
             ceremony: self
-                .remember(Ceremony::WebauthnAuthentication, &asking)
+                .remember(Ceremony::WebauthnAuthentication, &public_key, &asking)
                 .await?,
             public_key,
             mediation: None,
@@ -192,11 +193,18 @@ impl Auth {
 
     async fn take_asking(
         &self,
-        ceremony: &str,
+        answer: &AssertPasskey,
         browser: Option<&str>,
     ) -> Result<Option<(Asked, DiscoverableAuthentication)>, Problem> {
+        let id = match &answer.ceremony {
+            Some(named) => secret::from_text(named),
+            None => challenge_in(&answer.credential),
+        };
+        let Some(id) = id else {
+            return Ok(None);
+        };
         let taken = self
-            .take_state(Ceremony::WebauthnAuthentication, ceremony)
+            .take_state(Ceremony::WebauthnAuthentication, id)
             .await?;
         let ours = taken.filter(|asking: &Asking| asking.browser == binding_of(browser));
         Ok(ours.map(|asking| (asking.what, asking.state)))

@@ -84,7 +84,7 @@ impl Auth {
     ) -> Result<SignedUp, Problem> {
         let inner = &*self.0;
         let name = passkey_name(answer.name.as_deref(), client)?;
-        let making = self.take_new(&answer.ceremony, browser).await?;
+        let making = self.take_new(&answer, browser).await?;
         let NewFor::SignUp { person, invite } = making.what else {
             return Err(ceremony_over());
         };
