@@ -15,6 +15,9 @@ pub(crate) struct SessionsRevoked {
     /// The user whose sockets are to be closed, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<UserId>,
+    /// Whether the sockets of programs and room tokens are to look at what they were opened with again.
+    #[serde(default)]
+    pub(crate) programs: bool,
 }
 
 /// The kind of control message it is.
@@ -33,6 +36,7 @@ pub(crate) fn publisher(bus: Arc<dyn Bus>) -> Result<OnRevoked, InvalidTopic> {
         let told = SessionsRevoked {
             sessions: revoked.sessions,
             user: revoked.everything.then_some(revoked.user_id),
+            programs: revoked.programs,
         };
         tracing::info!(user_id = %revoked.user_id, count = told.sessions.len(), "sessions were revoked");
         match serde_json::to_vec(&told) {

@@ -69,6 +69,9 @@ pub struct Revoked {
     pub sessions: Vec<SessionId>,
     /// Whether the user is out altogether, whatever a socket of theirs was opened with.
     pub everything: bool,
+    /// Whether each socket of a program or a room token has to be checked again: somebody's power has changed, on which
+    /// the key behind it may hang.
+    pub programs: bool,
 }
 
 /// Called after the revocation is durable, once per revocation. It must be quick and must not block.
@@ -277,16 +280,28 @@ impl Auth {
                 user_id,
                 sessions,
                 everything: false,
+                programs: false,
             });
         }
     }
 
-    /// Tells that a user is out altogether: also of what was opened without a session.
+    /// Tells that a user is out altogether: also of what was opened without a session, and of keys that hang on them.
     fn tell_out(&self, user_id: UserId, sessions: Vec<SessionId>) {
         (self.0.on_revoked)(Revoked {
             user_id,
             sessions,
             everything: true,
+            programs: true,
+        });
+    }
+
+    /// Tells that a user's power has changed: keys act as them, or have their scopes from them.
+    fn tell_power_changed(&self, user_id: UserId) {
+        (self.0.on_revoked)(Revoked {
+            user_id,
+            sessions: Vec::new(),
+            everything: false,
+            programs: true,
         });
     }
 }

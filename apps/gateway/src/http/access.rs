@@ -19,6 +19,8 @@ pub(crate) enum Need {
     RecentSession,
     /// A person who is signed in, or a program whose key has this scope.
     Scope(Scope),
+    /// The same, but no room token that is bound to rooms.
+    Unbound(Scope),
     /// A program whose key has this scope, and nobody else.
     Key(Scope),
     /// An admin, or an admin's program with the scope for it.
@@ -98,8 +100,8 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     // People.
     (GET, "/me", READ),
     (PATCH, "/me", Need::Session),
-    (GET, "/users", READ),
-    (GET, "/users/{user_id}", READ),
+    (GET, "/users", Need::Unbound(Scope::Read)),
+    (GET, "/users/{user_id}", Need::Unbound(Scope::Read)),
     // Rooms.
     (GET, "/rooms", READ),
     (POST, "/rooms", ROOMS),
@@ -194,6 +196,7 @@ impl Need {
             Self::Session => caller.require_session(),
             Self::RecentSession => caller.require_recent(now),
             Self::Scope(scope) => caller.require_scope(scope),
+            Self::Unbound(scope) => caller.require_unbound(scope),
             Self::Key(scope) => caller.require_key(scope).map(|_| ()),
             Self::Admin => caller.require_admin(),
             // In this order: who is no admin would sign in again for nothing.
@@ -322,6 +325,7 @@ mod tests {
             Need::Session => "a session".to_owned(),
             Need::RecentSession => "a recent session".to_owned(),
             Need::Scope(of) => scope(*of),
+            Need::Unbound(of) => format!("{} unbound", scope(*of)),
             Need::Key(of) => format!("a key with {}", scope(*of)),
             Need::Admin => "an admin".to_owned(),
             Need::RecentAdmin => "a recent admin".to_owned(),

@@ -108,7 +108,7 @@ async fn chat_token(
     Auth::check_room_token(rooms.as_deref(), asked.ttl_s)?;
     let auth = app.auth();
     let brings = match &rooms {
-        Some(rooms) => who_brings(&app, &caller, rooms)?,
+        Some(rooms) => who_brings(&app, &caller, asked.user_id, rooms)?,
         None => Vec::new(),
     };
     let name = asked.display_name.as_deref();
@@ -149,25 +149,37 @@ fn grant(value: Value) -> Result<RoomGrant, Problem> {
     Ok(grant)
 }
 
-/// Who brings the user into each room, and as what: the key's bot where it may, or else whoever made the key. A
-/// backend gives nobody a place that neither of the two could give.
+/// Who brings the user into each room where they have no place yet, and as what: the key's bot where it may, or else
+/// whoever made the key. A backend gives nobody a place that neither of the two could give.
 fn who_brings(
     app: &App,
     caller: &Caller,
+    user: UserId,
     rooms: &[RoomGrant],
 ) -> Result<Vec<(UserId, RoomId, RoomRole)>, Problem> {
     let maker = app.auth().maker_of_key(caller)?;
+    // Before their places are looked at: where somebody else's user is, is not for this backend.
+    let is_there = app.auth().vouches_for(caller, user)?;
     let place = |grant: &RoomGrant| {
         let role = match grant.rights.contains(&RoomRight::Send) {
             true => RoomRole::Member,
             false => RoomRole::Guest,
         };
+        if is_there
+            && app
+                .rooms()
+                .has_place(user, &grant.room, role)
+                .is_ok_and(|has| has)
+        {
+            return Ok(None);
+        }
         let may = |actor| app.rooms().may_bring_people(actor, &grant.room);
         let actor = match may(caller.user.id) {
             Ok(()) => caller.user.id,
             Err(_) => may(maker).map(|()| maker)?,
         };
-        Ok((actor, grant.room.clone(), role))
+        Ok(Some((actor, grant.room.clone(), role)))
     };
-    rooms.iter().map(place).collect()
+    let places = rooms.iter().map(place);
+    places.filter_map(Result::transpose).collect()
 }

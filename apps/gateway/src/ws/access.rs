@@ -45,7 +45,7 @@ pub(super) fn check(caller: &Caller, request: &Request) -> Result<(), Problem> {
         Some(FrameNeed::Anyone) => Ok(()),
         Some(FrameNeed::Scope(scope)) => match room {
             Some(room) => caller.require_in_room(scope, room),
-            None => caller.require_scope(scope),
+            None => caller.require_somewhere(scope),
         },
         Some(FrameNeed::Join) => match caller.credential {
             Credential::RoomToken { rooms: None, .. } => Ok(()),

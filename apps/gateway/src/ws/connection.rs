@@ -110,9 +110,7 @@ fn enter(
     let connection = ConnectionId::generate(app.clock().now());
     let most = app.limits().connections_per_user;
     let user = caller.user.id;
-    let place = app
-        .sockets()
-        .enter(user, caller.session_id, outlet.clone(), most);
+    let place = app.sockets().enter(&caller, outlet.clone(), most);
     let Some(place) = place else {
         let detail = format!("a user has at most {most} connections");
         outlet.send(frame(&error(
@@ -377,7 +375,7 @@ impl Connection {
             Handled::Done(answer) => (answer, None),
             Handled::Subscribed(answer, gap, subscription) => (answer, Some((gap, subscription))),
             Handled::SignedIn(caller, answer) => {
-                self.place.change_session(caller.session_id);
+                self.place.change_caller(&caller);
                 self.expiry = Expiry::of(&caller, self.requests.app.clock().now());
                 self.requests.caller = *caller;
                 // As at the first sign-in: a revocation in between would have found the session before.

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde::Deserialize;
+use stack_auth::{Caller, Credential};
 use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription};
 use stack_delivery::Outlet;
-use stack_types::{SessionId, UserId};
+use stack_types::{Frames, RoomId, SessionId, UserId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,7 +37,22 @@ struct Seat {
 #[derive(Debug)]
 struct Standing {
     session: SessionId,
+    /// Whether it was opened with an API key or a room token.
+    program: bool,
+    /// The rooms of a room token that is bound to some.
+    rooms: Option<Vec<RoomId>>,
     summons: Option<Summons>,
+}
+
+/// As much of a signal as says where it belongs.
+#[derive(Deserialize)]
+struct Somewhere {
+    payload: Payload,
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    room: Option<RoomId>,
 }
 
 /// What a socket has to hear of at once.
@@ -43,7 +60,8 @@ struct Standing {
 pub(super) enum Summons {
     /// The session behind it was revoked.
     Revoked,
-    /// Something on the bus was lost: the session may have been revoked.
+    /// What the socket was opened with may be good no more: something on the bus was lost, or somebody's power has
+    /// changed.
     Doubt,
 }
 
@@ -74,13 +92,8 @@ impl Sockets {
     }
 
     /// Takes a place for a new socket; `None` when the user has `most` already.
-    pub(super) fn enter(
-        &self,
-        user: UserId,
-        session: SessionId,
-        outlet: Arc<Outlet>,
-        most: usize,
-    ) -> Option<Place> {
+    pub(super) fn enter(&self, caller: &Caller, outlet: Arc<Outlet>, most: usize) -> Option<Place> {
+        let user = caller.user.id;
         let mut registry = self.0.lock();
         let seats = registry.by_user.entry(user).or_default();
         if seats.len() >= most {
@@ -88,10 +101,7 @@ impl Sockets {
         }
         let seat = Arc::new(Seat {
             outlet,
-            standing: Mutex::new(Standing {
-                session,
-                summons: None,
-            }),
+            standing: Mutex::new(Standing::of(caller)),
             summoned: Notify::new(),
         });
         seats.push(seat.clone());
@@ -102,13 +112,16 @@ impl Sockets {
         })
     }
 
-    /// Closes the sockets of these sessions, and all of a user who is out.
+    /// Closes the sockets of these sessions, and all of a user who is out; lets those of programs look again.
     fn revoke(&self, revoked: &SessionsRevoked) {
         let registry = self.0.lock();
         for (user, seats) in &registry.by_user {
             for seat in seats {
-                seat.summon_if(Summons::Revoked, |session| {
-                    revoked.user == Some(*user) || revoked.sessions.contains(session)
+                if revoked.programs {
+                    seat.summon_if(Summons::Doubt, |standing| standing.program);
+                }
+                seat.summon_if(Summons::Revoked, |standing| {
+                    revoked.user == Some(*user) || revoked.sessions.contains(&standing.session)
                 });
             }
         }
@@ -134,7 +147,19 @@ impl Sockets {
         };
         let registry = self.0.lock();
         for seat in registry.by_user.get(&user).into_iter().flatten() {
-            seat.outlet.offer_lossy(message.frames.wire().clone());
+            match &seat.standing.lock().rooms {
+                None => seat.outlet.offer_lossy(message.frames.wire().clone()),
+                // Frame by frame: its holder is told of the token's rooms only.
+                Some(rooms) => {
+                    for frame in message
+                        .frames
+                        .iter()
+                        .filter(|frame| is_within(frame, rooms))
+                    {
+                        seat.outlet.offer_lossy(Frames::one(&frame).wire().clone());
+                    }
+                }
+            }
         }
     }
 
@@ -173,11 +198,30 @@ impl Sockets {
     }
 }
 
+impl Standing {
+    fn of(caller: &Caller) -> Self {
+        let rooms = caller.rooms();
+        Self {
+            session: caller.session_id,
+            program: !matches!(caller.credential, Credential::Session { .. }),
+            rooms: rooms.map(|grants| grants.iter().map(|grant| grant.room.clone()).collect()),
+            summons: None,
+        }
+    }
+}
+
+/// Whether a frame is about one of these rooms. One that cannot be read is not.
+fn is_within(frame: &[u8], rooms: &[RoomId]) -> bool {
+    let read = serde_json::from_slice::<Somewhere>(frame);
+    let room = read.ok().and_then(|frame| frame.payload.room);
+    room.is_some_and(|room| rooms.contains(&room))
+}
+
 impl Seat {
-    /// Summons the socket if its session is one of these.
-    fn summon_if(&self, summons: Summons, which: impl FnOnce(&SessionId) -> bool) {
+    /// Summons the socket if it is one of these.
+    fn summon_if(&self, summons: Summons, which: impl FnOnce(&Standing) -> bool) {
         let mut standing = self.standing.lock();
-        if which(&standing.session) {
+        if which(&standing) {
             // A revocation that has not been heard yet is more than a doubt.
             if standing.summons != Some(Summons::Revoked) {
                 standing.summons = Some(summons);
@@ -198,9 +242,13 @@ impl Place {
         }
     }
 
-    /// The socket belongs to another session of the same user from now on.
-    pub(super) fn change_session(&self, session: SessionId) {
-        self.seat.standing.lock().session = session;
+    /// The socket belongs to another session or token of the same user from now on.
+    pub(super) fn change_caller(&self, caller: &Caller) {
+        let mut standing = self.seat.standing.lock();
+        *standing = Standing {
+            summons: standing.summons,
+            ..Standing::of(caller)
+        };
     }
 }
 

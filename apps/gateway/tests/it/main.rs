@@ -21,6 +21,7 @@ mod problems;
 mod process;
 mod programs;
 mod rates;
+mod room_tokens;
 mod rooms;
 mod second_factor;
 mod sessions;

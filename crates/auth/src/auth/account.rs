@@ -4,7 +4,7 @@ use stack_storage::{Account, AuditAction, AuditEntry, AuditOutcome, PasswordChan
 use stack_types::{Problem, User, UserId, Username};
 
 use super::sign_in::{hash_new, invalid_credentials};
-use super::{Auth, Caller, entry_of};
+use super::{Auth, Caller, Credential, entry_of};
 use crate::access::unauthenticated;
 use crate::client::Client;
 use crate::hasher::{Turn, Verdict};
@@ -12,15 +12,18 @@ use crate::profile::{Me, ProfileUpdate};
 use crate::{password, profile, throttle};
 
 impl Auth {
-    /// The caller's account with its settings.
+    /// The caller's account with its settings. What a backend's token gives stays what its rooms need: neither e-mail
+    /// address nor settings.
     ///
     /// # Errors
     /// `unavailable`.
     pub fn me(&self, caller: &Caller) -> Result<Me, Problem> {
-        Me::new(
-            self.account_of(caller)?,
-            self.0.store.settings(caller.user.id)?,
-        )
+        let mut account = self.account_of(caller)?;
+        if let Credential::RoomToken { .. } = caller.credential {
+            account.email = None;
+            return Me::new(account, "{}".to_owned());
+        }
+        Me::new(account, self.0.store.settings(caller.user.id)?)
     }
 
     /// Changes the caller's profile.

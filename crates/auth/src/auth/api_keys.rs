@@ -260,6 +260,20 @@ impl Auth {
         .await
     }
 
+    /// Whether an account is there that a backend may vouch for.
+    ///
+    /// # Errors
+    /// `forbidden` when one is there that it may not vouch for; `unavailable`.
+    pub fn vouches_for(&self, caller: &Caller, user_id: UserId) -> Result<bool, Problem> {
+        caller.require_key(Scope::ChatToken)?;
+        let account = self.0.store.account(user_id)?;
+        account.as_ref().map_or(Ok(false), |account| {
+            may_be_vouched_for(account)
+                .map(|()| true)
+                .map_err(Problem::forbidden)
+        })
+    }
+
     /// The account of one of a backend's users, made when it is not there.
     ///
     /// # Errors
@@ -351,10 +365,11 @@ impl Auth {
         Ok(ttl_s)
     }
 
-    /// Who made the key of a caller, for what the key may do on their account.
+    /// Who made the key of a caller, for what the key may do on their account. They are an admin still, or the key
+    /// would not have its scope.
     ///
     /// # Errors
-    /// `forbidden` unless the caller is an API key; `unauthenticated`.
+    /// `forbidden` unless the caller is an API key of scope `chat_token`; `unauthenticated`.
     pub fn maker_of_key(&self, caller: &Caller) -> Result<UserId, Problem> {
         let key = caller.require_key(Scope::ChatToken)?;
         let found = self.0.store.api_key_with_account(key)?;
@@ -391,7 +406,7 @@ impl Auth {
             return Err(expired());
         }
         let (key, _) = self.live_key(access.key, None, now)?;
-        if !key.scopes.contains(&Scope::ChatToken) {
+        if !self.scopes_of(&key)?.contains(&Scope::ChatToken) {
             return Err(unauthenticated());
         }
         let account = self.0.store.account(access.user_id)?;
@@ -410,20 +425,26 @@ impl Auth {
     }
 
     fn key_caller(&self, key: ApiKey, account: Account, now: Timestamp) -> Result<Caller, Problem> {
-        let mut scopes = key.scopes;
-        if scopes.contains(&Scope::Admin) {
-            let maker = self.0.store.account(key.created_by)?;
-            let is_admin = |maker: Account| !maker.disabled && maker.user.role == GlobalRole::Admin;
-            if !maker.is_some_and(is_admin) {
-                scopes.retain(|scope| *scope != Scope::Admin);
-            }
-        }
+        let scopes = self.scopes_of(&key)?;
         Ok(Caller {
             user: account.user,
             session_id: SessionId::from(key.id),
             credential: Credential::ApiKey { id: key.id, scopes },
             expires_at: key.expires_at.unwrap_or_else(|| now.plus(ENDLESS)),
         })
+    }
+
+    /// What a key may do now: those scopes that are an admin's to give last as long as its maker is one.
+    fn scopes_of(&self, key: &ApiKey) -> Result<Vec<Scope>, Problem> {
+        let mut scopes = key.scopes.clone();
+        let hangs = |scope: &Scope| matches!(scope, Scope::Admin | Scope::ChatToken);
+        if scopes.iter().any(hangs) {
+            let maker = self.0.store.account(key.created_by)?;
+            if !maker.is_some_and(|maker| maker.is_admin()) {
+                scopes.retain(|scope| !hangs(scope));
+            }
+        }
+        Ok(scopes)
     }
 
     fn live_key(

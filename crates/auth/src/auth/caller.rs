@@ -41,7 +41,7 @@ pub enum Credential {
     ApiKey {
         /// Which.
         id: ApiKeyId,
-        /// What it may do. The scope for what admins do is among them only while its maker is one.
+        /// What it may do. Those that are an admin's to give are among them only while its maker is one.
         scopes: Vec<Scope>,
     },
     /// A token that somebody's backend has made for one of its users.
@@ -146,6 +146,39 @@ impl Caller {
         Err(Problem::forbidden(
             "the room token is not good for this in this room",
         ))
+    }
+
+    /// Asks a room token for the right that this scope stands for in any of its rooms.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_somewhere(&self, scope: Scope) -> Result<(), Problem> {
+        self.require_scope(scope)?;
+        let Some(rooms) = self.rooms() else {
+            return Ok(());
+        };
+        let right = RoomRight::of(scope);
+        let granted = |grant: &RoomGrant| right.is_some_and(|right| grant.rights.contains(&right));
+        if rooms.iter().any(granted) {
+            return Ok(());
+        }
+        Err(Problem::forbidden(
+            "the room token is not good for this in any room",
+        ))
+    }
+
+    /// Refuses a room token that is bound to rooms: it is for what goes on there.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_unbound(&self, scope: Scope) -> Result<(), Problem> {
+        self.require_scope(scope)?;
+        match self.rooms() {
+            None => Ok(()),
+            Some(_) => Err(Problem::forbidden(
+                "a room token that is bound to rooms may not do this",
+            )),
+        }
     }
 
     /// The rooms to which a room token is bound; `None` for everybody else.

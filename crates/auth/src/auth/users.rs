@@ -214,8 +214,14 @@ impl Auth {
             target: Some(format!("{user} {name}")),
             ..entry_of(caller, client, AuditAction::RoleChanged)
         };
-        let changed = self.0.store.set_role(user, role, entry).await?;
-        changed.map(|_| ()).map_err(no_role)
+        let auth = self.clone();
+        self.to_the_end(async move {
+            let changed = auth.0.store.set_role(user, role, entry).await?;
+            changed.map_err(no_role)?;
+            auth.tell_power_changed(user);
+            Ok(())
+        })
+        .await
     }
 
     /// One account as admins see it.

@@ -22,7 +22,7 @@ pub enum Scope {
     Rooms,
     /// Tell presence, typing and what was read.
     Presence,
-    /// Vouch for users of one's own.
+    /// Vouch for users of one's own, as long as whoever made the key is an admin.
     ChatToken,
     /// What admins do, as long as whoever made the key is one.
     Admin,
