@@ -59,8 +59,8 @@ pub struct AuditCommand {
 /// What can be done with signing keys.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum KeysCommand {
-    /// Makes a new key that signs from now on. What the ones before it signed is taken for two hours more, so that
-    /// nobody is signed out.
+    /// Makes a new key that signs from now on, by the same algorithm. What the ones before it signed is taken for two
+    /// hours at least, so that nobody is signed out.
     Rotate,
     /// Shows the keys, without their secrets.
     List,

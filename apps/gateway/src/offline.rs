@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use stack_auth::{
-    AuditRecord, Auth, SetupFileError, SetupToken, SigningError, SigningKeyView, SigningKeys,
+    AuditRecord, Auth, AuthConfig, SetupFileError, SetupToken, SigningError, SigningKeyView,
+    SigningKeys,
 };
 use stack_proto::JsonCodec;
 use stack_storage::{AuditFilter, OpenError, StoreError};
@@ -154,7 +155,12 @@ async fn with_auth<T>(
         };
     let done = async {
         // No socket hangs on this process, so that nobody need be told of revocations.
-        let auth = Auth::new(auth_config(config), store, clock, Arc::new(|_| {}))
+        let config = AuthConfig {
+            // To go to another key is for the gateway, when it starts.
+            keeps_signing_key: true,
+            ..auth_config(config)
+        };
+        let auth = Auth::new(config, store, clock, Arc::new(|_| {}))
             .map_err(|error| OfflineError::Open(error.into()))?;
         Ok(work(&auth).await?)
     }
@@ -221,7 +227,7 @@ pub async fn audit(
 /// # Errors
 /// See [`OfflineError`].
 pub fn signing_keys(config: &Config) -> Result<Vec<SigningKeyView>, OfflineError> {
-    Ok(open_keys(config)?.list())
+    Ok(open_keys(config)?.list()?)
 }
 
 /// Makes a new key that signs tokens from now on, and gives them all. A gateway that runs on the folder takes it
@@ -232,7 +238,7 @@ pub fn signing_keys(config: &Config) -> Result<Vec<SigningKeyView>, OfflineError
 pub fn rotate_keys(config: &Config) -> Result<Vec<SigningKeyView>, OfflineError> {
     let keys = open_keys(config)?;
     keys.rotate(SystemClock.now())?;
-    Ok(keys.list())
+    Ok(keys.list()?)
 }
 
 fn open_keys(config: &Config) -> Result<SigningKeys, OfflineError> {
@@ -242,6 +248,7 @@ fn open_keys(config: &Config) -> Result<SigningKeys, OfflineError> {
     }
     let secret = config.auth.jwt_secret.as_ref();
     let secret = secret.map(|secret| secret.expose().as_bytes());
-    SigningKeys::of_folder(folder, secret, signing(config), SystemClock.now())
+    let lifetime = config.auth.access_token_ttl;
+    SigningKeys::of_folder(folder, secret, signing(config), lifetime, SystemClock.now())
         .map_err(|error| OfflineError::Open(error.into()))
 }

@@ -191,7 +191,7 @@ mod tests {
     use serde_json::json;
 
     use crate::keys::KeySource;
-    use crate::signing::{SigningAlgorithm, key_id};
+    use crate::signing::{Rules, SigningAlgorithm, key_id};
 
     use super::*;
 
@@ -200,8 +200,12 @@ mod tests {
     const END: Timestamp = Timestamp(1_800_000_000_000);
 
     fn with_key(key: &[u8], leeway: Duration) -> AccessTokens {
-        let algorithm = SigningAlgorithm::Hs256;
-        let ring = Ring::load(&KeySource::Ephemeral, key, false, algorithm, NOW).unwrap();
+        let rules = Rules {
+            first_is_given: false,
+            algorithm: SigningAlgorithm::Hs256,
+            token_lifetime: Duration::from_secs(600),
+        };
+        let ring = Ring::load(&KeySource::Ephemeral, key, rules, NOW).unwrap();
         AccessTokens::new(ring, Duration::from_secs(600), leeway)
     }
 

@@ -42,7 +42,7 @@ use crate::passkeys::{Passkeys, PasskeysOff};
 use crate::refresh::RefreshTokens;
 use crate::sealed::Sealer;
 use crate::setup::SetupPlace;
-use crate::signing::Ring;
+use crate::signing::{Ring, Rules};
 use crate::ticket::Tickets;
 
 pub use api_keys::{ActsAs, ApiKeyView, MadeApiKey, MakeApiKey, MakeRoomToken, RoomToken};
@@ -133,15 +133,17 @@ impl Auth {
     ) -> Result<Self, AuthError> {
         config.check()?;
         let keys = Keys::load(&config.keys, config.jwt_secret.as_deref())?;
-        let given = config.jwt_secret.is_some();
-        let ring = Ring::load(
-            &config.keys,
-            &keys.access,
-            given,
-            config.signing,
-            clock.now(),
-        )?;
         let lifetimes = config.lifetimes;
+        let rules = Rules {
+            first_is_given: config.jwt_secret.is_some(),
+            algorithm: config.signing,
+            token_lifetime: lifetimes.access.saturating_add(lifetimes.leeway),
+        };
+        let ring = if config.keeps_signing_key {
+            Ring::open(&config.keys, &keys.access, rules, clock.now())?
+        } else {
+            Ring::load(&config.keys, &keys.access, rules, clock.now())?
+        };
         let passkeys = match &config.passkeys {
             Some(site) => Passkeys::new(site)?,
             None => Err(PasskeysOff::NoOrigin),

@@ -29,6 +29,8 @@ pub struct AuthConfig {
     pub jwt_secret: Option<Vec<u8>>,
     /// How tokens are signed.
     pub signing: SigningAlgorithm,
+    /// Whether the key that signs stays, whatever `signing` says: for what works on the folder beside the gateway.
+    pub keeps_signing_key: bool,
     /// Who may make an account.
     pub registration: Registration,
     /// What a password hash costs.
@@ -55,6 +57,7 @@ impl AuthConfig {
             keys,
             jwt_secret: None,
             signing: SigningAlgorithm::default(),
+            keeps_signing_key: false,
             registration: Registration::default(),
             hash_cost: HashCost::DEFAULT,
             hashes_at_once: 2,

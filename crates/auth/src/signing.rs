@@ -3,8 +3,11 @@
 //! The first key is the secret that comes from the master key, or `AUTH_JWT_SECRET`. Every other one stands in a file
 //! of the data folder, which the command line writes and a running gateway reads again, so that a rotation needs no
 //! restart and logs nobody out. What algorithm a token is checked by is said by its key, never by the token.
+//!
+//! Only a gateway that starts goes to another algorithm or secret. The file also notes the keys that have come to
+//! sign; the gateway takes the note away when that is in the audit log.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +21,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::crypto::aws_lc;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::RwLock;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use stack_types::{Problem, Timestamp};
 
@@ -29,12 +32,16 @@ use crate::secret;
 
 /// The keys' file in the data folder.
 const FILE: &str = "signing-keys.json";
+/// Whoever changes that file has locked this one.
+const LOCK_FILE: &str = "signing-keys.lock";
 /// Nothing we write comes near it.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
-/// How long a key is taken after another has taken its place: longer than any token it signed.
+/// How long a key is taken after another has taken its place; more when tokens live longer.
 const OVERLAP: Duration = Duration::from_secs(2 * 60 * 60);
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How far ahead of ours the clock may be that a token was made by.
+const CLOCK_SKEW: Duration = Duration::from_secs(30);
 
 /// How tokens are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -64,6 +71,11 @@ pub enum SigningError {
     /// The file holds something else.
     #[error("{0} does not hold signing keys")]
     Malformed(PathBuf),
+    /// The file's key that signs is not one that this gateway is to sign with.
+    #[error(
+        "{0} has another way of signing than this gateway: restart it, or rotate with its settings"
+    )]
+    NotOurs(PathBuf),
     /// There is no other key to go to.
     #[error(
         "tokens are signed with AUTH_JWT_SECRET: change that secret, or set auth.signing to eddsa"
@@ -102,6 +114,9 @@ struct Stored {
 #[derive(Serialize, Deserialize)]
 struct Stand {
     keys: Vec<Stored>,
+    /// The keys that have come to sign without that being in the audit log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unrecorded: Vec<String>,
 }
 
 struct Key {
@@ -117,24 +132,83 @@ struct State {
     /// Oldest first; the last one signs.
     keys: Vec<Key>,
     stand: Vec<Stored>,
+    unrecorded: Vec<String>,
+    /// The file's key that signs came from a secret that is not ours.
+    fell_back: bool,
+}
+
+/// What is asked of the keys.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// Whether the first key is `AUTH_JWT_SECRET`.
+    pub(crate) first_is_given: bool,
+    pub(crate) algorithm: SigningAlgorithm,
+    /// How long a token can live.
+    pub(crate) token_lifetime: Duration,
+}
+
+/// Keys that are to be put on record. The file stays locked for as long.
+pub(crate) struct Unrecorded {
+    pub(crate) kids: Vec<String>,
+    stand: Stand,
+    _lock: File,
+}
+
+/// The part of a token's header that we look at.
+#[derive(Deserialize)]
+struct Head {
+    alg: Algorithm,
+    typ: Option<String>,
+    kid: Option<String>,
+    /// Extensions that must be understood. We understand none.
+    #[serde(default, deserialize_with = "is_there")]
+    crit: bool,
+}
+
+/// When a token begins. Other programs with the shared secret may write fractions.
+#[derive(Deserialize)]
+struct Begin {
+    iat: Option<f64>,
+    nbf: Option<f64>,
 }
 
 /// The keys that are in use.
 pub(crate) struct Ring {
     first: Vec<u8>,
+    rules: Rules,
     path: Option<PathBuf>,
     state: RwLock<Arc<State>>,
     looked_at: AtomicU64,
-    modified: RwLock<Option<SystemTime>>,
+    modified: RwLock<Option<Stamp>>,
 }
 
 impl Ring {
-    /// Reads the keys; a change of the algorithm is a rotation.
+    /// Reads the keys, for a gateway that starts: a change of the algorithm or of the secret is a rotation.
     pub(crate) fn load(
         source: &KeySource,
         first: &[u8],
-        first_is_given: bool,
-        algorithm: SigningAlgorithm,
+        rules: Rules,
+        now: Timestamp,
+    ) -> Result<Self, SigningError> {
+        let ring = Self::open(source, first, rules, now)?;
+        if !ring.is_ours(&ring.state()) || ring.state().fell_back {
+            let _lock = ring.lock()?;
+            ring.look(now, false)?;
+            let next = match (rules.first_is_given, rules.algorithm) {
+                (true, SigningAlgorithm::Hs256) => Stored::first(first),
+                (false, SigningAlgorithm::Hs256) if ring.state().fell_back => Stored::first(first),
+                (_, algorithm) => Stored::generate(algorithm, now)?,
+            };
+            ring.put_in_front(next, now)?;
+        }
+        Ok(ring)
+    }
+
+    /// Reads the keys as they are and changes nothing.
+    pub(crate) fn open(
+        source: &KeySource,
+        first: &[u8],
+        rules: Rules,
         now: Timestamp,
     ) -> Result<Self, SigningError> {
         // The library panics when another dependency turns a second provider on and none was chosen. That one is
@@ -144,67 +218,79 @@ impl Ring {
             KeySource::Directory(folder) => Some(folder.join(FILE)),
             KeySource::Ephemeral => None,
         };
+        let stand = Stand {
+            keys: vec![Stored::first(first)],
+            unrecorded: Vec::new(),
+        };
         let ring = Self {
             first: first.to_vec(),
-            state: RwLock::new(Arc::new(State::of(vec![Stored::first(first)], first)?)),
+            rules,
+            state: RwLock::new(Arc::new(State::of(stand, first, rules)?)),
             path,
             looked_at: AtomicU64::new(0),
             modified: RwLock::new(None),
         };
-        ring.look(now)?;
-        let state = ring.state();
-        let signs_with_given = state
-            .keys
-            .last()
-            .is_some_and(|key| key.kid == key_id(first));
-        let must_change = match (first_is_given, algorithm) {
-            // A secret that was given is what signs, as soon as it is given.
-            (true, SigningAlgorithm::Hs256) => !signs_with_given,
-            _ => state.keys.last().is_none_or(|key| key.alg != algorithm),
-        };
-        if must_change {
-            let next = match (first_is_given, algorithm) {
-                (true, SigningAlgorithm::Hs256) => Stored::first(first),
-                _ => Stored::generate(algorithm, now)?,
-            };
-            ring.put_in_front(next, now)?;
-        }
+        ring.look(now, false)?;
         Ok(ring)
     }
 
-    /// Makes a new key that signs from now on.
-    pub(crate) fn rotate(
-        &self,
-        first_is_given: bool,
-        algorithm: SigningAlgorithm,
-        now: Timestamp,
-    ) -> Result<(), SigningError> {
-        if first_is_given && algorithm == SigningAlgorithm::Hs256 {
+    /// Makes a new key that signs from now on, in the way the one before it did.
+    pub(crate) fn rotate(&self, now: Timestamp) -> Result<(), SigningError> {
+        let _lock = self.lock()?;
+        self.look(now, false)?;
+        let state = self.state();
+        let signs = state.stand.last().ok_or(SigningError::Crypto)?;
+        // Signed with a secret that was given: to us, or to a gateway that has other settings than we do.
+        if state.fell_back || self.rules.first_is_given && signs.alg == SigningAlgorithm::Hs256 {
             return Err(SigningError::Fixed);
         }
-        self.put_in_front(Stored::generate(algorithm, now)?, now)
+        self.put_in_front(Stored::generate(signs.alg, now)?, now)
+    }
+
+    /// Whether the key that signs is one that we are to sign with.
+    fn is_ours(&self, state: &State) -> bool {
+        state.keys.last().is_some_and(|key| {
+            key.alg == self.rules.algorithm
+                // A secret that was given is what signs, as soon as it is given.
+                && (!self.rules.first_is_given
+                    || key.alg != SigningAlgorithm::Hs256
+                    || key.kid == key_id(&self.first))
+        })
+    }
+
+    /// Keeps others from changing the file until it is dropped.
+    fn lock(&self) -> Result<Option<File>, SigningError> {
+        let Some(path) = &self.path else {
+            return Ok(None);
+        };
+        let file = lock_file(path)?;
+        file.lock().map_err(|source| fault("lock", path, source))?;
+        Ok(Some(file))
     }
 
     fn put_in_front(&self, next: Stored, now: Timestamp) -> Result<(), SigningError> {
-        let mut stand = self.state().stand.clone();
-        stand.retain(|key| {
+        let state = self.state();
+        let mut keys = state.stand.clone();
+        keys.retain(|key| {
             key.kid != next.kid && key.retires_at.is_none_or(|retires_at| now < retires_at)
         });
-        for key in &mut stand {
-            key.retires_at.get_or_insert(now.plus(OVERLAP));
+        for key in &mut keys {
+            key.retires_at.get_or_insert(now.plus(self.rules.overlap()));
         }
-        stand.push(next);
-        let state = State::of(stand.clone(), &self.first)?;
+        let mut unrecorded = state.unrecorded.clone();
+        unrecorded.push(next.kid.clone());
+        keys.push(next);
+        let stand = Stand { keys, unrecorded };
         if let Some(path) = &self.path {
-            write(path, &Stand { keys: stand })?;
+            write(path, &stand)?;
             *self.modified.write() = modified(path);
         }
-        *self.state.write() = Arc::new(state);
+        *self.state.write() = Arc::new(State::of(stand, &self.first, self.rules)?);
         Ok(())
     }
 
-    /// Reads the file again when it has changed.
-    fn look(&self, now: Timestamp) -> Result<(), SigningError> {
+    /// Reads the file again when it has changed. A gateway that runs takes only what it is to sign with.
+    fn look(&self, now: Timestamp, runs: bool) -> Result<(), SigningError> {
         self.looked_at.store(now.0, Ordering::Relaxed);
         let Some(path) = &self.path else {
             return Ok(());
@@ -216,13 +302,53 @@ impl Ring {
         let Some(stand) = read(path)? else {
             return Ok(());
         };
-        let state = State::of(stand.keys, &self.first)?;
-        if let Some(key) = state.keys.last() {
-            tracing::info!(kid = key.kid, "tokens are signed with the key {}", key.kid);
+        let state = State::of(stand, &self.first, self.rules)?;
+        // Told once for each change, not with every look.
+        *self.modified.write() = changed;
+        if runs && !self.is_ours(&state) {
+            return Err(SigningError::NotOurs(path.clone()));
+        }
+        let kid = |state: &State| state.keys.last().map(|key| key.kid.clone());
+        if let Some(signs) = kid(&state)
+            && kid(&self.state()).as_ref() != Some(&signs)
+        {
+            tracing::info!(kid = signs, "tokens are signed with the key {signs}");
         }
         *self.state.write() = Arc::new(state);
-        *self.modified.write() = changed;
         Ok(())
+    }
+
+    /// The keys that have come to sign and are not on record. None when somebody is changing the file: they are
+    /// there the next time.
+    pub(crate) fn unrecorded(&self, now: Timestamp) -> Result<Option<Unrecorded>, SigningError> {
+        let Some(path) = &self.path else {
+            return Ok(None);
+        };
+        if self.fresh(now).unrecorded.is_empty() {
+            return Ok(None);
+        }
+        let lock = lock_file(path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(source)) => return Err(fault("lock", path, source)),
+        }
+        let Some(mut stand) = read(path)? else {
+            return Ok(None);
+        };
+        Ok(Some(Unrecorded {
+            kids: std::mem::take(&mut stand.unrecorded),
+            stand,
+            _lock: lock,
+        }))
+    }
+
+    /// Takes the note away: the keys are on record. The next look sees it.
+    pub(crate) fn recorded(&self, unrecorded: &Unrecorded) -> Result<(), SigningError> {
+        match &self.path {
+            Some(path) => write(path, &unrecorded.stand),
+            None => Ok(()),
+        }
     }
 
     fn state(&self) -> Arc<State> {
@@ -233,7 +359,7 @@ impl Ring {
     fn fresh(&self, now: Timestamp) -> Arc<State> {
         let looked_at = Timestamp(self.looked_at.load(Ordering::Relaxed));
         if now.since(looked_at) >= LOOK_EVERY
-            && let Err(error) = self.look(now)
+            && let Err(error) = self.look(now, true)
         {
             tracing::error!(%error, "the signing keys stay as they are: {error}");
         }
@@ -269,11 +395,9 @@ impl Ring {
         audience: &str,
         now: Timestamp,
     ) -> Result<C, Problem> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| unauthenticated())?;
-        if header
-            .typ
-            .is_some_and(|said| !said.eq_ignore_ascii_case(typ))
-        {
+        let header: Head = part(token, 0)?;
+        let is_other = |said: String| !said.eq_ignore_ascii_case(typ);
+        if header.crit || header.typ.is_some_and(is_other) {
             return Err(unauthenticated());
         }
         let state = self.fresh(now);
@@ -293,9 +417,16 @@ impl Ring {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         // The library asks the system for the time; ours is injected.
         validation.validate_exp = false;
-        jsonwebtoken::decode::<C>(token, &key.decoding, &validation)
-            .map(|data| data.claims)
-            .map_err(|_| unauthenticated())
+        let claims = jsonwebtoken::decode::<C>(token, &key.decoding, &validation)
+            .map_err(|_| unauthenticated())?
+            .claims;
+        let begin: Begin = part(token, 1)?;
+        let latest = Duration::from_millis(now.plus(CLOCK_SKEW).0).as_secs_f64();
+        let is_ahead = |begins: Option<f64>| begins.is_some_and(|begins| begins > latest);
+        if is_ahead(begin.iat) || is_ahead(begin.nbf) {
+            return Err(unauthenticated());
+        }
+        Ok(claims)
     }
 
     /// The public halves of the keys that have one, as RFC 7517 and RFC 8037 write them.
@@ -317,15 +448,26 @@ impl Ring {
         json!({ "keys": keys })
     }
 
-    /// Every key, without its secret.
-    pub(crate) fn list(&self) -> Vec<SigningKeyView> {
+    /// Every key as it stands in the file, without its secret.
+    pub(crate) fn list(&self) -> Result<Vec<SigningKeyView>, SigningError> {
         let view = |key: &Stored| SigningKeyView {
             kid: key.kid.clone(),
             alg: key.alg,
             created_at: key.created_at,
             retires_at: key.retires_at,
         };
-        self.state().stand.iter().map(view).collect()
+        Ok(
+            match self.path.as_deref().map(read).transpose()?.flatten() {
+                Some(stand) => stand.keys.iter().map(view).collect(),
+                None => self.state().stand.iter().map(view).collect(),
+            },
+        )
+    }
+}
+
+impl Rules {
+    fn overlap(self) -> Duration {
+        OVERLAP.max(self.token_lifetime)
     }
 }
 
@@ -374,8 +516,19 @@ impl Stored {
 
 impl State {
     /// The keys of a file; a key without a secret is the first one, and is left out when that was replaced.
-    fn of(stand: Vec<Stored>, first: &[u8]) -> Result<Self, SigningError> {
+    fn of(stand: Stand, first: &[u8], rules: Rules) -> Result<Self, SigningError> {
+        let Stand {
+            keys: mut stand,
+            unrecorded,
+        } = stand;
         let first_id = key_id(first);
+        // Whoever rotated may not have known how long our tokens live.
+        for at in 1..stand.len() {
+            let least = stand[at].created_at.plus(rules.overlap());
+            if let Some(retires_at) = &mut stand[at - 1].retires_at {
+                *retires_at = least.max(*retires_at);
+            }
+        }
         let mut keys = Vec::new();
         for stored in &stand {
             let secret = match &stored.secret {
@@ -409,12 +562,24 @@ impl State {
             });
         }
         // A file whose last key came from a secret that is no more: what is there now takes its place.
-        if keys.last().is_none_or(|key| key.retires_at.is_some()) {
-            let fresh = Self::of(vec![Stored::first(first)], first)?;
+        let fell_back = keys.last().is_none_or(|key| key.retires_at.is_some());
+        if fell_back {
+            let key = Stored::first(first);
+            stand.retain(|key| key.kid != first_id && key.retires_at.is_some());
+            stand.push(key.clone());
+            let alone = Stand {
+                keys: vec![key],
+                unrecorded: Vec::new(),
+            };
             keys.retain(|key| key.kid != first_id);
-            keys.extend(fresh.keys);
+            keys.extend(Self::of(alone, first, rules)?.keys);
         }
-        Ok(Self { keys, stand })
+        Ok(Self {
+            keys,
+            stand,
+            unrecorded,
+            fell_back,
+        })
     }
 }
 
@@ -424,8 +589,35 @@ pub(crate) fn key_id(key: &[u8]) -> String {
     secret::to_text(&tag.as_ref()[..9])
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|meta| meta.modified()).ok()
+/// One part of a token.
+fn part<T: DeserializeOwned>(token: &str, which: usize) -> Result<T, Problem> {
+    let text = token.split('.').nth(which).ok_or_else(unauthenticated)?;
+    let bytes = URL_SAFE_NO_PAD.decode(text);
+    let bytes = bytes.map_err(|_| unauthenticated())?;
+    serde_json::from_slice(&bytes).map_err(|_| unauthenticated())
+}
+
+fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
+}
+
+/// When a file was written, and how long it is: two writes may fall into one tick of the clock.
+type Stamp = (SystemTime, u64);
+
+fn modified(path: &Path) -> Option<Stamp> {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.modified().ok()?, meta.len()))
+}
+
+fn lock_file(path: &Path) -> Result<File, SigningError> {
+    let lock = path.with_file_name(LOCK_FILE);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+        .open(&lock)
+        .map_err(|source| fault("lock", &lock, source))
 }
 
 fn read(path: &Path) -> Result<Option<Stand>, SigningError> {
@@ -473,14 +665,10 @@ fn fault(what: &'static str, path: &Path, source: io::Error) -> SigningError {
 
 /// The signing keys of a data folder, for the command line. It works beside a running gateway, which reads the file
 /// again.
-pub struct SigningKeys {
-    ring: Ring,
-    given: bool,
-    algorithm: SigningAlgorithm,
-}
+pub struct SigningKeys(Ring);
 
 impl SigningKeys {
-    /// Reads them.
+    /// Reads them. Nothing is changed, whatever the settings say: that is for the gateway, when it starts.
     ///
     /// # Errors
     /// The keys cannot be had.
@@ -488,30 +676,34 @@ impl SigningKeys {
         folder: &Path,
         jwt_secret: Option<&[u8]>,
         algorithm: SigningAlgorithm,
+        token_lifetime: Duration,
         now: Timestamp,
     ) -> Result<Self, crate::AuthError> {
         let source = KeySource::Directory(folder.to_owned());
         let keys = crate::keys::Keys::load(&source, jwt_secret)?;
-        let given = jwt_secret.is_some();
-        Ok(Self {
-            ring: Ring::load(&source, &keys.access, given, algorithm, now)?,
-            given,
+        let rules = Rules {
+            first_is_given: jwt_secret.is_some(),
             algorithm,
-        })
+            token_lifetime,
+        };
+        Ok(Self(Ring::open(&source, &keys.access, rules, now)?))
     }
 
-    /// Makes a new key that signs from now on; those before it are taken for two hours more.
+    /// Makes a new key that signs from now on, in the way the one before it did; those before it are taken until what
+    /// they signed has ended, for two hours at least. A note for the audit log is left.
     ///
     /// # Errors
     /// There is no other key to go to, or the file cannot be written.
     pub fn rotate(&self, now: Timestamp) -> Result<(), SigningError> {
-        self.ring.rotate(self.given, self.algorithm, now)
+        self.0.rotate(now)
     }
 
     /// Every key, oldest first; the last one signs.
-    #[must_use]
-    pub fn list(&self) -> Vec<SigningKeyView> {
-        self.ring.list()
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn list(&self) -> Result<Vec<SigningKeyView>, SigningError> {
+        self.0.list()
     }
 }
 
@@ -526,9 +718,37 @@ mod tests {
         json!({"iss": "stack", "aud": "here", "sub": "ann", "exp": 1_700_000_600})
     }
 
+    fn rules(algorithm: SigningAlgorithm) -> Rules {
+        Rules {
+            first_is_given: false,
+            algorithm,
+            token_lifetime: Duration::from_secs(600),
+        }
+    }
+
     fn load(folder: &Path, algorithm: SigningAlgorithm, now: Timestamp) -> Ring {
         let source = KeySource::Directory(folder.to_owned());
-        Ring::load(&source, SECRET, false, algorithm, now).unwrap()
+        Ring::load(&source, SECRET, rules(algorithm), now).unwrap()
+    }
+
+    /// A gateway that was given this secret.
+    fn given(folder: &Path, secret: &[u8], algorithm: SigningAlgorithm) -> Ring {
+        let source = KeySource::Directory(folder.to_owned());
+        let rules = Rules {
+            first_is_given: true,
+            ..rules(algorithm)
+        };
+        Ring::load(&source, secret, rules, NOW).unwrap()
+    }
+
+    /// The command line, whose settings say this.
+    fn open(folder: &Path, algorithm: SigningAlgorithm) -> Ring {
+        let source = KeySource::Directory(folder.to_owned());
+        Ring::open(&source, SECRET, rules(algorithm), NOW).unwrap()
+    }
+
+    fn kid(token: &str) -> String {
+        jsonwebtoken::decode_header(token).unwrap().kid.unwrap()
     }
 
     fn reads(ring: &Ring, token: &str, now: Timestamp) -> bool {
@@ -542,13 +762,10 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let running = load(folder.path(), algorithm, NOW);
             let old = running.sign("JWT", &claims(), NOW).unwrap();
-            load(folder.path(), algorithm, NOW)
-                .rotate(false, algorithm, NOW)
-                .unwrap();
+            open(folder.path(), algorithm).rotate(NOW).unwrap();
 
             let later = NOW.plus(LOOK_EVERY);
             let new = running.sign("JWT", &claims(), later).unwrap();
-            let kid = |token: &str| jsonwebtoken::decode_header(token).unwrap().kid;
             assert_ne!(kid(&old), kid(&new), "{algorithm:?}");
             assert!(reads(&running, &old, later) && reads(&running, &new, later));
             assert!(!reads(&running, &old, NOW.plus(OVERLAP)));
@@ -590,18 +807,186 @@ mod tests {
 
     #[test]
     fn a_given_secret_is_not_rotated() {
+        let folder = tempfile::tempdir().unwrap();
+        let ring = given(folder.path(), SECRET, SigningAlgorithm::Hs256);
+        assert!(matches!(ring.rotate(NOW), Err(SigningError::Fixed)));
+    }
+
+    #[test]
+    fn the_command_line_does_not_change_how_tokens_are_signed() {
+        use SigningAlgorithm::{EdDsa, Hs256};
+
+        for (runs, settings) in [(EdDsa, Hs256), (Hs256, EdDsa)] {
+            let folder = tempfile::tempdir().unwrap();
+            let running = load(folder.path(), runs, NOW);
+            open(folder.path(), runs).rotate(NOW).unwrap();
+            let file = || fs::read(folder.path().join(FILE)).unwrap();
+            let before = file();
+            let listed = open(folder.path(), settings).list().unwrap();
+            assert_eq!(file(), before);
+            assert_eq!(listed.last().unwrap().alg, runs);
+
+            open(folder.path(), settings).rotate(NOW).unwrap();
+            let after = open(folder.path(), settings).list().unwrap();
+            assert_eq!(after.len(), listed.len() + 1);
+            let token = running
+                .sign("JWT", &claims(), NOW.plus(LOOK_EVERY))
+                .unwrap();
+            assert_eq!(kid(&token), after.last().unwrap().kid);
+            assert_eq!(after.last().unwrap().alg, runs);
+        }
+    }
+
+    #[test]
+    fn a_running_gateway_keeps_its_way_of_signing() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = load(folder.path(), SigningAlgorithm::EdDsa, NOW);
+        let before = running.sign("JWT", &claims(), NOW).unwrap();
+        load(folder.path(), SigningAlgorithm::Hs256, NOW);
+        let later = NOW.plus(LOOK_EVERY);
+        assert!(matches!(
+            running.look(later, true),
+            Err(SigningError::NotOurs(_))
+        ));
+        let after = running.sign("JWT", &claims(), later).unwrap();
+        assert_eq!(kid(&after), kid(&before));
+    }
+
+    #[test]
+    fn a_running_gateway_keeps_to_the_secret_it_was_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = [7; 32];
+        let running = given(folder.path(), &secret, SigningAlgorithm::Hs256);
+        open(folder.path(), SigningAlgorithm::Hs256)
+            .rotate(NOW)
+            .unwrap();
+        let token = running
+            .sign("JWT", &claims(), NOW.plus(LOOK_EVERY))
+            .unwrap();
+        assert_eq!(kid(&token), key_id(&secret));
+    }
+
+    #[test]
+    fn a_secret_that_replaced_another_is_taken_after_it_was_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (b, c) = ([2; 32], [3; 32]);
+        given(folder.path(), SECRET, SigningAlgorithm::EdDsa);
+        given(folder.path(), &b, SigningAlgorithm::Hs256);
+        let token = given(folder.path(), &c, SigningAlgorithm::Hs256)
+            .sign("JWT", &claims(), NOW)
+            .unwrap();
+        let after = given(folder.path(), &c, SigningAlgorithm::EdDsa);
+        assert!(reads(&after, &token, NOW));
+        assert!(!reads(&after, &token, NOW.plus(OVERLAP)));
+    }
+
+    #[test]
+    fn a_key_is_taken_for_as_long_as_its_tokens_live() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let folder = tempfile::tempdir().unwrap();
+        let source = KeySource::Directory(folder.path().to_owned());
+        let rules = Rules {
+            token_lifetime: DAY,
+            ..rules(SigningAlgorithm::Hs256)
+        };
+        let running = Ring::load(&source, SECRET, rules, NOW).unwrap();
+        let token = running.sign("JWT", &claims(), NOW).unwrap();
+        // Whether it is told of that or not.
+        for rotates in [
+            open(folder.path(), SigningAlgorithm::Hs256),
+            Ring::open(&source, SECRET, rules, NOW).unwrap(),
+        ] {
+            rotates.rotate(NOW).unwrap();
+            assert!(reads(&running, &token, NOW.plus(OVERLAP)));
+            assert!(!reads(&running, &token, NOW.plus(DAY)));
+        }
+    }
+
+    #[test]
+    fn a_token_of_the_future_is_refused() {
         let ring = Ring::load(
             &KeySource::Ephemeral,
             SECRET,
-            true,
-            SigningAlgorithm::Hs256,
+            rules(SigningAlgorithm::Hs256),
             NOW,
         )
         .unwrap();
-        assert!(matches!(
-            ring.rotate(true, SigningAlgorithm::Hs256, NOW),
-            Err(SigningError::Fixed)
-        ));
+        let is_read = |claim: &str, value: Value| {
+            let mut claims = claims();
+            claims[claim] = value;
+            reads(&ring, &ring.sign("JWT", &claims, NOW).unwrap(), NOW)
+        };
+        for claim in ["iat", "nbf"] {
+            for good in [json!(0), json!(1_700_000_030), json!(1_700_000_029.5)] {
+                assert!(is_read(claim, good));
+            }
+            for bad in [
+                json!(1_700_000_031),
+                json!(1_700_000_030.5),
+                json!(u64::MAX),
+                json!("soon"),
+            ] {
+                assert!(!is_read(claim, bad));
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_that_must_be_understood_is_refused() {
+        let ring = Ring::load(
+            &KeySource::Ephemeral,
+            SECRET,
+            rules(SigningAlgorithm::Hs256),
+            NOW,
+        )
+        .unwrap();
+        let with = |extra: Value| {
+            let mut header = json!({"typ": "JWT", "alg": "HS256"});
+            header
+                .as_object_mut()
+                .unwrap()
+                .extend(extra.as_object().unwrap().clone());
+            let body = format!(
+                "{}.{}",
+                secret::to_text(header.to_string().as_bytes()),
+                secret::to_text(claims().to_string().as_bytes())
+            );
+            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), body.as_bytes());
+            let token = format!("{body}.{}", secret::to_text(tag.as_ref()));
+            reads(&ring, &token, NOW)
+        };
+        assert!(with(json!({})));
+        for crit in [json!(["exp"]), json!(["other"]), json!([]), json!(null)] {
+            assert!(!with(json!({"crit": crit, "other": 1})));
+        }
+    }
+
+    #[test]
+    fn a_rotation_is_noted_until_it_is_on_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = load(folder.path(), SigningAlgorithm::Hs256, NOW);
+        assert!(running.unrecorded(NOW).unwrap().is_none());
+        open(folder.path(), SigningAlgorithm::Hs256)
+            .rotate(NOW)
+            .unwrap();
+        let later = NOW.plus(LOOK_EVERY);
+        let told = running.unrecorded(later).unwrap().unwrap();
+        // Nobody else is told of it meanwhile.
+        assert!(running.unrecorded(later).unwrap().is_none());
+        let signs = running.sign("JWT", &claims(), later).unwrap();
+        assert_eq!(told.kids, [kid(&signs)]);
+        // A crash before it was on record: the next start is told.
+        drop(told);
+        let next = load(folder.path(), SigningAlgorithm::Hs256, NOW);
+        let told = next.unrecorded(NOW).unwrap().unwrap();
+        assert_eq!(told.kids, [kid(&signs)]);
+        next.recorded(&told).unwrap();
+        drop(told);
+        let later = later.plus(LOOK_EVERY);
+        for ring in [&next, &running] {
+            assert!(ring.unrecorded(later).unwrap().is_none());
+            assert!(reads(ring, &signs, later));
+        }
     }
 
     #[cfg(unix)]
@@ -623,7 +1008,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(FILE), b"{\"keys\":7}").unwrap();
         let source = KeySource::Directory(folder.path().to_owned());
-        let loaded = Ring::load(&source, SECRET, false, SigningAlgorithm::Hs256, NOW);
+        let loaded = Ring::load(&source, SECRET, rules(SigningAlgorithm::Hs256), NOW);
         assert!(matches!(loaded, Err(SigningError::Malformed(_))));
     }
 }

@@ -307,3 +307,96 @@ async fn the_setup_link_is_told_at_the_start_and_again_beside_it() {
     };
     timeout(PATIENCE, warned).await.unwrap();
 }
+
+#[tokio::test]
+async fn signing_keys_change_beside_a_running_gateway_and_are_on_record() {
+    let folder = tempfile::tempdir().unwrap();
+    // The command line does not know how the gateway signs.
+    let run = async |arguments: &[&str]| {
+        let mut command = program(arguments);
+        command
+            .arg("--data-dir")
+            .arg(folder.path().join("data"))
+            .current_dir(folder.path());
+        command
+    };
+    let mut command = run(&["--listen", "127.0.0.1:0"]).await;
+    let mut child = command
+        .env("STACK_AUTH_SIGNING", "eddsa")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = timeout(PATIENCE, lines.next_line()).await.unwrap();
+    let line = line.unwrap().unwrap();
+    let (_, rest) = line.split_once("listening on ").unwrap();
+    let origin = rest.split_whitespace().next().unwrap().to_owned();
+
+    let client = reqwest::Client::new();
+    let person = serde_json::json!({ "username": "ann", "password": stack_testkit::PASSWORD });
+    let registered = client
+        .post(format!("{origin}/api/v1/auth/register"))
+        .json(&person);
+    let answer: serde_json::Value = registered.send().await.unwrap().json().await.unwrap();
+    let token = answer["access_token"].as_str().unwrap().to_owned();
+
+    let file = folder.path().join("data").join("signing-keys.json");
+    let before = std::fs::read(&file).unwrap();
+    let listed = output(&mut run(&["keys", "list"]).await).await;
+    assert!(listed.status.success(), "{listed:?}");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+
+    let rotated = output(&mut run(&["keys", "rotate"]).await).await;
+    assert!(rotated.status.success(), "{rotated:?}");
+    // The gateway looks every two seconds, and answers with what it knows meanwhile.
+    let both = async {
+        loop {
+            let keys = client.get(format!("{origin}/.well-known/jwks.json"));
+            let keys: serde_json::Value = keys.send().await.unwrap().json().await.unwrap();
+            if keys["keys"].as_array().unwrap().len() == 2 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, both).await.unwrap();
+    let me = client
+        .get(format!("{origin}/api/v1/me"))
+        .bearer_auth(&token);
+    assert_eq!(me.send().await.unwrap().status(), 200);
+    let listed = output(&mut run(&["keys", "list"]).await).await;
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    let signs = listed.lines().last().unwrap();
+    assert!(
+        signs.contains("EdDsa") && signs.ends_with("signs"),
+        "{listed}"
+    );
+
+    let running = output(&mut run(&["audit"]).await).await;
+    assert_eq!(running.status.code(), Some(1));
+    signal(&child, "TERM");
+    timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    let log = output(&mut run(&["audit", "--jsonl"]).await).await;
+    let log: Vec<serde_json::Value> = String::from_utf8(log.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let actions: Vec<_> = log
+        .iter()
+        .map(|entry| entry["action"].as_str().unwrap())
+        .collect();
+    assert!(actions.contains(&"register"), "{actions:?}");
+    // The first one when the gateway went from HS256 to EdDSA.
+    let rotated = log
+        .iter()
+        .filter(|entry| entry["action"] == "signing_key_rotated")
+        .map(|entry| entry["target"].as_str().unwrap());
+    let rotated: Vec<_> = rotated.collect();
+    assert_eq!(rotated.len(), 2, "{actions:?}");
+    assert!(signs.starts_with(rotated[0]));
+    let one = output(&mut run(&["audit", "--action", "register"]).await).await;
+    assert_eq!(String::from_utf8(one.stdout).unwrap().lines().count(), 1);
+}

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use stack_storage::Session;
+use stack_storage::{AuditAction, AuditEntry, Session};
 use stack_types::{Problem, SessionId, Timestamp};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Auth;
+use super::admin::operators;
 
 /// A session's `last_seen_at` is true to this; a write per request would cost a hundred times what it tells.
 const SEEN_EVERY: Duration = Duration::from_secs(60);
@@ -24,7 +25,7 @@ impl Auth {
         loop {
             let done = tokio::select! {
                 () = &mut stop => break,
-                _ = flush.tick() => self.flush_seen().await,
+                _ = flush.tick() => self.flush().await,
                 _ = sweep.tick() => self.sweep().await,
             };
             if let Err(problem) = done {
@@ -36,12 +37,34 @@ impl Auth {
         }
         self.0.tasks.close();
         self.0.tasks.wait().await;
-        if let Err(problem) = self.flush_seen().await {
+        if let Err(problem) = self.flush().await {
             tracing::error!(
                 error = problem.cause().map(tracing::field::display),
                 "cannot write down when sessions were last seen"
             );
         }
+    }
+
+    async fn flush(&self) -> Result<(), Problem> {
+        let recorded = self.record_rotations().await;
+        self.flush_seen().await.and(recorded)
+    }
+
+    /// Puts the keys on record that have come to sign: on the command line, or at the start.
+    async fn record_rotations(&self) -> Result<(), Problem> {
+        let ring = self.0.access.ring();
+        let unrecorded = ring.unrecorded(self.0.clock.now());
+        let Some(unrecorded) = unrecorded.map_err(Problem::internal)? else {
+            return Ok(());
+        };
+        for kid in &unrecorded.kids {
+            let entry = AuditEntry {
+                target: Some(kid.clone()),
+                ..operators(AuditAction::SigningKeyRotated)
+            };
+            self.0.store.audit(entry).await?;
+        }
+        ring.recorded(&unrecorded).map_err(Problem::internal)
     }
 
     /// Notes that a session was heard of, for what does not authenticate each time: an open socket.
