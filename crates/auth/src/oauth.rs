@@ -162,6 +162,11 @@ impl Providers {
         }
     }
 
+    /// Whether a provider can be asked not to be content with an earlier sign-in. Plain OAuth knows no such question.
+    pub(crate) fn asks_again(provider: &Provider) -> bool {
+        matches!(provider.way, Way::Oidc(_))
+    }
+
     /// Whether a callback comes from the provider that it says it comes from (RFC 9207).
     pub(crate) async fn is_from(
         &self,

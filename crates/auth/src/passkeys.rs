@@ -27,7 +27,7 @@ use webauthn_rs::prelude::{
 use crate::config::AuthError;
 use crate::secret;
 
-pub(crate) use decoys::decoys;
+pub(crate) use decoys::{MOST_LISTED, decoys};
 pub(crate) use state::{Asked, Asking, Making, NewFor, NewPerson, Who, binding_of};
 
 /// How long a browser may take to answer; it is told, and the state is remembered for as long.

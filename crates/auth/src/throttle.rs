@@ -13,15 +13,25 @@ use crate::secret;
 /// What the first wait is; each one more doubles it.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 
-/// The counter of wrong passwords of an account, however it was named: by its username, which never changes, so that
-/// an admin can find it. What is no account is counted as it was typed, and named by a fingerprint only, since people
-/// type passwords into the wrong field.
+/// The counter of wrong passwords under one spelling of a login: a username and an e-mail address count apart, so that
+/// nobody learns that they are one account's. Those of an account are named by its username, so that an admin can find
+/// them. What is no account is named by a fingerprint only, since people type passwords into the wrong field.
 pub(crate) fn login_key(account: Option<&Account>, typed: &str) -> String {
     if let Some(account) = account {
-        return format!("login:{}", account.user.username);
+        let [by_name, by_address] = login_keys(account);
+        return match typed.contains('@') {
+            true => by_address,
+            false => by_name,
+        };
     }
     let fingerprint = secret::fingerprint(typed.as_bytes());
     format!("login:#{}", secret::to_text(&fingerprint[..12]))
+}
+
+/// Every counter of wrong passwords of an account.
+pub(crate) fn login_keys(account: &Account) -> [String; 2] {
+    let username = &account.user.username;
+    [format!("login:{username}"), format!("login:{username}@")]
 }
 
 /// The counter of wrong current passwords of a signed-in user.

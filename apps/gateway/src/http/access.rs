@@ -75,6 +75,7 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     // Identity providers.
     (GET, "/auth/providers", Need::Anyone),
     (GET, "/auth/oauth/{provider}/start", Need::Anyone),
+    (POST, "/auth/oauth/{provider}/start", Need::Anyone),
     (GET, "/auth/oauth/{provider}/callback", Need::Anyone),
     // To link an account there a recent sign-in is needed, which is asked for behind this: who comes here to show
     // again who they are has none.

@@ -28,8 +28,8 @@ pub(crate) struct CookieNames {
     ceremony: &'static str,
 }
 
-/// What a request carries of them.
-#[derive(Debug, Clone, Default)]
+/// What a request carries of them. Not for the log: they are secrets.
+#[derive(Clone, Default)]
 pub(crate) struct Carried {
     /// The access token.
     pub(crate) access: Option<String>,

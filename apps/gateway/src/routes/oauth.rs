@@ -18,6 +18,7 @@ use stack_types::{ErrorCode, LinkId, Problem};
 
 use super::{invites, signed_in};
 use crate::app::{App, AppState};
+use crate::http::csrf;
 use crate::http::identity::BASE;
 use crate::http::path::ProviderName;
 use crate::http::{
@@ -32,7 +33,7 @@ const BROWSER_LIVES: Duration = Duration::from_secs(10 * 60);
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/auth/providers", get(providers))
-        .route("/auth/oauth/{provider}/start", get(start))
+        .route("/auth/oauth/{provider}/start", get(start).post(start_with))
         .route("/auth/oauth/{provider}/link", post(link))
         .route("/auth/oauth/{provider}/callback", get(callback))
         .route("/auth/links", get(links))
@@ -41,6 +42,11 @@ pub(super) fn routes() -> Router<AppState> {
 
 #[derive(Deserialize)]
 struct Start {
+    return_to: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct StartWith {
     return_to: Option<String>,
     invite: Option<String>,
 }
@@ -55,7 +61,7 @@ async fn providers(State(app): State<AppState>) -> JsonAnswer<Value> {
     JsonAnswer(json!({ "providers": app.auth().oauth_providers() }))
 }
 
-/// Leads to the provider. It is a link on a page; all it changes is what it remembers until the callback.
+/// Leads to the provider. It is a link on a page of ours; all it changes is what it remembers until the callback.
 async fn start(
     State(app): State<AppState>,
     identity: Identity,
@@ -73,6 +79,10 @@ async fn start(
         let there = format!("{public}{BASE}/auth/oauth/{provider}/start{query}");
         return Ok(lead_to(HeaderMap::new(), &there));
     }
+    // Whoever is signed in there would be signed in here, as an account that they did not ask for.
+    if matches!(csrf::sender(&headers, app.origins()), csrf::Sender::Foreign) {
+        return Ok(lead_to(HeaderMap::new(), SIGN_IN_PAGE));
+    }
     if app.rates().oauth(client.ip).is_err() {
         return Ok(refused(OauthRefusal::TryLater));
     }
@@ -82,7 +92,7 @@ async fn start(
     let begin = OauthBegin {
         provider: &provider,
         return_to: asked.return_to.as_deref(),
-        invite: asked.invite.as_deref(),
+        invite: None,
     };
     match app.auth().oauth_begin(begin, &browser).await {
         Ok(url) => {
@@ -94,6 +104,27 @@ async fn start(
         Err(OauthError::Refused(reason)) => Ok(refused(reason)),
         Err(OauthError::Problem(problem)) => Err(problem.into()),
     }
+}
+
+/// Tells where the provider is. An invitation comes here, in the body: addresses are kept in logs and histories.
+async fn start_with(
+    State(app): State<AppState>,
+    identity: Identity,
+    Sender(client): Sender,
+    InPath(ProviderName(provider)): InPath<ProviderName>,
+    OptionalJson(asked): OptionalJson<StartWith>,
+) -> ApiResult<Response> {
+    app.rates().oauth(client.ip)?;
+    let browser = app
+        .auth()
+        .oauth_browser(identity.cookies.ceremony.as_deref())?;
+    let begin = OauthBegin {
+        provider: &provider,
+        return_to: asked.return_to.as_deref(),
+        invite: asked.invite.as_deref(),
+    };
+    let begun = app.auth().oauth_begin(begin, &browser).await;
+    begun_at(&app, &browser, begun)
 }
 
 async fn link(
@@ -118,6 +149,11 @@ async fn link(
         .auth()
         .oauth_link_begin(&caller, begin, again, &browser)
         .await;
+    begun_at(&app, &browser, begun)
+}
+
+/// Where a page of ours leads its browser next.
+fn begun_at(app: &App, browser: &str, begun: Result<String, OauthError>) -> ApiResult<Response> {
     let url = begun.map_err(|error| match error {
         OauthError::Problem(problem) => problem,
         OauthError::Refused(_) => Problem::new(
@@ -127,7 +163,7 @@ async fn link(
     })?;
     let mut headers = HeaderMap::new();
     app.cookies()
-        .set_ceremony(&mut headers, &browser, BROWSER_LIVES);
+        .set_ceremony(&mut headers, browser, BROWSER_LIVES);
     Ok((headers, JsonAnswer(json!({ "authorization_url": url }))).into_response())
 }
 

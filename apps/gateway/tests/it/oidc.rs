@@ -725,12 +725,45 @@ async fn an_invitation_lets_in_through_a_provider_and_into_its_rooms() {
         browser.sign_in("one").await,
         "/signin?error=registration_closed"
     );
-    let there = browser.start("one", &format!("?invite={invite}")).await;
+    let body = json!({ "invite": invite });
+    let (status, answer) = browser.api("POST", "/auth/oauth/one/start", body).await;
+    assert_eq!(status, 200, "{answer}");
+    let there: Url = answer["authorization_url"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(!there.as_str().contains(invite));
     let back = browser.go_through(there).await;
     assert_eq!(browser.come_back(&back).await, "/");
     let (status, den) = browser.api("GET", "/rooms/den", Value::Null).await;
     assert_eq!((status, &den["role"]), (200, &json!("member")));
+    world.gateway.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_page_from_elsewhere_begins_no_sign_in() {
+    let world = World::new().await;
+    let browser = world.browser();
+    let url = format!("{}/api/v1/auth/oauth/one/start", world.origin);
+    for (site, leads_here) in [
+        ("cross-site", true),
+        ("same-site", true),
+        ("same-origin", false),
+        ("none", false),
+    ] {
+        let asked = browser.http.get(&url).header("sec-fetch-site", site);
+        let answer = asked.send().await.unwrap();
+        assert_eq!(answer.status(), 303);
+        let to = answer.headers()[LOCATION].to_str().unwrap();
+        assert_eq!(to == "/signin", leads_here, "{site}: {to}");
+        assert_eq!(answer.headers().contains_key("set-cookie"), !leads_here);
+    }
+    let asked = browser
+        .http
+        .post(&url)
+        .header("sec-fetch-site", "cross-site");
+    assert_eq!(asked.send().await.unwrap().status(), 403);
     world.gateway.shutdown().await;
 }
 

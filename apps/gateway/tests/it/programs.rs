@@ -198,7 +198,7 @@ async fn a_room_token_stays_in_its_rooms() {
 }
 
 #[tokio::test]
-async fn a_backend_vouches_for_nobody_with_power() {
+async fn a_backend_vouches_for_nobody_but_its_own_users() {
     let folder = tempfile::tempdir().unwrap();
     let (gateway, admin) = with_admin(&folder).await;
     let made = key(&admin, &["chat_token"]).await;
@@ -212,7 +212,10 @@ async fn a_backend_vouches_for_nobody_with_power() {
     mint(json!({ "user_id": made["user"]["id"] }))
         .await
         .problem(403, "forbidden");
-    mint(json!({ "user_id": bob.id })).await.expect(200);
+    // Nor may it speak as somebody who signs in here.
+    mint(json!({ "user_id": bob.id }))
+        .await
+        .problem(403, "forbidden");
     // Neither the bot nor the admin may bring people into a private room of somebody else's.
     mint(json!({ "user_id": "7", "rooms": ["bobs"] }))
         .await
@@ -274,6 +277,49 @@ async fn a_bot_is_never_admin() {
     calls(&gateway, &token, "GET", "/api/v1/admin/users", None)
         .await
         .problem(403, "forbidden");
+}
+
+#[tokio::test]
+async fn an_invitation_ends_with_the_key_that_made_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, admin) = with_admin(&folder).await;
+    let made = key(&admin, &["admin"]).await;
+    let token = text(&made["key"]);
+    let invite = async |token: &str| {
+        let made = calls(&gateway, token, "POST", "/api/v1/invites", Some(json!({}))).await;
+        let url = text(&made.expect(201)["url"]);
+        url.split_once('#').unwrap().1.to_owned()
+    };
+    let look = async |invite: &str| {
+        let call = gateway.program().post("/api/v1/invites/look");
+        call.json(&json!({ "invite": invite })).send().await
+    };
+    let first = invite(&token).await;
+    look(&first).await.expect(200);
+    let path = format!("{KEYS}/{}", text(&made["id"]));
+    admin.delete(&path).await.expect(204);
+    let refused = look(&first).await.problem(403, "forbidden");
+    assert_eq!(refused["field"], "invite");
+    let asked =
+        json!({ "username": "ann", "password": "correct horse battery staple 9", "invite": first });
+    let call = gateway.program().post("/api/v1/auth/register");
+    call.json(&asked).send().await.problem(403, "forbidden");
+
+    // And with the power of whoever made the key.
+    let other = gateway.person("other").await;
+    let path = format!("/api/v1/admin/users/{}", other.id);
+    admin
+        .patch(&path, json!({ "role": "admin" }))
+        .await
+        .expect(200);
+    let token = text(&key(&other, &["admin"]).await["key"]);
+    let second = invite(&token).await;
+    look(&second).await.expect(200);
+    admin
+        .patch(&path, json!({ "role": "member" }))
+        .await
+        .expect(200);
+    look(&second).await.problem(403, "forbidden");
 }
 
 #[tokio::test]

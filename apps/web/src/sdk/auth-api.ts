@@ -115,9 +115,17 @@ export class AuthApi {
   }
 
   /** Where a browser goes to sign in at a provider. */
-  providerUrl(provider: string, returnTo: string, invite?: string): string {
-    const query = new URLSearchParams({ return_to: returnTo, ...(invite ? { invite } : {}) });
+  providerUrl(provider: string, returnTo: string): string {
+    const query = new URLSearchParams({ return_to: returnTo });
     return `/api/v1/auth/oauth/${seg(provider)}/start?${query}`;
+  }
+
+  /** The same with an invitation, which stands in no address. */
+  async providerUrlFor(provider: string, return_to: string, invite: string): Promise<string> {
+    const path = `/auth/oauth/${seg(provider)}/start`;
+    const body = { return_to, invite };
+    return (await this.#http.request<{ authorization_url: string }>('POST', path, { body, refresh: false }))
+      .authorization_url;
   }
 
   inviteLook(invite: string): Promise<InviteLook> {

@@ -277,7 +277,7 @@ impl Auth {
     /// The account of one of a backend's users, made when it is not there.
     ///
     /// # Errors
-    /// `forbidden` unless the caller is an API key of scope `chat_token`, and for admins, bots and disabled accounts;
+    /// `forbidden` unless the caller is an API key of scope `chat_token`, and for people who sign in here, bots and disabled accounts;
     /// `invalid_field`; `conflict`; `unavailable`.
     pub async fn vouched_user(
         &self,
@@ -588,13 +588,15 @@ fn without_sign_in(username: Username, display_name: String, caller: &Caller) ->
     }
 }
 
-/// A backend vouches for its own users and for members, never for somebody with power over the server.
+/// A backend vouches for its own users, never for somebody who signs in here themselves, and never for a bot.
 fn may_be_vouched_for(account: &Account) -> Result<(), &'static str> {
+    match account.kind {
+        AccountKind::External => {}
+        AccountKind::Person => return Err("no token is made for somebody who signs in here"),
+        AccountKind::Bot => return Err("no token is made for a bot"),
+    }
     if account.user.role == GlobalRole::Admin {
         return Err("no token is made for an admin");
-    }
-    if account.kind == AccountKind::Bot {
-        return Err("no token is made for a bot");
     }
     if account.disabled {
         return Err("this account is disabled");

@@ -7,7 +7,7 @@ use serde::Serialize;
 use stack_storage::{AuditAction, AuditEntry, Invite, InviteUse, NewInvite};
 use stack_types::{GlobalRole, InviteId, Problem, RoomId, RoomRole, Timestamp, UserId};
 
-use super::{Auth, Caller, entry_of};
+use super::{Auth, Caller, Credential, entry_of};
 use crate::client::Client;
 use crate::config::Registration;
 use crate::secret;
@@ -16,6 +16,8 @@ use crate::secret;
 const USUAL_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// And at most. Who is invited for longer than that has an account.
 const LONGEST_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// One that makes an admin is good for a single one, and for a day.
+const ADMIN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 const MOST_USES: u32 = 10_000;
 const MOST_ROOMS: usize = 32;
 const MAX_NOTE_CHARS: usize = 200;
@@ -38,7 +40,7 @@ pub struct MakeInvite {
     pub rooms: Vec<(RoomId, RoomRole)>,
     /// How many accounts; one when absent.
     pub max_uses: Option<u32>,
-    /// For how long; a week when absent.
+    /// For how long; a week when absent, a day for an admin.
     pub expires_in_s: Option<u64>,
     /// What the inviter notes of it, at most 200 characters.
     pub note: Option<String>,
@@ -147,18 +149,22 @@ impl Auth {
         if role == GlobalRole::Admin {
             caller.require_recent(now)?;
         }
-        let lives = asked.expires_in_s.map_or(USUAL_LIFE, Duration::from_secs);
-        if lives.is_zero() || lives > LONGEST_LIFE {
+        let (usual, longest, most_uses) = match role {
+            GlobalRole::Member => (USUAL_LIFE, LONGEST_LIFE, MOST_USES),
+            GlobalRole::Admin => (ADMIN_LIFE, ADMIN_LIFE, 1),
+        };
+        let lives = asked.expires_in_s.map_or(usual, Duration::from_secs);
+        if lives.is_zero() || lives > longest {
             return Err(Problem::invalid_field(
                 "expires_in_s",
-                "an invitation is good for a second to 90 days",
+                "an invitation is good for a second to 90 days, one for an admin to a day",
             ));
         }
         let max_uses = asked.max_uses.unwrap_or(1);
-        if !(1..=MOST_USES).contains(&max_uses) {
+        if !(1..=most_uses).contains(&max_uses) {
             return Err(Problem::invalid_field(
                 "max_uses",
-                "an invitation is for 1 to 10000 accounts",
+                "an invitation is for 1 to 10000 accounts, one for an admin for a single one",
             ));
         }
         if asked.rooms.len() > MOST_ROOMS {
@@ -192,6 +198,10 @@ impl Auth {
             rooms: asked.rooms,
             note,
             created_by: caller.user.id,
+            key: match caller.credential {
+                Credential::ApiKey { id, .. } => Some(id),
+                Credential::Session { .. } | Credential::RoomToken { .. } => None,
+            },
             expires_at: now.plus(lives),
             max_uses,
             fingerprint: secret::fingerprint(&secret),
@@ -275,7 +285,7 @@ impl Auth {
         let (invite, fingerprint) = self.0.store.invite(shown.id)?.ok_or_else(no_good)?;
         if fingerprint != shown.fingerprint
             || !invite.is_open(self.0.clock.now())
-            || !self.0.store.inviter_stands(&invite)?
+            || !self.0.store.inviter_stands(&invite, self.0.clock.now())?
         {
             return Err(no_good());
         }

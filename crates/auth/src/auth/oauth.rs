@@ -4,6 +4,7 @@
 //! that began, the provider the one that was begun with, and says so itself if it says anything; only then does what
 //! it brings count.
 
+use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,7 +18,7 @@ use stack_types::{ErrorCode, LinkId, Problem, SessionId, Timestamp, UserId};
 use super::{Auth, Caller, Tokens, entry_of};
 use crate::client::Client;
 use crate::oauth::{
-    Failure, Identity, Intent, Pending, Provider, ProviderView, binding_of, return_to,
+    Failure, Identity, Intent, Pending, Provider, ProviderView, Providers, binding_of, return_to,
 };
 use crate::secret;
 
@@ -128,8 +129,8 @@ impl From<stack_storage::StoreError> for OauthError {
     }
 }
 
-/// A sign-in to begin.
-#[derive(Debug, Clone, Copy, Default)]
+/// A sign-in to begin. Not for the log: it may hold an invitation.
+#[derive(Clone, Copy, Default)]
 pub struct OauthBegin<'a> {
     /// The provider's name.
     pub provider: &'a str,
@@ -153,7 +154,6 @@ pub struct OauthAnswer {
 }
 
 /// What came of a callback.
-#[derive(Debug)]
 pub struct OauthDone {
     /// The page to go to.
     pub return_to: String,
@@ -161,6 +161,14 @@ pub struct OauthDone {
     pub tokens: Option<Tokens>,
     /// The invitation that an account was made with.
     pub invite: Option<String>,
+}
+
+impl fmt::Debug for OauthDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OauthDone")
+            .field("return_to", &self.return_to)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A linked account as its owner sees it.
@@ -223,7 +231,7 @@ impl Auth {
     /// Where a browser goes to link an account at a provider to the caller's, or to show there again who they are.
     ///
     /// # Errors
-    /// As before; `forbidden` for who has not signed in a short while ago, unless they come to do just that.
+    /// As before; `conflict` for a provider that cannot ask again; `forbidden` for who has not signed in a short while ago, unless they come to do just that.
     pub async fn oauth_link_begin(
         &self,
         caller: &Caller,
@@ -254,6 +262,10 @@ impl Auth {
         let return_to = return_to(asked.return_to)?;
         let state = secret::random()?;
         let again = matches!(intent, Intent::Reauthenticate { .. });
+        if again && !Providers::asks_again(provider) {
+            let detail = "this provider asks nobody again who they are; sign out and in again";
+            return Err(Problem::new(ErrorCode::Conflict, detail).into());
+        }
         let state_text = secret::to_text(&state);
         let begun = inner.providers.begin(provider, &state_text, again).await?;
         let pending = Pending {

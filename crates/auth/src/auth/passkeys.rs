@@ -4,6 +4,8 @@
 mod asked;
 mod sign_up;
 
+use std::fmt;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,7 +27,7 @@ pub use sign_up::{SignUpByPasskey, SignedUp};
 pub(super) use sign_up::{new_user, person};
 
 /// A ceremony that was begun.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Begun {
     /// What the answer may name it by: the challenge in the options, which the answer has in it.
     pub ceremony: String,
@@ -35,6 +37,14 @@ pub struct Begun {
     /// `conditional` when that was asked for: the browser offers passkeys among the suggestions of a field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mediation: Option<&'static str>,
+}
+
+impl fmt::Debug for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Begun")
+            .field("mediation", &self.mediation)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A new passkey, as the browser answers.

@@ -196,11 +196,13 @@ impl Auth {
             reset_second_factor: link.reset_second_factor,
             needs_second_factor,
             session: (!with_factor).then_some(session),
-            clear_counters: vec![
-                throttle::login_key(Some(&account), username),
-                throttle::password_key(username),
-                throttle::factor_key(username),
-            ],
+            clear_counters: throttle::login_keys(&account)
+                .into_iter()
+                .chain([
+                    throttle::password_key(username),
+                    throttle::factor_key(username),
+                ])
+                .collect(),
             audit,
         };
         let (auth, owner) = (self.clone(), link.user);
@@ -218,7 +220,7 @@ impl Auth {
                 Ok(SignIn::Done(Box::new(tokens)))
             }
             None => {
-                let waiting = self.wait_for_factor(owner, new_hash, None, asked.delivery);
+                let waiting = self.wait_for_factor(owner, new_hash, None, asked.delivery, None);
                 Ok(SignIn::SecondFactor {
                     ticket: waiting.await?,
                 })

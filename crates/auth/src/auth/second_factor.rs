@@ -57,6 +57,8 @@ struct Pending {
     verified_hash: String,
     new_hash: Option<String>,
     delivery: Delivery,
+    /// The counter of wrong passwords that the sign-in stands under.
+    counter: Option<String>,
 }
 
 impl Auth {
@@ -254,10 +256,11 @@ impl Auth {
             session,
             verified_hash: pending.verified_hash,
             new_hash: pending.new_hash,
-            clear_counters: vec![
-                throttle::login_key(Some(&account), username),
-                throttle::factor_key(username),
-            ],
+            clear_counters: pending
+                .counter
+                .into_iter()
+                .chain([throttle::factor_key(username)])
+                .collect(),
             audit,
         };
         match inner.store.second_factor_sign_in(sign_in).await? {
@@ -343,12 +346,14 @@ impl Auth {
         verified_hash: String,
         new_hash: Option<String>,
         delivery: Delivery,
+        counter: Option<String>,
     ) -> Result<String, Problem> {
         let pending = Pending {
             user,
             verified_hash,
             new_hash,
             delivery,
+            counter,
         };
         let state = serde_json::to_string(&pending).map_err(Problem::internal)?;
         let ticket = secret::random()?;

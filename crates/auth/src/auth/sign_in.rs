@@ -1,5 +1,7 @@
 //! Register and login.
 
+use std::fmt;
+
 use stack_storage::{
     Account, AccountKind, AuditAction, AuditEntry, AuditOutcome, CreateUserError, Delivery,
     NewSession, NewUser, SignIn as PasswordSignIn, SignInMethod,
@@ -44,7 +46,7 @@ pub struct Login {
 }
 
 /// How far a sign-in got.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum SignIn {
     /// To its end.
     Done(Box<Tokens>),
@@ -53,6 +55,15 @@ pub enum SignIn {
         /// What to show with it, within five minutes.
         ticket: String,
     },
+}
+
+impl fmt::Debug for SignIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(tokens) => f.debug_tuple("Done").field(tokens).finish(),
+            Self::SecondFactor { .. } => f.debug_struct("SecondFactor").finish_non_exhaustive(),
+        }
+    }
 }
 
 impl Auth {
@@ -158,7 +169,8 @@ impl Auth {
         };
         if self.has_second_factor(account.user.id)? {
             let user = account.user.id;
-            let waiting = self.wait_for_factor(user, verified_hash, new_hash, asked.delivery);
+            let waiting =
+                self.wait_for_factor(user, verified_hash, new_hash, asked.delivery, Some(key));
             return Ok(SignIn::SecondFactor {
                 ticket: waiting.await?,
             });

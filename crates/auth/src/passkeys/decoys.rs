@@ -5,19 +5,20 @@
 use aws_lc_rs::hmac;
 
 /// The lengths that authenticators of today give their credentials.
-const LENGTHS: [usize; 4] = [16, 20, 32, 32];
+const LENGTHS: [usize; 8] = [16, 20, 20, 32, 32, 32, 48, 64];
+/// As many passkeys of an account are listed at most, so that a longer list is no proof that it is real.
+pub(crate) const MOST_LISTED: usize = 3;
 
-/// Made-up credential ids for a name: one to three of them.
+/// Made-up credential ids for a name: one to [`MOST_LISTED`] of them.
 pub(crate) fn decoys(key: &hmac::Key, login: &str) -> Vec<Vec<u8>> {
-    let count = usize::from(part(key, login, 0)[0] % 3) + 1;
+    let count = usize::from(part(key, login, 0)[0]) % MOST_LISTED + 1;
     (1..=count)
         .map(|number| {
-            let [shape, id @ ..] = part(key, login, number);
-            let length = LENGTHS[usize::from(shape) % LENGTHS.len()];
-            // The shape's byte is told by the length; the last byte of the longest is drawn apart.
-            let mut id = id.to_vec();
-            id.push(part(key, login, number + LENGTHS.len())[0]);
-            id.truncate(length);
+            // What tells the length is drawn apart from what is shown.
+            let [shape, ..] = part(key, login, number);
+            let halves = [1, 2].map(|half| part(key, login, number + half * MOST_LISTED));
+            let mut id = halves.concat();
+            id.truncate(LENGTHS[usize::from(shape) % LENGTHS.len()]);
             id
         })
         .collect()
@@ -48,6 +49,7 @@ mod tests {
     fn decoys_are_stable_and_look_real() {
         let mut counts = HashSet::new();
         let mut seen = HashSet::new();
+        let mut lengths = HashSet::new();
         for number in 0..100 {
             let name = format!("user{number}");
             let made_up = decoys(&key(1), &name);
@@ -55,11 +57,12 @@ mod tests {
             assert_ne!(made_up, decoys(&key(2), &name));
             counts.insert(made_up.len());
             for id in made_up {
-                assert!(LENGTHS.contains(&id.len()));
+                lengths.insert(id.len());
                 assert!(seen.insert(id), "two decoys are equal");
             }
         }
         assert_eq!(counts, HashSet::from([1, 2, 3]));
+        assert_eq!(lengths, HashSet::from([16, 20, 32, 48, 64]));
     }
 
     proptest! {

@@ -124,7 +124,6 @@ async fn what_an_admin_gave_away_ends_with_their_power() {
     fixture.auth.promote(&name).await.unwrap();
     let eve = fixture.caller(&eve);
     let admins = MakeInvite {
-        role: Some(GlobalRole::Admin),
         max_uses: Some(9),
         ..MakeInvite::default()
     };
@@ -205,6 +204,22 @@ async fn bad_invitations_are_not_made() {
             "note",
             MakeInvite {
                 note: Some("x".repeat(201)),
+                ..good()
+            },
+        ),
+        (
+            "max_uses",
+            MakeInvite {
+                role: Some(GlobalRole::Admin),
+                max_uses: Some(2),
+                ..good()
+            },
+        ),
+        (
+            "expires_in_s",
+            MakeInvite {
+                role: Some(GlobalRole::Admin),
+                expires_in_s: Some(24 * 60 * 60 + 1),
                 ..good()
             },
         ),

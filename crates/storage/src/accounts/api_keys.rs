@@ -93,7 +93,7 @@ pub struct NewApiKey {
 /// A key as it is stored.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ApiKeyRow {
-    key: ApiKey,
+    pub(super) key: ApiKey,
     fingerprint: Fingerprint,
 }
 

@@ -2,12 +2,13 @@
 
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
-use stack_types::{GlobalRole, InviteId, RoomId, RoomRole, Timestamp, UserId};
+use stack_types::{ApiKeyId, GlobalRole, InviteId, RoomId, RoomRole, Timestamp, UserId};
 
+use super::api_keys::{ApiKeyRow, Scope};
 use super::audit::{self, AuditEntry};
 use super::sessions::Fingerprint;
 use super::tables;
-use super::users::{self, AccountKind};
+use super::users::{self, Account};
 use crate::{Store, StoreError, record};
 
 /// An invitation without its secret.
@@ -56,6 +57,8 @@ pub struct NewInvite {
     pub note: Option<String>,
     /// Who invites.
     pub created_by: UserId,
+    /// With which API key, where it is a bot.
+    pub key: Option<ApiKeyId>,
     /// Until when.
     pub expires_at: Timestamp,
     /// How many accounts can be made with it.
@@ -94,21 +97,41 @@ fn get(tx: &WriteTransaction, id: InviteId) -> Result<Option<InviteRow>, StoreEr
     }
 }
 
-/// Whether who made an invitation may still make one: what they gave away ends with what they had. A bot is no admin,
-/// and had an admin's leave to make it.
+/// Whether an invitation's maker may still make one: what they gave away ends with what they had. A bot made it with a
+/// key, which has its power from whoever made the key.
 macro_rules! inviter_stands {
-    ($tx:expr, $invite:expr) => {{
-        let inviter = $invite.created_by;
-        let found = users::get(&$tx.open_table(tables::USERS)?, inviter.as_str())?;
-        found.is_some_and(|inviter| {
-            let admin = inviter.user.role == GlobalRole::Admin;
-            !inviter.disabled && (admin || inviter.kind == AccountKind::Bot)
-        })
+    ($tx:expr, $invite:expr, $now:expr) => {{
+        let (tx, invite): (_, &Invite) = ($tx, $invite);
+        let key: Option<ApiKeyRow> = match tx
+            .open_table(tables::INVITE_KEYS)?
+            .get(invite.id.as_str())?
+        {
+            None => None,
+            Some(id) => match tx.open_table(tables::API_KEYS)?.get(id.value())? {
+                Some(row) => Some(record::decode(row.value())?),
+                None => None,
+            },
+        };
+        let accounts = tx.open_table(tables::USERS)?;
+        let maker = users::get(&accounts, invite.created_by.as_str())?;
+        match (maker, key) {
+            (Some(maker), None) => !maker.disabled && maker.user.role == GlobalRole::Admin,
+            (Some(bot), Some(ApiKeyRow { key, .. })) => {
+                let lender = users::get(&accounts, key.created_by.as_str())?;
+                let lends =
+                    |lender: Account| !lender.disabled && lender.user.role == GlobalRole::Admin;
+                !bot.disabled
+                    && key.is_live($now)
+                    && key.scopes.contains(&Scope::Admin)
+                    && lender.is_some_and(lends)
+            }
+            (None, _) => false,
+        }
     }};
 }
 
 /// Uses an invitation for one account, and gives it; `None` when it is used up, over, withdrawn, or none, or when who
-/// made it is no admin any more.
+/// made it may make none any more.
 pub(super) fn take_use(
     tx: &WriteTransaction,
     now: Timestamp,
@@ -120,7 +143,7 @@ pub(super) fn take_use(
     let Some(mut row) = found else {
         return Ok(None);
     };
-    if !inviter_stands!(tx, row.invite) {
+    if !inviter_stands!(tx, &row.invite, now) {
         return Ok(None);
     }
     row.invite.uses += 1;
@@ -156,18 +179,22 @@ impl Store {
                 fingerprint: new.fingerprint,
             };
             put(tx, &row)?;
+            if let Some(key) = new.key {
+                tx.open_table(tables::INVITE_KEYS)?
+                    .insert(row.invite.id.as_str(), key.as_str())?;
+            }
             audit::append(tx, now, entry)?;
             Ok(row.invite)
         })
         .await
     }
 
-    /// Whether who made an invitation may still make one.
+    /// Whether who made an invitation may still make one at `now`.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn inviter_stands(&self, invite: &Invite) -> Result<bool, StoreError> {
-        self.read(|tx| Ok(inviter_stands!(tx, invite)))
+    pub fn inviter_stands(&self, invite: &Invite, now: Timestamp) -> Result<bool, StoreError> {
+        self.read(|tx| Ok(inviter_stands!(tx, invite, now)))
     }
 
     /// An invitation and the fingerprint of its secret, closed ones too.

@@ -51,6 +51,8 @@ pub(super) const USER_API_KEYS: TableDefinition<(&str, &str), ()> =
     TableDefinition::new("user_api_keys");
 /// Invitation → [`super::invites::InviteRow`].
 pub(super) const INVITES: TableDefinition<&str, &[u8]> = TableDefinition::new("invites");
+/// Invitation → the API key that made it, where one did.
+pub(super) const INVITE_KEYS: TableDefinition<&str, &str> = TableDefinition::new("invite_keys");
 /// What the server knows of itself, by name; see [`super::server`].
 pub(super) const SERVER: TableDefinition<&str, &str> = TableDefinition::new("server");
 
@@ -93,6 +95,7 @@ pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(API_KEYS)?;
     tx.open_table(USER_API_KEYS)?;
     tx.open_table(INVITES)?;
+    tx.open_table(INVITE_KEYS)?;
     tx.open_table(SERVER)?;
     tx.open_table(OAUTH_STATE)?;
     tx.open_table(WEBAUTHN_REGISTRATION)?;

@@ -24,6 +24,21 @@ export function PasskeyButton({
   );
 }
 
+/** Buttons that first ask where to go: what goes along must not stand in an address. */
+export function ProviderPicks({
+  providers,
+  onPick,
+}: {
+  providers: readonly Provider[];
+  onPick(provider: string): void;
+}) {
+  return providers.map((provider) => (
+    <Button key={provider.name} variant="secondary" onClick={() => onPick(provider.name)}>
+      Continue with {provider.title}
+    </Button>
+  ));
+}
+
 export function ProviderButtons({
   providers,
   href,

@@ -11,7 +11,7 @@ import { AccountForm } from '../auth/AccountForm';
 import { AuthLayout } from '../auth/AuthLayout';
 import auth from '../auth/auth.module.css';
 import { noPasskeys, useFacts } from '../auth/facts';
-import { ProviderButtons } from '../auth/Ways';
+import { ProviderPicks } from '../auth/Ways';
 
 type State = InviteLook | 'loading' | 'closed' | 'failed';
 
@@ -87,6 +87,12 @@ export function InvitePage() {
     forgetSecret('invite');
     navigate(paths.home, { replace: true });
   };
+  const away = (provider: string) => {
+    session.auth.providerUrlFor(provider, paths.home, invite).then(
+      (url) => location.assign(url),
+      () => setState('failed'),
+    );
+  };
   const from = state.invited_by ? `${state.invited_by} invites you.` : 'You are invited.';
   return (
     <AuthLayout
@@ -101,12 +107,7 @@ export function InvitePage() {
         }
         byPassword={(account) => entered(session.enter((api) => api.register({ ...account, invite })))}
       >
-        {providers.length > 0 && (
-          <ProviderButtons
-            providers={providers}
-            href={(provider) => session.auth.providerUrl(provider, paths.home, invite)}
-          />
-        )}
+        {providers.length > 0 && <ProviderPicks providers={providers} onPick={away} />}
       </AccountForm>
       <p className={auth.other}>
         Have an account? <Link to={paths.signin}>Sign in</Link>

@@ -15,13 +15,15 @@ use super::super::tokens::Tokens;
 use super::super::{Auth, Caller, entry_of};
 use super::Begun;
 use crate::client::Client;
-use crate::passkeys::{Asked, Asking, Assertion, Refused, Who, binding_of, challenge_in, decoys};
+use crate::passkeys::{
+    Asked, Asking, Assertion, MOST_LISTED, Refused, Who, binding_of, challenge_in, decoys,
+};
 use crate::secret;
 
 /// Who wants to sign in by passkey.
 #[derive(Debug, Clone, Default)]
 pub struct AskForPasskey {
-    /// A username or an e-mail address; without it whoever the authenticator says.
+    /// A username; without it whoever the authenticator says.
     pub login: Option<String>,
     /// Whether the browser is to offer passkeys among the suggestions of a field.
     pub conditional: bool,
@@ -210,16 +212,19 @@ impl Auth {
         Ok(ours.map(|asking| (asking.what, asking.state)))
     }
 
-    /// Whose passkeys are listed for a name, and which. Who has none is listed with made-up ones.
+    /// Whose passkeys are listed for a name, and which. Who has none is listed with made-up ones, and so is every
+    /// e-mail address: one list under two names would tell that they are one account's.
     fn listed(&self, login: &str) -> Result<(Who, Vec<Vec<u8>>), Problem> {
         let normal = super::super::sign_in::normalise(login);
         let account = match &normal {
-            Some(login) => self.0.store.account_by_login(login)?,
-            None => None,
+            Some(username) if !username.contains('@') => self.0.store.account_by_login(username)?,
+            _ => None,
         };
         if let Some(account) = account.filter(|account| account.may_sign_in()) {
-            let listed = usable(self.0.store.passkeys_of(account.user.id)?);
+            let mut listed = usable(self.0.store.passkeys_of(account.user.id)?);
             if !listed.is_empty() {
+                // The newest; those before sign in without a name.
+                listed.drain(..listed.len().saturating_sub(MOST_LISTED));
                 return Ok((Who::Account(account.user.id), listed));
             }
         }
