@@ -20,6 +20,7 @@ use crate::http::cookies::CookieNames;
 use crate::http::headers::SecurityHeaders;
 use crate::http::origin::Origins;
 use crate::http::rates::Rates;
+use crate::http::refusals::Refusals;
 use crate::http::{Peer, client_ip};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, Reading};
@@ -61,6 +62,7 @@ pub(crate) struct App {
     cookies: CookieNames,
     security_headers: SecurityHeaders,
     rates: Rates,
+    refusals: Refusals,
     readiness: Readiness,
     client_files: ClientFiles,
 }
@@ -77,6 +79,7 @@ impl AppState {
             cookies: CookieNames::new(origins.public().is_https()),
             security_headers: SecurityHeaders::new(&origins),
             rates: Rates::new(config.rate_enabled, &parts.clock),
+            refusals: Refusals::new(&parts.clock),
             readiness: Readiness::new(parts.store.clone(), parts.bus.clone(), parts.hub.clone()),
             client_files: config.testing.client_files.unwrap_or(assets::embedded),
             origins,
@@ -156,6 +159,11 @@ impl App {
     /// How often who may call what.
     pub(crate) fn rates(&self) -> &Rates {
         &self.rates
+    }
+
+    /// Which refusals went on record lately.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Finds files of the web client.

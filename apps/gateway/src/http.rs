@@ -16,6 +16,7 @@ pub(crate) mod path;
 pub(crate) mod problem;
 pub(crate) mod query;
 pub(crate) mod rates;
+pub(crate) mod refusals;
 pub(crate) mod request_id;
 pub(crate) mod rewrite;
 pub(crate) mod trace;

@@ -17,6 +17,7 @@ use super::body;
 use super::cookies::Carried;
 use super::csrf::{self, X_CSRF_TOKEN};
 use super::problem::{ApiError, ApiResult};
+use super::refusals::Refusal;
 use crate::app::{App, AppState};
 
 /// Where version 1 of the API begins; the patterns of the table of routes stand below it.
@@ -50,10 +51,13 @@ pub(crate) async fn establish(
         Ok(request) => request,
         Err(refused) => return ApiError::from(refused).into_response(),
     };
-    match let_in(&app, &request) {
-        Ok(()) => next.run(request).await,
-        Err(refused) => *refused,
+    if let Err(refused) = let_in(&app, &request) {
+        if let Some(refusal) = Refusal::of(&app, &request) {
+            refusal.record(&app).await;
+        }
+        return *refused;
     }
+    next.run(request).await
 }
 
 /// The room in a request's path. Room ids need no escapes, so that an escaped one is none.

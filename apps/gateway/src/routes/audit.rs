@@ -15,7 +15,7 @@ use stack_auth::{AuditQuery, Caller};
 use stack_types::{Problem, Timestamp, UserId};
 
 use crate::app::AppState;
-use crate::http::{ApiResult, Query, SignedIn};
+use crate::http::{ApiResult, Query, Sender, SignedIn};
 
 /// Entries of one piece of the export.
 const PIECE: u64 = 500;
@@ -66,12 +66,14 @@ async fn list(
 async fn export(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
+    Sender(client): Sender,
     Query(which): Query<Which>,
 ) -> ApiResult<Response> {
     let mut query = AuditQuery::from(which);
     query.limit = Some(PIECE);
     // The first piece is read before the answer begins, so that what is refused is told as such.
     let first = piece(&app, &caller, query).await?;
+    app.auth().record_export(&caller, &client).await?;
     let lines = stream::try_unfold(Some(first), move |next| {
         let (app, caller) = (app.clone(), caller.clone());
         async move {

@@ -7,12 +7,12 @@ use axum::routing::{get, post, put};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stack_auth::{AuditAction, Caller, Client};
+use stack_auth::{Caller, Client};
 use stack_presence::RoomPresence;
-use stack_rooms::{BanView, Member, NewBan, NewRoom, Room, RoomPatch};
-use stack_types::{Problem, RoomId, RoomRole, RoomSettingsPatch, Timestamp, UserId};
+use stack_rooms::{Actor, BanView, Member, NewBan, NewRoom, Room, RoomPatch};
+use stack_types::{RoomId, RoomRole, RoomSettingsPatch, Timestamp, UserId};
 
-use crate::app::{App, AppState};
+use crate::app::AppState;
 use crate::http::{ApiResult, InPath, Json, OptionalJson, Sender, SignedIn};
 
 pub(super) fn routes() -> Router<AppState> {
@@ -106,24 +106,26 @@ async fn show(
 async fn change(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
+    Sender(client): Sender,
     InPath(room): InPath<RoomId>,
     Json(asked): Json<Change>,
 ) -> ApiResult<JsonAnswer<Room>> {
+    let by = actor(&caller, &client);
     let patch = RoomPatch {
         title: asked.title,
         settings: asked.settings.unwrap_or_default(),
     };
-    Ok(JsonAnswer(
-        app.rooms().change(caller.user.id, &room, patch).await?,
-    ))
+    Ok(JsonAnswer(app.rooms().change(by, &room, patch).await?))
 }
 
 async fn remove(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
+    Sender(client): Sender,
     InPath(room): InPath<RoomId>,
 ) -> ApiResult<StatusCode> {
-    app.rooms().delete(caller.user.id, &room).await?;
+    let by = actor(&caller, &client);
+    app.rooms().delete(by, &room).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -139,26 +141,25 @@ async fn members(
 async fn put_member(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
+    Sender(client): Sender,
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
     Json(asked): Json<Place>,
 ) -> ApiResult<JsonAnswer<Member>> {
-    let member = app
-        .rooms()
-        .put_member(caller.user.id, &room, user, asked.role)
-        .await?;
+    let by = actor(&caller, &client);
+    let member = app.rooms().put_member(by, &room, user, asked.role).await?;
     Ok(JsonAnswer(member))
 }
 
 async fn remove_member(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
+    Sender(client): Sender,
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
 ) -> ApiResult<StatusCode> {
-    app.rooms()
-        .remove_member(caller.user.id, &room, user)
-        .await?;
+    let by = actor(&caller, &client);
+    app.rooms().remove_member(by, &room, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -179,9 +180,9 @@ async fn ban(
     InPath(user): InPath<UserId>,
     OptionalJson(asked): OptionalJson<Banning>,
 ) -> ApiResult<JsonAnswer<BanView>> {
+    let by = actor(&caller, &client);
     let ban = asked.into();
-    let ban = app.rooms().ban(caller.user.id, &room, user, ban).await?;
-    record(&app, &caller, &client, AuditAction::Banned, &room, user).await?;
+    let ban = app.rooms().ban(by, &room, user, ban).await?;
     Ok(JsonAnswer(ban))
 }
 
@@ -192,8 +193,8 @@ async fn unban(
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
 ) -> ApiResult<StatusCode> {
-    app.rooms().unban(caller.user.id, &room, user).await?;
-    record(&app, &caller, &client, AuditAction::Unbanned, &room, user).await?;
+    let by = actor(&caller, &client);
+    app.rooms().unban(by, &room, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -214,9 +215,9 @@ async fn mute(
     InPath(user): InPath<UserId>,
     OptionalJson(asked): OptionalJson<Banning>,
 ) -> ApiResult<JsonAnswer<BanView>> {
+    let by = actor(&caller, &client);
     let mute = asked.into();
-    let mute = app.rooms().mute(caller.user.id, &room, user, mute).await?;
-    record(&app, &caller, &client, AuditAction::Muted, &room, user).await?;
+    let mute = app.rooms().mute(by, &room, user, mute).await?;
     Ok(JsonAnswer(mute))
 }
 
@@ -227,8 +228,8 @@ async fn unmute(
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
 ) -> ApiResult<StatusCode> {
-    app.rooms().unmute(caller.user.id, &room, user).await?;
-    record(&app, &caller, &client, AuditAction::Unmuted, &room, user).await?;
+    let by = actor(&caller, &client);
+    app.rooms().unmute(by, &room, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -239,26 +240,19 @@ async fn transfer(
     InPath(room): InPath<RoomId>,
     Json(asked): Json<NewOwner>,
 ) -> ApiResult<StatusCode> {
+    let by = actor(&caller, &client);
     let user = asked.user_id;
-    app.rooms().transfer(caller.user.id, &room, user).await?;
-    let action = AuditAction::OwnershipTransferred;
-    record(&app, &caller, &client, action, &room, user).await?;
+    app.rooms().transfer(by, &room, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Puts on record what was done to somebody in a room. The room's log has it already.
-async fn record(
-    app: &App,
-    caller: &Caller,
-    client: &Client,
-    action: AuditAction,
-    room: &RoomId,
-    user: UserId,
-) -> Result<(), Problem> {
-    let target = format!("{user} {room}");
-    app.auth()
-        .put_on_record(caller, client, action, target)
-        .await
+/// The caller, as what they do goes on record.
+fn actor(caller: &Caller, client: &Client) -> Actor {
+    Actor {
+        user: caller.user.id,
+        session: Some(caller.session_id),
+        ip: client.ip.to_string(),
+    }
 }
 
 async fn presence(

@@ -10,12 +10,14 @@ use crate::programs;
 
 const PAGE: &str = include_str!("../../../../docs/SECURITY.md");
 /// In the order of the table: from those who change nothing in a room to the one who can delete it.
-const CALLERS: [&str; 8] = [
+const CALLERS: [&str; 10] = [
     "anonymous",
     "banned",
     "guest",
+    "muted",
     "member",
     "bot",
+    "room token",
     "admin",
     "moderator",
     "owner",
@@ -51,6 +53,7 @@ struct World {
     program: Client,
     people: HashMap<&'static str, Person>,
     bot: (String, String),
+    token: (String, String),
     target: Person,
     rooms: usize,
 }
@@ -79,12 +82,20 @@ impl World {
         let scopes = ["read", "send", "rooms", "presence"];
         let key = programs::key(&admin, &scopes).await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let shop = programs::key(&admin, &["chat_token"]).await;
+        let made = gateway
+            .program()
+            .post("/api/v1/chat/token")
+            .bearer(shop["key"].as_str().unwrap())
+            .json(&json!({ "user_id": "customer-1", "ttl_s": 3600 }));
+        let made = made.send().await.expect(200);
         let mut people = HashMap::from([("admin", admin)]);
-        for name in ["banned", "guest", "member", "moderator", "owner"] {
+        for name in ["banned", "guest", "muted", "member", "moderator", "owner"] {
             people.insert(name, gateway.person(name).await);
         }
         Self {
             program: gateway.program(),
+            token: (text(&made["user"]["id"]), text(&made["token"])),
             bot: (text(&key["user"]["id"]), text(&key["key"])),
             target,
             people,
@@ -96,6 +107,7 @@ impl World {
     fn id(&self, caller: &str) -> &str {
         match caller {
             "bot" => &self.bot.0,
+            "room token" => &self.token.0,
             caller => &self.people[caller].id,
         }
     }
@@ -104,6 +116,7 @@ impl World {
         match caller {
             "anonymous" => None,
             "bot" => Some(&self.bot.1),
+            "room token" => Some(&self.token.1),
             caller => Some(&self.people[caller].token),
         }
     }
@@ -126,7 +139,9 @@ impl World {
         owner.room(&room, true).await;
         for (who, role) in [
             (self.id("guest"), "guest"),
+            (self.id("muted"), "member"),
             (self.id("member"), "member"),
+            (self.id("room token"), "member"),
             (self.id("bot"), "member"),
             (self.id("moderator"), "moderator"),
             (&self.target.id, "member"),
@@ -137,11 +152,13 @@ impl World {
         let path = format!("/api/v1/rooms/{room}/bans/{}", self.id("banned"));
         owner.put(&path, json!({})).await.expect(200);
         let mut own = HashMap::new();
-        for caller in ["member", "bot", "moderator", "owner"] {
+        for caller in ["muted", "member", "bot", "room token", "moderator", "owner"] {
             let path = format!("/rooms/{room}/messages");
             let said = self.ask(caller, "POST", &path, Some(json!({ "body": "mine" })));
             own.insert(caller, said.await.expect(201)["seq"].as_u64().unwrap());
         }
+        let path = format!("/api/v1/rooms/{room}/mutes/{}", self.id("muted"));
+        owner.put(&path, json!({})).await.expect(200);
         let others = self.target.say(&room, "theirs").await;
         Place { room, own, others }
     }
@@ -215,7 +232,7 @@ async fn every_route_keeps_the_table() {
                 "/users" => "/users?username=target".to_owned(),
                 _ => path,
             };
-            if pattern == "/auth/logout" && !matches!(caller, "anonymous" | "bot") {
+            if pattern == "/auth/logout" && !matches!(caller, "anonymous" | "bot" | "room token") {
                 // The session is needed below.
                 let name = if caller == "admin" { "root" } else { caller };
                 let other = world.people[caller].another_device(name).await;
@@ -349,7 +366,8 @@ async fn a_muted_member_reads_and_does_not_speak() {
         .ask("moderator", "GET", &mutes, None)
         .await
         .expect(200);
-    assert_eq!(listed["mutes"].as_array().unwrap().len(), 1);
+    // The one that everybody finds there, and this one.
+    assert_eq!(listed["mutes"].as_array().unwrap().len(), 2);
     world
         .ask("moderator", "DELETE", &member, None)
         .await
@@ -390,5 +408,70 @@ async fn a_room_changes_hands_at_once() {
     for (caller, role) in [("owner", "moderator"), ("member", "owner")] {
         let room = world.ask(caller, "GET", &show, None).await.expect(200);
         assert_eq!(room["role"], role);
+    }
+}
+
+#[tokio::test]
+async fn refusals_go_on_record_and_do_not_fill_it() {
+    let world = World::new().await;
+    let entries = async |action: &str| {
+        let path = format!("/admin/audit?action={action}");
+        let log = world.ask("admin", "GET", &path, None).await.expect(200);
+        log["entries"].as_array().unwrap().clone()
+    };
+    for _ in 0..20 {
+        let refused = world.ask("member", "GET", "/admin/users", None).await;
+        refused.problem(403, "forbidden");
+        let bad = world.program.call("GET", "/api/v1/rooms");
+        let bad = bad.bearer("stk_nothing_that_is_good").send().await;
+        bad.problem(401, "unauthenticated");
+    }
+    let refused = entries("access_refused").await;
+    assert_eq!(refused.len(), 3);
+    assert_eq!(refused[0]["actor"], world.id("member"));
+    assert_eq!(refused[0]["target"], "GET /admin/users");
+    assert_eq!(refused[0]["outcome"], "refused");
+    let keys = entries("api_key_refused").await;
+    assert_eq!(keys.len(), 3);
+    assert_eq!(keys[0]["target"], "GET /rooms");
+    // What an admin has to sign in again for is no refusal of this kind, and what anybody may see is none at all.
+    world.ask("guest", "GET", "/rooms", None).await.expect(200);
+    assert_eq!(entries("access_refused").await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_export_of_the_audit_log_is_in_it() {
+    let world = World::new().await;
+    let exported = world.ask("admin", "GET", "/admin/audit/export", None).await;
+    assert_eq!(exported.status, 200);
+    let path = "/admin/audit?action=audit_exported";
+    let log = world.ask("admin", "GET", path, None).await.expect(200);
+    assert_eq!(log["entries"].as_array().unwrap().len(), 1);
+    assert_eq!(log["entries"][0]["actor"], world.id("admin"));
+}
+
+#[tokio::test]
+async fn what_is_done_in_a_room_is_on_record_with_who_and_where() {
+    let mut world = World::new().await;
+    let place = world.place().await;
+    let member = format!("/rooms/{}/members/{}", place.room, world.target.id);
+    let role = Some(json!({ "role": "owner" }));
+    world.ask("owner", "PUT", &member, role).await.expect(200);
+    let room = format!("/rooms/{}", place.room);
+    world.ask("owner", "DELETE", &room, None).await.expect(204);
+    for (action, target) in [
+        (
+            "room_role_changed",
+            format!("{} {} owner", world.target.id, place.room),
+        ),
+        ("room_deleted", place.room),
+    ] {
+        let path = format!("/admin/audit?action={action}");
+        let log = world.ask("admin", "GET", &path, None).await.expect(200);
+        let entry = &log["entries"][0];
+        assert_eq!(entry["target"], target);
+        assert_eq!(entry["actor"], world.id("owner"));
+        assert!(entry["session"].is_string());
+        assert_eq!(entry["ip"], "127.0.0.1");
     }
 }

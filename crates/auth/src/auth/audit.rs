@@ -1,6 +1,8 @@
 //! The audit log, as admins look at it.
 
-use stack_storage::{AuditAction, AuditEntry, AuditFilter, AuditRecord};
+use std::net::IpAddr;
+
+use stack_storage::{AuditAction, AuditEntry, AuditFilter, AuditOutcome, AuditRecord};
 use stack_types::{Problem, Timestamp, UserId};
 
 use super::{Auth, Caller, entry_of};
@@ -49,22 +51,38 @@ impl Auth {
 }
 
 impl Auth {
-    /// Puts on record what somebody did outside of what this crate looks after.
+    /// Puts on record that somebody takes the log away, before they do.
+    ///
+    /// # Errors
+    /// `forbidden` unless the caller is an admin; `unavailable`.
+    pub async fn record_export(&self, caller: &Caller, client: &Client) -> Result<(), Problem> {
+        caller.require_admin()?;
+        let entry = entry_of(caller, client, AuditAction::AuditExported);
+        Ok(self.0.store.audit(entry).await?)
+    }
+
+    /// Puts on record that somebody was refused, known or not; also when they do not wait for it.
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn put_on_record(
+    pub async fn record_refusal(
         &self,
-        caller: &Caller,
-        client: &Client,
+        caller: Option<&Caller>,
+        ip: IpAddr,
         action: AuditAction,
         target: String,
     ) -> Result<(), Problem> {
         let entry = AuditEntry {
+            actor: caller.map(|caller| caller.user.id),
+            ip: ip.to_string(),
+            session: caller.map(|caller| caller.session_id),
+            action,
             target: Some(target),
-            ..entry_of(caller, client, action)
+            outcome: AuditOutcome::Refused,
         };
-        Ok(self.0.store.audit(entry).await?)
+        let store = self.0.store.clone();
+        let recorded = async move { Ok(store.audit(entry).await?) };
+        self.to_the_end(recorded).await
     }
 }
 
