@@ -378,7 +378,9 @@ impl Auth {
     }
 
     /// Whether a text is an API key or pretends to be one, and no token.
-    pub(super) fn looks_like_api_key(text: &str) -> bool {
+    /// Whether this is an API key, good or not, rather than a token.
+    #[must_use]
+    pub fn looks_like_api_key(text: &str) -> bool {
         text.starts_with(PREFIX)
     }
 
