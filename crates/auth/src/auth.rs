@@ -205,10 +205,18 @@ impl Auth {
     /// # Errors
     /// `unauthenticated` when it does not any more.
     pub fn recheck(&self, caller: &Caller) -> Result<(), Problem> {
+        self.current(caller).map(|_| ())
+    }
+
+    /// The caller as they are now, for whoever has held on to a [`Caller`] and asks what they may do.
+    ///
+    /// # Errors
+    /// `unauthenticated` when their session or key does not stand any more.
+    pub fn current(&self, caller: &Caller) -> Result<Caller, Problem> {
         let now = self.0.clock.now();
         match &caller.credential {
-            Credential::Session { .. } => self.caller(caller.access(), now).map(|_| ()),
-            Credential::ApiKey { id, .. } => self.recheck_key(*id, now),
+            Credential::Session { .. } => self.caller(caller.access(), now),
+            Credential::ApiKey { id, .. } => self.current_of_key(*id, now),
             Credential::RoomToken { key, rooms } => {
                 let access = RoomAccess {
                     user_id: caller.user.id,
@@ -216,7 +224,7 @@ impl Auth {
                     rooms: rooms.clone(),
                     expires_at: caller.expires_at,
                 };
-                self.caller_of_room_token(access, now).map(|_| ())
+                self.caller_of_room_token(access, now)
             }
         }
     }
@@ -265,6 +273,16 @@ impl Auth {
             },
             expires_at: access.expires_at,
         })
+    }
+
+    /// The store for what the caller changes about themselves: they must still stand when it is written.
+    fn store_of(&self, caller: &Caller) -> Store {
+        self.0.store.on_behalf_of(caller.standing(false))
+    }
+
+    /// The store for what the caller does as an admin, which they must still be when it is written.
+    fn store_of_admin(&self, caller: &Caller) -> Store {
+        self.0.store.on_behalf_of(caller.standing(true))
     }
 
     /// Runs what changes a session to its end, even when the client that asked for it has gone: the sockets of a

@@ -16,6 +16,7 @@ mod rotation;
 mod second_factor;
 mod server;
 mod sessions;
+mod standing;
 mod sweep;
 mod tables;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use second_factor::{Recover, Recovered, SecondFactorRefused, SecondFactorSig
 pub use server::{ClaimSetup, SetupRefused};
 pub(crate) use sessions::migrate_sessions;
 pub use sessions::{Delivery, Fingerprint, NewSession, Session, SignIn, SignInMethod, Stale};
+pub use standing::{Shown, Standing};
 pub use sweep::{AccountSweepCursor, SweptAccounts};
 pub(crate) use tables::create_all;
 pub use totp::{Factor, Totp};

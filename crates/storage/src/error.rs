@@ -51,6 +51,7 @@ enum Kind {
     Damaged(Box<dyn Error + Send + Sync>),
     Broken(Box<dyn Error + Send + Sync>),
     Closed,
+    Refused(Problem),
 }
 
 impl StoreError {
@@ -62,6 +63,11 @@ impl StoreError {
     /// The writer has ended or the store is shutting down.
     pub(crate) fn closed() -> Self {
         Self(Arc::new(Kind::Closed))
+    }
+
+    /// Whoever asked may not do this any more; nothing has changed.
+    pub(crate) fn refused(problem: Problem) -> Self {
+        Self(Arc::new(Kind::Refused(problem)))
     }
 
     /// A stored record cannot be read.
@@ -88,6 +94,7 @@ impl fmt::Display for StoreError {
             Kind::Damaged(_) => "stored record cannot be read",
             Kind::Broken(_) => "storage cannot write at the moment",
             Kind::Closed => "storage is closed",
+            Kind::Refused(_) => "whoever asked may not do this any more",
         })
     }
 }
@@ -97,7 +104,7 @@ impl Error for StoreError {
         match &*self.0 {
             Kind::Engine(source) => Some(source.as_ref()),
             Kind::Damaged(source) | Kind::Broken(source) => Some(source.as_ref()),
-            Kind::Closed => None,
+            Kind::Closed | Kind::Refused(_) => None,
         }
     }
 }
@@ -129,7 +136,9 @@ impl From<MalformedEvent> for StoreError {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if error.is_damage() {
+        if let Kind::Refused(problem) = &*error.0 {
+            problem.clone()
+        } else if error.is_damage() {
             Problem::internal(error)
         } else {
             let problem = Problem::unavailable(error);

@@ -45,8 +45,8 @@ pub use accounts::{
     LastAdmin, LinkByEmail, LinkTaken, MOST_PASSKEYS, NewApiKey, NewInvite, NewLink, NewPasskey,
     NewSession, NewUser, OauthLink, Passkey, PasswordChange, ProfilePatch, Recover, Recovered,
     Removal, RoleRefused, Rotate, Rotation, Scope, SecondFactorRefused, SecondFactorSignIn,
-    Session, SetupRefused, SignIn, SignInMethod, Stale, SweptAccounts, Totp, UsePasskey, WaysIn,
-    WebauthnHandle,
+    Session, SetupRefused, Shown, SignIn, SignInMethod, Stale, Standing, SweptAccounts, Totp,
+    UsePasskey, WaysIn, WebauthnHandle,
 };
 pub use error::{OpenError, StoreError};
 pub use fold::KeptLog;

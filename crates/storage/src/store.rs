@@ -13,6 +13,7 @@ use stack_types::{Clock, ErrorCode, EventBatch, EventCodec, Problem, RoomId, Tim
 use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::accounts::Standing;
 use crate::engine::{Engine, FileOpener, Opener};
 use crate::fold::KeptLog;
 use crate::pace::Pace;
@@ -160,6 +161,8 @@ fn live(cell: &Arc<RoomCell>) -> Option<RoomRef> {
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
     queue: mpsc::Sender<Command>,
+    /// What every account operation through this handle asks of whoever asked for it.
+    pub(crate) standing: Option<Standing>,
 }
 
 /// Ends the writer.
@@ -229,7 +232,12 @@ impl Store {
             queue: queue.clone(),
             thread,
         };
-        Ok((Self { inner, queue }, handle, Commits(commits_out)))
+        let store = Self {
+            inner,
+            queue,
+            standing: None,
+        };
+        Ok((store, handle, Commits(commits_out)))
     }
 
     /// The room of this slug; `None` when there is none or it was deleted.
@@ -303,7 +311,18 @@ impl Store {
         R: Send + 'static,
         F: FnOnce(&WriteTransaction, Timestamp) -> Result<R, StoreError> + Send + 'static,
     {
-        self.write_batch(move |batch| op(batch.tx, batch.now)).await
+        let standing = self.standing;
+        let written = self.write_batch(move |batch| {
+            let refusal = match standing {
+                Some(standing) => standing.refusal(batch.tx, batch.now)?,
+                None => None,
+            };
+            match refusal {
+                Some(refusal) => Ok(Err(refusal)),
+                None => op(batch.tx, batch.now).map(Ok),
+            }
+        });
+        written.await?.map_err(StoreError::refused)
     }
 
     /// [`Store::write`] for an operation that also changes rooms.

@@ -10,6 +10,7 @@ use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use stack_types::{ErrorCode, Problem};
 
@@ -32,7 +33,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
-        let body = read(request, app.limits().http_body_bytes).await?;
+        let body = read(request.into_body(), app.limits().http_body_bytes).await?;
         Ok(Self(parse(&body)?))
     }
 }
@@ -41,7 +42,7 @@ impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
-        let body = read(request, app.limits().http_body_bytes).await?;
+        let body = read(request.into_body(), app.limits().http_body_bytes).await?;
         let value = if body.is_empty() {
             T::default()
         } else {
@@ -55,6 +56,11 @@ impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalJson<T> {
 pub(crate) fn is_announced(headers: &HeaderMap) -> bool {
     let length = headers.get(header::CONTENT_LENGTH);
     headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
+}
+
+/// Whether there is a body. HTTP/2 sends one without announcing it.
+pub(crate) fn is_there(request: &Request) -> bool {
+    !request.body().is_end_stream()
 }
 
 /// The announced length of the body, where it is told.
@@ -96,8 +102,8 @@ async fn discard(mut body: Body) {
     }
 }
 
-async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
-    let mut body = request.into_body();
+/// All of a body, unless it is too large.
+pub(crate) async fn read(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame =

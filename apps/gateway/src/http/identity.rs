@@ -1,7 +1,8 @@
 //! Who calls: found out once for each request of the API, before its handler, together with what depends on it.
 //!
 //! In this order: the rate is kept; a request that carries a cookie proves that it comes from a page of ours; a body
-//! is JSON and not too large; the caller is somebody whom the table of routes lets in. A token that is no good refuses
+//! is JSON and not too large; the caller is somebody whom the table of routes lets in. Whoever sends a body is looked at
+//! again once all of it is here, since they decide how long that takes. A token that is no good refuses
 //! only the routes that ask who is calling: signing in must be possible with an old cookie in hand.
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -57,7 +58,27 @@ pub(crate) async fn establish(
         }
         return *refused;
     }
-    next.run(request).await
+    if !body::is_there(&request) {
+        return next.run(request).await;
+    }
+    let request = match with_body(&app, request).await {
+        Ok(request) => request,
+        Err(refused) => return ApiError::from(refused).into_response(),
+    };
+    match let_in(&app, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => *refused,
+    }
+}
+
+/// The request with all of its body, and who its sender is by then: a revocation while it was on its way holds.
+async fn with_body(app: &App, request: Request) -> Result<Request, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let body = body::read(body, app.limits().http_body_bytes).await?;
+    let cookies = app.cookies().read(&parts.headers);
+    let caller = authenticate(app, &parts.headers, &cookies);
+    parts.extensions.insert(Identity { caller, cookies });
+    Ok(Request::from_parts(parts, body.into()))
 }
 
 /// The room in a request's path. Room ids need no escapes, so that an escaped one is none.

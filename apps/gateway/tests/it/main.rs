@@ -28,4 +28,5 @@ mod sessions;
 mod setup;
 mod shutdown;
 mod sockets;
+mod standing;
 mod tls;

@@ -50,7 +50,8 @@ impl Auth {
         if patch.display_name.is_none() && patch.settings.is_none() {
             return self.me(caller);
         }
-        let changed = self.0.store.update_profile(caller.user.id, patch).await?;
+        let store = self.store_of(caller);
+        let changed = store.update_profile(caller.user.id, patch).await?;
         let account = changed.ok_or_else(unauthenticated)?;
         Me::new(account, self.0.store.settings(caller.user.id)?)
     }

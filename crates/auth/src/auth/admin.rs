@@ -40,7 +40,8 @@ impl Auth {
             target: Some(user.id.to_string()),
             ..operators(action)
         };
-        self.disable_and_tell(user.id, disabled, entry).await
+        let store = self.0.store.clone();
+        self.disable_and_tell(store, user.id, disabled, entry).await
     }
 
     /// The long-term counters whose key starts with `prefix`, at most 500.
@@ -76,7 +77,8 @@ impl Auth {
             target: Some(key.to_owned()),
             ..entry_of(caller, client, AuditAction::CounterReset)
         };
-        match self.0.store.counter_reset(key.to_owned(), entry).await? {
+        let store = self.store_of_admin(caller);
+        match store.counter_reset(key.to_owned(), entry).await? {
             true => Ok(()),
             false => Err(Problem::not_found("there is no such counter")),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use stack_storage::{
-    Account, AccountKind, ApiKey, AuditAction, AuditEntry, NewApiKey, NewUser, Scope,
+    Account, AccountKind, ApiKey, AuditAction, AuditEntry, NewApiKey, NewUser, Scope, Store,
 };
 use stack_types::{
     ApiKeyId, ErrorCode, GlobalRole, Problem, SessionId, Timestamp, User, UserId, Username,
@@ -199,7 +199,7 @@ impl Auth {
             target: Some(id.to_string()),
             ..entry_of(caller, client, AuditAction::ApiKeyMade)
         };
-        let made = self.0.store.add_api_key(new, entry).await?;
+        let made = self.store_of_admin(caller).add_api_key(new, entry).await?;
         let made = made.ok_or_else(|| Problem::not_found("there is no such bot"))?;
         Ok(MadeApiKey {
             id,
@@ -250,9 +250,9 @@ impl Auth {
             target: Some(id.to_string()),
             ..entry_of(caller, client, AuditAction::ApiKeyRevoked)
         };
-        let auth = self.clone();
+        let (auth, store) = (self.clone(), self.store_of_admin(caller));
         self.to_the_end(async move {
-            let revoked = auth.0.store.revoke_api_key(id, entry).await?;
+            let revoked = store.revoke_api_key(id, entry).await?;
             let key = revoked.ok_or_else(|| Problem::not_found("there is no such API key"))?;
             auth.tell_revoked(key.user_id, vec![SessionId::from(id)]);
             Ok(())
@@ -394,8 +394,9 @@ impl Auth {
     }
 
     /// The caller behind a key that was shown before.
-    pub(super) fn recheck_key(&self, id: ApiKeyId, now: Timestamp) -> Result<(), Problem> {
-        self.live_key(id, None, now).map(|_| ())
+    pub(super) fn current_of_key(&self, id: ApiKeyId, now: Timestamp) -> Result<Caller, Problem> {
+        let (key, account) = self.live_key(id, None, now)?;
+        self.key_caller(key, account, now)
     }
 
     /// The caller behind a room token.
@@ -515,7 +516,9 @@ impl Auth {
             )
         };
         let tries = if given.is_some() { 1 } else { NAME_TRIES };
-        Ok(self.make_named(caller, new, tries, client).await?.user)
+        let store = self.store_of_admin(caller);
+        let made = self.make_named(&store, caller, new, tries, client);
+        Ok(made.await?.user)
     }
 
     async fn make_external(
@@ -536,12 +539,15 @@ impl Auth {
                 caller,
             )
         };
-        self.make_named(caller, new, NAME_TRIES, client).await
+        let store = self.store_of(caller);
+        self.make_named(&store, caller, new, NAME_TRIES, client)
+            .await
     }
 
     /// Makes an account, with another name when the one that was thought of is taken.
     async fn make_named(
         &self,
+        store: &Store,
         caller: &Caller,
         new: NewUser,
         tries: u8,
@@ -553,12 +559,7 @@ impl Auth {
         };
         let mut next = new.clone();
         for _ in 1..tries {
-            match self
-                .0
-                .store
-                .create_user(next.clone(), entry.clone())
-                .await?
-            {
+            match store.create_user(next.clone(), entry.clone()).await? {
                 Ok(account) => return Ok(account),
                 // Somebody else may have made this very account meanwhile.
                 Err(_) => match self.0.store.account(new.id)? {
@@ -567,11 +568,7 @@ impl Auth {
                 },
             }
         }
-        self.0
-            .store
-            .create_user(next, entry)
-            .await?
-            .map_err(not_created)
+        store.create_user(next, entry).await?.map_err(not_created)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stack_storage::{Scope, SignInMethod};
+use stack_storage::{Scope, Shown, SignInMethod, Standing};
 use stack_types::{ApiKeyId, GlobalRole, Problem, RoomId, SessionId, Timestamp, User};
 
 use crate::access::Access;
@@ -187,6 +187,19 @@ impl Caller {
         match &self.credential {
             Credential::RoomToken { rooms, .. } => rooms.as_deref(),
             Credential::Session { .. } | Credential::ApiKey { .. } => None,
+        }
+    }
+
+    /// What must still hold of the caller when what they ask for is written.
+    pub(crate) fn standing(&self, admin: bool) -> Standing {
+        Standing {
+            user_id: self.user.id,
+            shown: match self.credential {
+                Credential::Session { .. } => Shown::Session(self.session_id),
+                Credential::ApiKey { id, .. } => Shown::ApiKey(id),
+                Credential::RoomToken { key, .. } => Shown::ApiKey(key),
+            },
+            admin,
         }
     }
 

@@ -210,7 +210,7 @@ impl Auth {
             target: Some(id.to_string()),
             ..entry_of(caller, client, AuditAction::InviteMade)
         };
-        let invite = self.0.store.add_invite(new, entry).await?;
+        let invite = self.store_of_admin(caller).add_invite(new, entry).await?;
         Ok(MadeInvite {
             invite: InviteView::new(invite, now),
             text: format!("{id}.{}", secret::to_text(&secret)),
@@ -243,7 +243,8 @@ impl Auth {
             target: Some(id.to_string()),
             ..entry_of(caller, client, AuditAction::InviteRevoked)
         };
-        match self.0.store.revoke_invite(id, entry).await? {
+        let store = self.store_of_admin(caller);
+        match store.revoke_invite(id, entry).await? {
             true => Ok(()),
             false => Err(Problem::not_found("there is no such open invitation")),
         }

@@ -484,8 +484,7 @@ impl Auth {
             ..entry_of(caller, client, AuditAction::OauthUnlinked)
         };
         let removed = self
-            .0
-            .store
+            .store_of(caller)
             .remove_oauth_link(caller.user.id, id, entry)
             .await?;
         match removed {

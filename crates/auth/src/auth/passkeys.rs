@@ -166,7 +166,7 @@ impl Auth {
             target: Some(new.id.to_string()),
             ..entry_of(caller, client, AuditAction::PasskeyAdded)
         };
-        let added = self.0.store.add_passkey(new, entry).await?;
+        let added = self.store_of(caller).add_passkey(new, entry).await?;
         added.map_err(not_added).and_then(PasskeyView::new)
     }
 
@@ -188,7 +188,8 @@ impl Auth {
             ..entry_of(caller, client, AuditAction::PasskeyRenamed)
         };
         let owner = caller.user.id;
-        let renamed = self.0.store.rename_passkey(owner, id, name, entry).await?;
+        let store = self.store_of(caller);
+        let renamed = store.rename_passkey(owner, id, name, entry).await?;
         renamed.ok_or_else(no_passkey).and_then(PasskeyView::new)
     }
 
@@ -208,8 +209,7 @@ impl Auth {
             ..entry_of(caller, client, AuditAction::PasskeyRemoved)
         };
         match self
-            .0
-            .store
+            .store_of(caller)
             .remove_passkey(caller.user.id, id, entry)
             .await?
         {

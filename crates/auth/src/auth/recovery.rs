@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stack_storage::{
     Account, AuditAction, AuditEntry, AuditOutcome, Ceremony, Delivery, Recover, SignInMethod,
+    Store,
 };
 use stack_types::{ErrorCode, GlobalRole, Problem, Timestamp, UserId, Username};
 
@@ -80,7 +81,9 @@ impl Auth {
         caller.require_recent(self.0.clock.now())?;
         let account = self.0.store.account(user)?.ok_or_else(no_account)?;
         let entry = entry_of(caller, client, AuditAction::RecoveryLinkMade);
-        self.link_for(account, reset_second_factor, entry).await
+        let store = self.store_of_admin(caller);
+        self.link_for(&store, account, reset_second_factor, entry)
+            .await
     }
 
     /// The same as the operator: for the one admin who has lost every way in.
@@ -95,11 +98,13 @@ impl Auth {
         let account = self.0.store.account_by_login(username.as_str())?;
         let account = account.ok_or_else(no_account)?;
         let entry = operators(AuditAction::RecoveryLinkMade);
-        self.link_for(account, reset_second_factor, entry).await
+        self.link_for(&self.0.store, account, reset_second_factor, entry)
+            .await
     }
 
     async fn link_for(
         &self,
+        store: &Store,
         account: Account,
         reset_second_factor: bool,
         entry: AuditEntry,
@@ -121,7 +126,7 @@ impl Auth {
         let state = serde_json::to_string(&link).map_err(Problem::internal)?;
         let token = secret::random()?;
         let (kind, key) = (Ceremony::RecoveryLink, secret::fingerprint(&token));
-        let kept = self.0.store.put_ceremony(kind, key, state, LIVES).await?;
+        let kept = store.put_ceremony(kind, key, state, LIVES).await?;
         kept.map_err(Problem::unavailable)?;
         let entry = AuditEntry {
             target: Some(account.user.id.to_string()),

@@ -90,7 +90,8 @@ impl Auth {
         caller.require_recent(self.0.clock.now())?;
         let (user, plain) = (caller.user.id, totp::new_secret()?);
         let sealed = self.0.sealer.seal(totp::PURPOSE, user.as_str(), &plain)?;
-        if !self.0.store.enroll_totp(user, sealed).await? {
+        let store = self.store_of(caller);
+        if !store.enroll_totp(user, sealed).await? {
             return Err(is_on());
         }
         let (secret, otpauth_uri) =
@@ -133,7 +134,7 @@ impl Auth {
         };
         let (codes, hashes) = self.new_codes(user)?;
         let entry = entry_of(caller, client, AuditAction::TotpEnabled);
-        let store = &self.0.store;
+        let store = self.store_of(caller);
         if !store
             .confirm_totp(user, sealed, step, hashes, entry)
             .await?
@@ -182,7 +183,8 @@ impl Auth {
         }
         let entry = entry_of(caller, client, AuditAction::TotpDisabled);
         let (user, hash) = (caller.user.id, account.password_hash);
-        match self.0.store.remove_totp(user, hash, entry).await? {
+        let store = self.store_of(caller);
+        match store.remove_totp(user, hash, entry).await? {
             true => Ok(()),
             false => Err(is_off()),
         }
@@ -201,7 +203,7 @@ impl Auth {
         let user = caller.user.id;
         let (codes, hashes) = self.new_codes(user)?;
         let entry = entry_of(caller, client, AuditAction::RecoveryCodesMade);
-        let store = &self.0.store;
+        let store = self.store_of(caller);
         match store.replace_recovery_codes(user, hashes, entry).await? {
             true => Ok(codes),
             false => Err(is_off()),

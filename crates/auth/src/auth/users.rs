@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use stack_storage::{
-    Account, AccountKind, AuditAction, AuditEntry, LastAdmin, NewUser, RoleRefused, WaysIn,
+    Account, AccountKind, AuditAction, AuditEntry, LastAdmin, NewUser, RoleRefused, Store, WaysIn,
 };
 use stack_types::{ErrorCode, GlobalRole, Problem, Timestamp, UserId, Username};
 
@@ -155,7 +155,7 @@ impl Auth {
             target: Some(id.to_string()),
             ..entry_of(caller, client, AuditAction::AccountMade)
         };
-        let made = self.0.store.create_user(new, entry).await?;
+        let made = self.store_of_admin(caller).create_user(new, entry).await?;
         let account = made.map_err(not_created)?;
         let link = self.make_recovery_link(caller, id, false, client).await?;
         Ok((self.account_view(account)?, link))
@@ -189,7 +189,8 @@ impl Auth {
             target: Some(user.to_string()),
             ..entry_of(caller, client, action)
         };
-        self.disable_and_tell(user, disabled, entry).await
+        let store = self.store_of_admin(caller);
+        self.disable_and_tell(store, user, disabled, entry).await
     }
 
     /// Gives somebody a role on the whole server. It holds from their next request on.
@@ -214,10 +215,9 @@ impl Auth {
             target: Some(format!("{user} {name}")),
             ..entry_of(caller, client, AuditAction::RoleChanged)
         };
-        let auth = self.clone();
+        let (auth, store) = (self.clone(), self.store_of_admin(caller));
         self.to_the_end(async move {
-            let changed = auth.0.store.set_role(user, role, entry).await?;
-            changed.map_err(no_role)?;
+            store.set_role(user, role, entry).await?.map_err(no_role)?;
             auth.tell_power_changed(user);
             Ok(())
         })
@@ -236,13 +236,14 @@ impl Auth {
 
     pub(super) async fn disable_and_tell(
         &self,
+        store: Store,
         user: UserId,
         disabled: bool,
         entry: AuditEntry,
     ) -> Result<(), Problem> {
         let auth = self.clone();
         self.to_the_end(async move {
-            let revoked = auth.0.store.set_disabled(user, disabled, entry).await?;
+            let revoked = store.set_disabled(user, disabled, entry).await?;
             let revoked = revoked.map_err(last_admin)?.ok_or_else(no_account)?;
             if disabled {
                 auth.tell_out(user, revoked);

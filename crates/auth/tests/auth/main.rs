@@ -29,6 +29,8 @@ mod setup;
 #[cfg(test)]
 mod sign_in;
 #[cfg(test)]
+mod standing;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod totp;

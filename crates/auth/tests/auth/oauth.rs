@@ -633,10 +633,22 @@ async fn who_is_new_needs_what_everybody_new_needs() {
     assert_eq!(refused.unwrap_err(), OauthRefusal::RegistrationClosed);
     let admin = world.account("root", GlobalRole::Admin).await;
     let fixture = &world.fixture;
-    let session = fixture.store.account(admin).unwrap().unwrap();
+    let session = stack_storage::NewSession {
+        id: stack_types::SessionId::generate(NOW),
+        user_id: admin,
+        device: "test".to_owned(),
+        ip: "192.0.2.1".to_owned(),
+        delivery: stack_storage::Delivery::Body,
+        method: SignInMethod::Setup,
+        refresh: [1; 32],
+        lifetime: 60 * MINUTE,
+        idle: 60 * MINUTE,
+    };
+    let begun = fixture.store.begin_session(session, entry()).await.unwrap();
+    let (account, session) = begun.unwrap();
     let caller = stack_auth::Caller {
-        user: session.user,
-        session_id: stack_types::SessionId::generate(NOW),
+        user: account.user,
+        session_id: session.id,
         credential: stack_auth::Credential::Session {
             authenticated_at: NOW,
             method: SignInMethod::Setup,

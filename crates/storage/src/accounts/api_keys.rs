@@ -104,6 +104,11 @@ fn get(tx: &WriteTransaction, id: ApiKeyId) -> Result<Option<ApiKeyRow>, StoreEr
     }
 }
 
+/// The key of this id, revoked and ended ones too.
+pub(super) fn find(tx: &WriteTransaction, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+    Ok(get(tx, id)?.map(|row| row.key))
+}
+
 fn put(tx: &WriteTransaction, row: &ApiKeyRow) -> Result<(), StoreError> {
     let bytes = record::encode(row)?;
     tx.open_table(tables::API_KEYS)?
