@@ -21,7 +21,7 @@ use stack_rate::{Quota, Quotas};
 use stack_rooms::{Rooms, RoomsConfig};
 use stack_storage::{Location, OnCommit, Store, StoreConfig, StoreHandle};
 use stack_types::{Clock, EventCodec, SystemClock};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::app::{AppState, Parts};
 use crate::config::{BusUrl, Config, OauthProvider, Preset, Registration, Signing};
@@ -69,7 +69,7 @@ impl Gateway {
     /// The port is taken, the data folder or the file cannot be opened, or the keys cannot be had.
     pub async fn start(config: Config) -> Result<RunningGateway, StartError> {
         // First what fails most often and leaves nothing behind.
-        let listener = bind(config.listen).await?;
+        let listener = bind(config.listen)?;
         let addr = listener.local_addr().map_err(|source| StartError::Listen {
             addr: config.listen,
             source,
@@ -195,10 +195,22 @@ pub(crate) fn setup_url(origins: &Origins, setup: &SetupToken) -> String {
     format!("{}/setup#{}", origins.public(), setup.token)
 }
 
-async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|source| StartError::Listen { addr, source })
+/// Connections that wait to be accepted. When thousands come back at once, one that finds no place here tries again a
+/// second later; the kernel may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
+
+fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = || {
+        let socket = match addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A gateway that was just stopped leaves connections behind that hold its address for a minute.
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|source| StartError::Listen { addr, source })
 }
 
 async fn compose(
