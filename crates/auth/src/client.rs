@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use stack_storage::CeremonyOwner;
+
 /// What is shown of a client that names itself in no way we know.
 const MAX_DEVICE_CHARS: usize = 64;
 
@@ -22,6 +24,11 @@ impl Client {
             ip: ip.to_canonical(),
             device: device_name(user_agent.unwrap_or_default()),
         }
+    }
+
+    /// Whose the ceremonies are that strangers from there begin.
+    pub(crate) fn ceremony_owner(&self) -> CeremonyOwner {
+        CeremonyOwner::Network(self.counter_key())
     }
 
     /// The address in the key of a counter: IPv6 by its /64, since one customer has all of that.

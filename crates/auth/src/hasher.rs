@@ -3,14 +3,19 @@
 //! One argon2id hash takes 64 MiB and a core for a tenth of a second. So only a few run at once, on the blocking
 //! threads; a bounded number waits, and beyond that the answer is `unavailable`. A [`Turn`] is the right to hash,
 //! and it stays taken until the hash is done even when the caller is gone.
+//!
+//! The line is not the same for all, so that no crowd of one sort keeps the others out: those who are signed in have at
+//! most half of it, and one place each; with those who register they have three quarters. The rest is for signing in.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::password_hash::Error as HashError;
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
-use stack_types::{ErrorCode, Problem};
+use parking_lot::Mutex;
+use stack_types::{ErrorCode, Problem, UserId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{AuthConfig, AuthError};
@@ -18,6 +23,8 @@ use crate::secret;
 
 const OUTPUT_BYTES: usize = 32;
 const SALT_BYTES: usize = 16;
+/// When somebody may come back who has a hash under way: it takes a tenth of a second, and the line before it.
+const ONE_AT_A_TIME: Duration = Duration::from_secs(1);
 /// More than this for one sign-in and the machine is lost to the first few.
 const MAX_MEMORY_KIB: u32 = 4 * 1024 * 1024;
 
@@ -84,6 +91,24 @@ struct Inner {
     decoy: PasswordHash,
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
+    /// The places that are not kept for signing in.
+    not_sign_in: Arc<Semaphore>,
+    /// The places for those who are signed in.
+    signed_in: Arc<Semaphore>,
+    /// Who is signed in and has a place.
+    have_place: Arc<Mutex<HashSet<UserId>>>,
+}
+
+/// The one place in line of somebody who is signed in.
+struct OwnPlace {
+    user: UserId,
+    have_place: Arc<Mutex<HashSet<UserId>>>,
+}
+
+impl Drop for OwnPlace {
+    fn drop(&mut self) {
+        self.have_place.lock().remove(&self.user);
+    }
 }
 
 /// The right to hash now.
@@ -91,6 +116,16 @@ pub(crate) struct Turn {
     hasher: Hasher,
     _running: OwnedSemaphorePermit,
     _admitted: OwnedSemaphorePermit,
+    /// What the turn holds beside, where not all of the line was open to it.
+    _share: Share,
+}
+
+/// The narrower places of a turn; none for signing in.
+#[derive(Default)]
+struct Share {
+    _not_sign_in: Option<OwnedSemaphorePermit>,
+    _signed_in: Option<OwnedSemaphorePermit>,
+    _own: Option<OwnPlace>,
 }
 
 /// What came out of verifying a password.
@@ -111,21 +146,51 @@ impl Hasher {
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let decoy =
             decoy(&argon2).map_err(|_| AuthError::HashCost("argon2 does not take this cost"))?;
+        let places = config.hashes_at_once + config.hashes_waiting;
         Ok(Self(Arc::new(Inner {
             argon2,
             decoy,
             running: Arc::new(Semaphore::new(config.hashes_at_once)),
-            admitted: Arc::new(Semaphore::new(
-                config.hashes_at_once + config.hashes_waiting,
-            )),
+            admitted: Arc::new(Semaphore::new(places)),
+            not_sign_in: Arc::new(Semaphore::new(places - places / 4)),
+            signed_in: Arc::new(Semaphore::new(places.div_ceil(2))),
+            have_place: Arc::default(),
         })))
     }
 
-    /// Waits for a turn; refused at once when too many wait already.
+    /// Waits for a turn to sign in; refused at once when too many wait already.
     pub(crate) async fn turn(&self) -> Result<Turn, Problem> {
-        let admitted = Arc::clone(&self.0.admitted)
-            .try_acquire_owned()
-            .map_err(|_| busy())?;
+        self.turn_with(Share::default()).await
+    }
+
+    /// Waits for a turn to make an account, as above.
+    pub(crate) async fn turn_to_register(&self) -> Result<Turn, Problem> {
+        let share = Share {
+            _not_sign_in: Some(place(&self.0.not_sign_in)?),
+            ..Share::default()
+        };
+        self.turn_with(share).await
+    }
+
+    /// Waits for a turn for somebody who is signed in, as above; `rate_limited` while they have one already.
+    pub(crate) async fn turn_of(&self, user: UserId) -> Result<Turn, Problem> {
+        if !self.0.have_place.lock().insert(user) {
+            return Err(Problem::rate_limited(ONE_AT_A_TIME));
+        }
+        let own = OwnPlace {
+            user,
+            have_place: Arc::clone(&self.0.have_place),
+        };
+        let share = Share {
+            _not_sign_in: Some(place(&self.0.not_sign_in)?),
+            _signed_in: Some(place(&self.0.signed_in)?),
+            _own: Some(own),
+        };
+        self.turn_with(share).await
+    }
+
+    async fn turn_with(&self, share: Share) -> Result<Turn, Problem> {
+        let admitted = place(&self.0.admitted)?;
         let running = Arc::clone(&self.0.running)
             .acquire_owned()
             .await
@@ -134,6 +199,7 @@ impl Hasher {
             hasher: self.clone(),
             _running: running,
             _admitted: admitted,
+            _share: share,
         })
     }
 
@@ -241,6 +307,10 @@ fn decoy(argon2: &Argon2<'static>) -> Result<PasswordHash, HashError> {
     })
 }
 
+fn place(line: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    Arc::clone(line).try_acquire_owned().map_err(|_| busy())
+}
+
 fn busy() -> Problem {
     let mut problem = Problem::new(ErrorCode::Unavailable, "too many people sign in right now");
     problem.retry_after = Some(Duration::from_secs(2));
@@ -330,6 +400,57 @@ mod tests {
         assert!(refused.retry_after.is_some());
         drop(running);
         assert!(waiting.await.is_ok());
+    }
+
+    fn user(ms: u64) -> UserId {
+        UserId::generate(stack_types::Timestamp(ms))
+    }
+
+    #[tokio::test]
+    async fn somebody_signed_in_hashes_one_at_a_time() {
+        let hasher = hasher(HashCost::INSECURE_FOR_TESTS, 2, 6);
+        let (ann, bob) = (user(1), user(2));
+        let turn = hasher.turn_of(ann).await.unwrap();
+        let refused = hasher.turn_of(ann).await.err().unwrap();
+        assert_eq!(refused.code, ErrorCode::RateLimited);
+        assert!(hasher.turn_of(bob).await.is_ok());
+        assert!(hasher.turn().await.is_ok());
+        let (turn, _) = turn.hash("pass".to_owned()).await.unwrap();
+        assert!(hasher.turn_of(ann).await.is_err(), "until it is given back");
+        drop(turn);
+        assert!(hasher.turn_of(ann).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn many_signed_in_leave_room_to_register_and_to_sign_in() {
+        let hasher = hasher(HashCost::INSECURE_FOR_TESTS, 8, 0);
+        let mut held = Vec::new();
+        for ms in 0..4 {
+            held.push(hasher.turn_of(user(ms)).await.unwrap());
+        }
+        let busy = |turn: Result<Turn, Problem>| turn.err().map(|problem| problem.code);
+        assert_eq!(
+            busy(hasher.turn_of(user(9)).await),
+            Some(ErrorCode::Unavailable)
+        );
+        // One who was refused for want of room has no place.
+        assert_eq!(
+            busy(hasher.turn_of(user(9)).await),
+            Some(ErrorCode::Unavailable)
+        );
+        for _ in 0..2 {
+            held.push(hasher.turn_to_register().await.unwrap());
+        }
+        assert_eq!(
+            busy(hasher.turn_to_register().await),
+            Some(ErrorCode::Unavailable)
+        );
+        for _ in 0..2 {
+            held.push(hasher.turn().await.unwrap());
+        }
+        assert_eq!(busy(hasher.turn().await), Some(ErrorCode::Unavailable));
+        held.clear();
+        assert!(hasher.turn_of(user(9)).await.is_ok());
     }
 
     async fn futures_poll_once<F: Future + Unpin>(future: F) -> Option<F::Output> {

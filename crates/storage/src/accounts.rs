@@ -28,7 +28,7 @@ mod ways_in;
 pub use api_keys::{ApiKey, NewApiKey, Scope};
 pub(crate) use audit::append as append_audit;
 pub use audit::{AuditAction, AuditEntry, AuditFilter, AuditOutcome, AuditRecord};
-pub use ceremonies::{CeremoniesFull, Ceremony};
+pub use ceremonies::{Ceremony, CeremonyOwner};
 pub use changes::{LastAdmin, PasswordChange, ProfilePatch, RoleRefused};
 pub use counters::Counter;
 pub use invites::{Invite, InviteUse, NewInvite};

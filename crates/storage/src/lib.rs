@@ -40,7 +40,7 @@ mod writer;
 
 pub use accounts::{
     Account, AccountKind, AccountSweepCursor, AddLinkError, AddPasskeyError, ApiKey, AuditAction,
-    AuditEntry, AuditFilter, AuditOutcome, AuditRecord, CeremoniesFull, Ceremony, ClaimSetup,
+    AuditEntry, AuditFilter, AuditOutcome, AuditRecord, Ceremony, CeremonyOwner, ClaimSetup,
     ConfirmByPasskey, Counter, CreateUserError, Delivery, Factor, Fingerprint, Invite, InviteUse,
     LastAdmin, LinkByEmail, LinkTaken, MOST_PASSKEYS, NewApiKey, NewInvite, NewLink, NewPasskey,
     NewSession, NewUser, OauthLink, Passkey, PasswordChange, ProfilePatch, Recover, Recovered,

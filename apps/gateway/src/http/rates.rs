@@ -24,9 +24,19 @@ const REPEAT: Quota = Quota::new(120, Duration::from_secs(60));
 /// what there is for all; an office behind one address may arrive at nine.
 const OAUTH: Quota = Quota::new(60, Duration::from_secs(60));
 
-/// Ceremonies of passkeys that are begun by whoever. Each is remembered for five minutes, and a page that offers
-/// passkeys begins one when it is opened.
+/// Ceremonies of passkeys that strangers begin, and their answers. Each is remembered for five minutes, and a page that
+/// offers passkeys begins one when it is opened. Not of the sign-ins by password: who tries those must not stop these.
 const CEREMONY: Quota = Quota::new(60, Duration::from_secs(60));
+
+/// Ceremonies that somebody begins who is signed in: each is a deliberate step.
+const OWN_CEREMONY: Quota = Quota::new(10, Duration::from_secs(60));
+/// Passwords of somebody who is signed in, each of which is hashed: to change it, to show again who they are, to turn
+/// the second factor off.
+const OWN_PASSWORD: Quota = Quota::new(10, Duration::from_secs(60));
+/// Looks at invitations and recovery links, whose secrets nobody guesses. A page makes one when it is opened.
+const LOOK: Quota = Quota::new(60, Duration::from_secs(60));
+/// Links for recovery and for the first run that are redeemed.
+const REDEEM: Quota = Quota::new(10, Duration::from_secs(3 * 60));
 
 /// The limiters.
 pub(crate) struct Rates {
@@ -36,6 +46,10 @@ pub(crate) struct Rates {
     login: Limiter<IpKey>,
     oauth: Limiter<IpKey>,
     ceremony: Limiter<IpKey>,
+    look: Limiter<IpKey>,
+    redeem: Limiter<IpKey>,
+    own_ceremony: Limiter<UserId>,
+    own_password: Limiter<UserId>,
     frames: Limiter<UserId>,
     presence: Limiter<UserId>,
     second_factor: Limiter<u64>,
@@ -54,6 +68,10 @@ impl Rates {
             login: limiter(QUOTAS.login, clock),
             oauth: limiter(OAUTH, clock),
             ceremony: limiter(CEREMONY, clock),
+            look: limiter(LOOK, clock),
+            redeem: limiter(REDEEM, clock),
+            own_ceremony: limiter(OWN_CEREMONY, clock),
+            own_password: limiter(OWN_PASSWORD, clock),
             frames: limiter(FRAMES, clock),
             presence: limiter(PRESENCE, clock),
             second_factor: limiter(QUOTAS.second_factor, clock),
@@ -98,8 +116,16 @@ impl Rates {
         self.login.check(&IpKey::from(ip))
     }
 
-    /// An attempt at the second step of a sign-in, by its ticket.
-    pub(crate) fn second_factor(&self, ticket: &str) -> Result<(), RetryAfter> {
+    /// A code that is tried as somebody's second factor, wherever it is asked for.
+    pub(crate) fn second_factor(&self, user: UserId) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.second_factor.check(&self.hasher.hash_one(user))
+    }
+
+    /// An attempt at the second step of a sign-in that there is not.
+    pub(crate) fn no_ticket(&self, ticket: &str) -> Result<(), RetryAfter> {
         if !self.enabled {
             return Ok(());
         }
@@ -114,7 +140,39 @@ impl Rates {
         self.oauth.check(&IpKey::from(ip))
     }
 
-    /// A ceremony of a passkey that is begun by somebody who is not signed in.
+    /// A look at what a link is for.
+    pub(crate) fn look(&self, ip: IpAddr) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.look.check(&IpKey::from(ip))
+    }
+
+    /// A link for recovery or for the first run that is redeemed.
+    pub(crate) fn redeem(&self, ip: IpAddr) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.redeem.check(&IpKey::from(ip))
+    }
+
+    /// A ceremony of a passkey or at an identity provider that somebody begins who is signed in.
+    pub(crate) fn own_ceremony(&self, user: UserId) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.own_ceremony.check(&user)
+    }
+
+    /// A password that somebody shows who is signed in.
+    pub(crate) fn own_password(&self, user: UserId) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.own_password.check(&user)
+    }
+
+    /// A ceremony of a passkey that somebody begins or answers who is not signed in.
     pub(crate) fn ceremony(&self, ip: IpAddr) -> Result<(), RetryAfter> {
         if !self.enabled {
             return Ok(());
@@ -173,10 +231,33 @@ mod tests {
     }
 
     #[test]
-    fn a_second_factor_counts_by_sign_in() {
+    fn a_second_factor_counts_by_user() {
         let rates = rates();
-        assert_eq!(allowed(|| rates.second_factor("one")), 3);
-        assert_eq!(allowed(|| rates.second_factor("two")), 3);
+        let [one, two] = [1, 2].map(|ms| UserId::generate(Timestamp(ms)));
+        assert_eq!(allowed(|| rates.second_factor(one)), 3);
+        assert_eq!(allowed(|| rates.second_factor(two)), 3);
+        assert_eq!(allowed(|| rates.no_ticket("one")), 3);
+        assert_eq!(allowed(|| rates.no_ticket("two")), 3);
+    }
+
+    #[test]
+    fn what_somebody_does_who_is_signed_in_counts_by_user() {
+        let rates = rates();
+        let [one, two] = [1, 2].map(|ms| UserId::generate(Timestamp(ms)));
+        for user in [one, two] {
+            assert_eq!(allowed(|| rates.own_ceremony(user)), 10);
+            assert_eq!(allowed(|| rates.own_password(user)), 10);
+        }
+    }
+
+    #[test]
+    fn looks_and_links_are_no_sign_ins() {
+        let rates = rates();
+        let ip = [192, 0, 2, 1].into();
+        assert_eq!(allowed(|| rates.look(ip)), 60);
+        assert_eq!(allowed(|| rates.redeem(ip)), 10);
+        assert_eq!(allowed(|| rates.login(ip)), 10);
+        assert_eq!(allowed(|| rates.ceremony(ip)), 60);
     }
 
     #[test]

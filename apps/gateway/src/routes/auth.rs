@@ -123,6 +123,7 @@ async fn change_password(
     Sender(client): Sender,
     Json(asked): Json<NewPassword>,
 ) -> ApiResult<StatusCode> {
+    app.rates().own_password(caller.user.id)?;
     app.auth()
         .change_password(&caller, asked.current_password, asked.new_password, &client)
         .await?;

@@ -104,7 +104,7 @@ async fn look(
     Sender(client): Sender,
     Json(asked): Json<Look>,
 ) -> ApiResult<JsonAnswer<InviteLook>> {
-    app.rates().login(client.ip)?;
+    app.rates().look(client.ip)?;
     Ok(JsonAnswer(app.auth().look_at_invite(&asked.invite)?))
 }
 

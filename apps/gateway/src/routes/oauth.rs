@@ -94,7 +94,7 @@ async fn start(
         return_to: asked.return_to.as_deref(),
         invite: None,
     };
-    match app.auth().oauth_begin(begin, &browser).await {
+    match app.auth().oauth_begin(begin, &browser, &client).await {
         Ok(url) => {
             let mut headers = HeaderMap::new();
             app.cookies()
@@ -123,7 +123,7 @@ async fn start_with(
         return_to: asked.return_to.as_deref(),
         invite: asked.invite.as_deref(),
     };
-    let begun = app.auth().oauth_begin(begin, &browser).await;
+    let begun = app.auth().oauth_begin(begin, &browser, &client).await;
     begun_at(&app, &browser, begun)
 }
 
@@ -131,11 +131,10 @@ async fn link(
     State(app): State<AppState>,
     identity: Identity,
     SignedIn(caller): SignedIn,
-    Sender(client): Sender,
     InPath(ProviderName(provider)): InPath<ProviderName>,
     OptionalJson(asked): OptionalJson<Link>,
 ) -> ApiResult<Response> {
-    app.rates().oauth(client.ip)?;
+    app.rates().own_ceremony(caller.user.id)?;
     let browser = app
         .auth()
         .oauth_browser(identity.cookies.ceremony.as_deref())?;

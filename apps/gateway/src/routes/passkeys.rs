@@ -131,6 +131,7 @@ async fn begin(
     identity: Identity,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
+    app.rates().own_ceremony(caller.user.id)?;
     let (browser, cookie) = browser::begins(&app, &identity, &headers)?;
     let begun = app
         .auth()
@@ -211,7 +212,7 @@ async fn begin_login(
     };
     let begun = app
         .auth()
-        .ask_for_passkey(asked, browser.as_deref())
+        .ask_for_passkey(asked, browser.as_deref(), &client)
         .await?;
     Ok((cookie, JsonAnswer(begun)).into_response())
 }
@@ -222,7 +223,7 @@ async fn login(
     Sender(client): Sender,
     Json(answered): Json<Answered>,
 ) -> ApiResult<Response> {
-    app.rates().login(client.ip)?;
+    app.rates().ceremony(client.ip)?;
     let browser = identity.cookies.ceremony.as_deref();
     let (answer, delivery) = answered.shown()?;
     let tokens = app
@@ -237,6 +238,7 @@ async fn begin_again(
     identity: Identity,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
+    app.rates().own_ceremony(caller.user.id)?;
     let (browser, cookie) = browser::begins(&app, &identity, &headers)?;
     let begun = app
         .auth()

@@ -68,7 +68,7 @@ async fn look(
     Sender(client): Sender,
     Json(asked): Json<Look>,
 ) -> ApiResult<JsonAnswer<RecoveryLook>> {
-    app.rates().login(client.ip)?;
+    app.rates().look(client.ip)?;
     Ok(JsonAnswer(app.auth().look_at_recovery(&asked.token)?))
 }
 
@@ -78,7 +78,7 @@ async fn recover(
     Sender(client): Sender,
     Json(asked): Json<Recover>,
 ) -> ApiResult<Response> {
-    app.rates().login(client.ip)?;
+    app.rates().redeem(client.ip)?;
     let recovery = Recovery {
         token: asked.token,
         new_password: asked.new_password,

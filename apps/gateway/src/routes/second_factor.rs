@@ -52,7 +52,10 @@ async fn finish_login(
     Sender(client): Sender,
     Json(asked): Json<Second>,
 ) -> ApiResult<Response> {
-    app.rates().second_factor(&asked.ticket)?;
+    match app.auth().user_of_ticket(&asked.ticket)? {
+        Some(user) => app.rates().second_factor(user)?,
+        None => app.rates().no_ticket(&asked.ticket)?,
+    }
     let second = SecondFactor {
         ticket: asked.ticket,
         code: asked.code,
@@ -67,6 +70,10 @@ async fn reauthenticate(
     Sender(client): Sender,
     Json(asked): Json<Again>,
 ) -> ApiResult<StatusCode> {
+    app.rates().own_password(caller.user.id)?;
+    if asked.code.is_some() {
+        app.rates().second_factor(caller.user.id)?;
+    }
     app.auth()
         .reauthenticate(&caller, asked.password, asked.code, &client)
         .await?;
@@ -96,6 +103,7 @@ async fn confirm(
     Sender(client): Sender,
     Json(asked): Json<Code>,
 ) -> ApiResult<JsonAnswer<Value>> {
+    app.rates().second_factor(caller.user.id)?;
     let codes = app
         .auth()
         .confirm_totp(&caller, &asked.code, &client)
@@ -109,6 +117,7 @@ async fn remove(
     Sender(client): Sender,
     OptionalJson(asked): OptionalJson<Password>,
 ) -> ApiResult<StatusCode> {
+    app.rates().own_password(caller.user.id)?;
     app.auth()
         .remove_totp(&caller, asked.password, &client)
         .await?;

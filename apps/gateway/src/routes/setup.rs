@@ -63,7 +63,7 @@ async fn by_password(
     Sender(client): Sender,
     Json(mut asked): Json<FirstAdmin>,
 ) -> ApiResult<Response> {
-    app.rates().login(client.ip)?;
+    app.rates().redeem(client.ip)?;
     let asked = SetUpByPassword {
         password: asked.password.take().unwrap_or_default(),
         delivery: asked.token_delivery.unwrap_or_default(),
@@ -80,7 +80,7 @@ async fn begin(
     headers: HeaderMap,
     Json(asked): Json<FirstAdmin>,
 ) -> ApiResult<Response> {
-    app.rates().login(client.ip)?;
+    app.rates().redeem(client.ip)?;
     let (browser, cookie) = browser::begins(&app, &identity, &headers)?;
     let begun = app.auth().begin_setup(asked.person(), browser.as_deref());
     Ok((cookie, JsonAnswer(begun.await?)).into_response())

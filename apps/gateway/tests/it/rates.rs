@@ -139,3 +139,88 @@ async fn messages_are_limited_by_user_and_room() {
     assert_eq!(refused.header("retry-after"), "1");
     say("two").await.expect(201);
 }
+
+#[tokio::test]
+async fn a_member_begins_so_many_ceremonies() {
+    let clock = clock();
+    let gateway = TestGateway::with(|config| {
+        config.rate_enabled = true;
+        config.testing.clock = Some(clock);
+    })
+    .await;
+    let (alice, bob) = (gateway.person("alice").await, gateway.person("bob").await);
+    let begin = "/api/v1/auth/passkeys/register/begin";
+    let again = "/api/v1/auth/passkeys/reauthenticate/begin";
+    for _ in 0..10 {
+        alice.post(begin, json!({})).await.expect(200);
+    }
+    for path in [begin, again] {
+        let refused = alice.post(path, json!({})).await;
+        refused.problem(429, "rate_limited");
+    }
+    bob.post(begin, json!({})).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_member_shows_so_many_passwords() {
+    let clock = clock();
+    let gateway = TestGateway::with(|config| {
+        config.rate_enabled = true;
+        config.testing.clock = Some(clock);
+    })
+    .await;
+    let (alice, bob) = (gateway.person("alice").await, gateway.person("bob").await);
+    let again = "/api/v1/auth/reauthenticate";
+    let password = json!({ "password": PASSWORD });
+    for _ in 0..10 {
+        let shown = alice.post(again, password.clone()).await;
+        assert_eq!(shown.status, 204);
+    }
+    let refused = alice.post(again, password.clone()).await;
+    refused.problem(429, "rate_limited");
+    let change = json!({ "current_password": PASSWORD, "new_password": "another long password" });
+    let refused = alice.post("/api/v1/auth/password", change).await;
+    refused.problem(429, "rate_limited");
+    let refused = alice.call("DELETE", "/api/v1/auth/totp").json(&password);
+    refused.send().await.problem(429, "rate_limited");
+    assert_eq!(bob.post(again, password).await.status, 204);
+}
+
+#[tokio::test]
+async fn looks_and_links_spend_no_sign_ins_and_passwords_stop_no_passkeys() {
+    let clock = clock();
+    let gateway = TestGateway::with(|config| {
+        config.rate_enabled = true;
+        config.testing.clock = Some(clock);
+    })
+    .await;
+    gateway.person("alice").await;
+    let program = gateway.program();
+    let status = async |path: &str, body: &serde_json::Value| {
+        program.post(path).json(body).send().await.status
+    };
+    for _ in 0..20 {
+        let look = status("/api/v1/invites/look", &json!({ "invite": "none" })).await;
+        assert_ne!(look, 429);
+        let look = status("/api/v1/auth/recover/look", &json!({ "token": "none" })).await;
+        assert_ne!(look, 429);
+    }
+    let token = json!({ "token": "none", "new_password": PASSWORD });
+    for _ in 0..10 {
+        assert_ne!(status("/api/v1/auth/recover", &token).await, 429);
+    }
+    assert_eq!(status("/api/v1/auth/recover", &token).await, 429);
+    let setup = json!({ "token": "none", "username": "ann", "password": PASSWORD });
+    assert_eq!(status("/api/v1/setup/password", &setup).await, 429);
+
+    let login = json!({ "login": "alice", "password": PASSWORD });
+    for _ in 0..10 {
+        assert_eq!(status("/api/v1/auth/login", &login).await, 200);
+    }
+    assert_eq!(status("/api/v1/auth/login", &login).await, 429);
+    let begin = status("/api/v1/auth/passkeys/login/begin", &json!({})).await;
+    assert_eq!(begin, 200);
+    let answer = json!({ "ceremony": "none", "credential": {} });
+    let finish = status("/api/v1/auth/passkeys/login/finish", &answer).await;
+    assert_eq!(finish, 401);
+}

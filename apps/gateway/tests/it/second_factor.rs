@@ -133,6 +133,38 @@ async fn a_second_step_is_rationed() {
 }
 
 #[tokio::test]
+async fn a_code_counts_by_user_wherever_it_is_tried() {
+    let clock = clock();
+    let gateway = TestGateway::with(|config| {
+        config.rate_enabled = true;
+        config.testing.clock = Some(clock.clone());
+    })
+    .await;
+    let alice = gateway.person("alice").await;
+    enroll(&alice, &clock).await;
+    let program = gateway.program();
+    let ticket = async || {
+        let waiting = login(&program, "alice", PASSWORD).await;
+        waiting.problem(401, "second_factor_required")["ticket"].clone()
+    };
+    for _ in 0..3 {
+        let wrong = second(&program, &ticket().await, "000000").await;
+        wrong.problem(401, "invalid_credentials");
+    }
+    let limited = second(&program, &ticket().await, "000000").await;
+    limited.problem(429, "rate_limited");
+    let again = json!({ "password": PASSWORD, "code": "000000" });
+    let limited = alice.post("/api/v1/auth/reauthenticate", again).await;
+    limited.problem(429, "rate_limited");
+    let confirm = json!({ "code": "000000" });
+    let limited = alice.post("/api/v1/auth/totp/confirm", confirm).await;
+    limited.problem(429, "rate_limited");
+    clock.advance(std::time::Duration::from_secs(10));
+    let wrong = second(&program, &ticket().await, "000000").await;
+    wrong.problem(401, "invalid_credentials");
+}
+
+#[tokio::test]
 async fn failed_logins_are_equal_in_status_and_body() {
     let folder = tempfile::tempdir().unwrap();
     let (gateway, admin) = crate::admin::with_admin_and(&folder, |config| {

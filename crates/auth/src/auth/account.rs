@@ -153,7 +153,7 @@ impl Auth {
         let inner = &*self.0;
         let key = throttle::password_key(caller.user.username.as_str());
         throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
-        let turn = inner.hasher.turn().await?;
+        let turn = inner.hasher.turn_of(caller.user.id).await?;
         // As at login: others may have had their turn in between.
         throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
         let account = self.account_of(caller)?;

@@ -11,7 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Serialize;
 use stack_storage::{
-    AuditAction, AuditEntry, AuditOutcome, Ceremony, NewLink, OauthLink, Removal, SignInMethod,
+    AuditAction, AuditEntry, AuditOutcome, Ceremony, CeremonyOwner, NewLink, OauthLink, Removal,
+    SignInMethod,
 };
 use stack_types::{ErrorCode, LinkId, Problem, SessionId, Timestamp, UserId};
 
@@ -218,6 +219,7 @@ impl Auth {
         &self,
         asked: OauthBegin<'_>,
         browser: &str,
+        client: &Client,
     ) -> Result<String, OauthError> {
         if asked
             .invite
@@ -225,7 +227,8 @@ impl Auth {
         {
             return Err(Problem::invalid_field("invite", "this is no invitation").into());
         }
-        self.begin(asked, Intent::SignIn, browser).await
+        let begun_by = client.ceremony_owner();
+        self.begin(asked, Intent::SignIn, browser, begun_by).await
     }
 
     /// Where a browser goes to link an account at a provider to the caller's, or to show there again who they are.
@@ -247,7 +250,8 @@ impl Auth {
             caller.require_recent(self.0.clock.now())?;
             Intent::Link { user, session }
         };
-        self.begin(asked, intent, browser).await
+        let begun_by = CeremonyOwner::User(user);
+        self.begin(asked, intent, browser, begun_by).await
     }
 
     async fn begin(
@@ -255,6 +259,7 @@ impl Auth {
         asked: OauthBegin<'_>,
         intent: Intent,
         browser: &str,
+        begun_by: CeremonyOwner,
     ) -> Result<String, OauthError> {
         let inner = &*self.0;
         let none = || Problem::not_found("there is no such identity provider");
@@ -284,13 +289,11 @@ impl Auth {
         // It holds what must stay between us and the provider, and perhaps an invitation.
         let pending = inner.sealer.seal(SEALED_AS, &owner, &pending)?;
         let pending = STANDARD_NO_PAD.encode(pending);
-        let put = inner
-            .store
-            .put_ceremony(Ceremony::OauthState, key, pending, STATE_LIVES);
-        if put.await?.is_err() {
-            let detail = "too many sign-ins have been begun";
-            return Err(Problem::new(ErrorCode::Unavailable, detail).into());
-        }
+        let store = &inner.store;
+        store
+            .put_ceremony(Ceremony::OauthState, begun_by, key, pending, STATE_LIVES)
+            .await
+            .map_err(Problem::from)?;
         Ok(begun.url.into())
     }
 

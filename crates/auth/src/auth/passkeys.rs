@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use stack_storage::{
-    AddPasskeyError, AuditAction, AuditEntry, Ceremony, MOST_PASSKEYS, NewPasskey, Passkey, Removal,
+    AddPasskeyError, AuditAction, AuditEntry, Ceremony, CeremonyOwner, MOST_PASSKEYS, NewPasskey,
+    Passkey, Removal,
 };
 use stack_types::{ErrorCode, PasskeyId, Problem, Timestamp, UserId};
 use thiserror::Error;
@@ -133,7 +134,9 @@ impl Auth {
             user: owner,
             session: caller.session_id,
         };
-        self.remember_new(what, browser, state, public_key).await
+        let owner = CeremonyOwner::User(owner);
+        self.remember_new(what, owner, browser, state, public_key)
+            .await
     }
 
     /// Adds the passkey that the caller's browser has made.
@@ -247,6 +250,7 @@ impl Auth {
     pub(super) async fn remember_new(
         &self,
         what: NewFor,
+        owner: CeremonyOwner,
         browser: Option<&str>,
         state: webauthn_rs::prelude::PasskeyRegistration,
         public_key: Value,
@@ -258,7 +262,7 @@ impl Auth {
         };
         Ok(Begun {
             ceremony: self
-                .remember(Ceremony::WebauthnRegistration, &public_key, &making)
+                .remember(Ceremony::WebauthnRegistration, owner, &public_key, &making)
                 .await?,
             public_key,
             mediation: None,
@@ -289,17 +293,17 @@ impl Auth {
     async fn remember(
         &self,
         kind: Ceremony,
+        owner: CeremonyOwner,
         options: &Value,
         state: &impl Serialize,
     ) -> Result<String, Problem> {
         let id =
             passkeys::challenge_of(options).ok_or_else(|| Problem::internal(ShortChallenge))?;
         let state = serde_json::to_string(state).map_err(Problem::internal)?;
-        let kept = self
-            .0
-            .store
-            .put_ceremony(kind, secret::fingerprint(&id), state, ANSWER_WITHIN);
-        kept.await?.map_err(Problem::unavailable)?;
+        let (store, key) = (&self.0.store, secret::fingerprint(&id));
+        store
+            .put_ceremony(kind, owner, key, state, ANSWER_WITHIN)
+            .await?;
         Ok(secret::to_text(&id))
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stack_storage::{
-    Account, AuditAction, AuditEntry, AuditOutcome, Ceremony, Delivery, Recover, SignInMethod,
-    Store,
+    Account, AuditAction, AuditEntry, AuditOutcome, Ceremony, CeremonyOwner, Delivery, Recover,
+    SignInMethod, Store,
 };
 use stack_types::{ErrorCode, GlobalRole, Problem, Timestamp, UserId, Username};
 
@@ -126,8 +126,8 @@ impl Auth {
         let state = serde_json::to_string(&link).map_err(Problem::internal)?;
         let token = secret::random()?;
         let (kind, key) = (Ceremony::RecoveryLink, secret::fingerprint(&token));
-        let kept = store.put_ceremony(kind, key, state, LIVES).await?;
-        kept.map_err(Problem::unavailable)?;
+        let owner = CeremonyOwner::User(account.user.id);
+        store.put_ceremony(kind, owner, key, state, LIVES).await?;
         let entry = AuditEntry {
             target: Some(account.user.id.to_string()),
             ..entry

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stack_storage::{
-    Account, AuditAction, AuditEntry, AuditOutcome, Ceremony, Delivery, Factor,
+    Account, AuditAction, AuditEntry, AuditOutcome, Ceremony, CeremonyOwner, Delivery, Factor,
     SecondFactorRefused, SecondFactorSignIn, SignInMethod,
 };
 use stack_types::{ErrorCode, Problem, Timestamp, UserId};
@@ -335,6 +335,22 @@ impl Auth {
         }
     }
 
+    /// Whose sign-in waits with this ticket, if one does.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub fn user_of_ticket(&self, ticket: &str) -> Result<Option<UserId>, Problem> {
+        let Some(ticket) = secret::from_text::<{ secret::SECRET_BYTES }>(ticket) else {
+            return Ok(None);
+        };
+        let (kind, key) = (Ceremony::LoginTicket, secret::fingerprint(&ticket));
+        let Some(state) = self.0.store.ceremony(kind, key)? else {
+            return Ok(None);
+        };
+        let pending: Pending = serde_json::from_str(&state).map_err(Problem::internal)?;
+        Ok(Some(pending.user))
+    }
+
     /// Whether a sign-in by password asks this account for a second factor.
     pub(super) fn has_second_factor(&self, user: UserId) -> Result<bool, Problem> {
         let totp = self.0.store.totp(user)?;
@@ -361,8 +377,11 @@ impl Auth {
         let ticket = secret::random()?;
         let key = secret::fingerprint(&ticket);
         let kind = Ceremony::LoginTicket;
-        let kept = self.0.store.put_ceremony(kind, key, state, TICKET_LIVES);
-        kept.await?.map_err(Problem::unavailable)?;
+        let owner = CeremonyOwner::User(user);
+        let store = &self.0.store;
+        store
+            .put_ceremony(kind, owner, key, state, TICKET_LIVES)
+            .await?;
         Ok(secret::to_text(&ticket))
     }
 

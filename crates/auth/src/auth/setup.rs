@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use stack_storage::{
-    AuditAction, AuditEntry, AuditOutcome, ClaimSetup, Delivery, NewPasskey, NewUser, SetupRefused,
-    SignInMethod, WebauthnHandle,
+    AuditAction, AuditEntry, AuditOutcome, CeremonyOwner, ClaimSetup, Delivery, NewPasskey,
+    NewUser, SetupRefused, SignInMethod, WebauthnHandle,
 };
 use stack_types::{ErrorCode, GlobalRole, Problem, UserId};
 
@@ -118,7 +118,9 @@ impl Auth {
         let token = self.check_setup(&claimed.token).await?;
         let email = claimed.email.as_deref();
         let person = person(&claimed.username, email, claimed.display_name.as_deref())?;
-        self.ask_new_person(NewFor::Setup { person, token }, browser)
+        // Whoever has the token: there is one, whatever address they come from.
+        let owner = CeremonyOwner::Network("setup".to_owned());
+        self.ask_new_person(NewFor::Setup { person, token }, owner, browser)
             .await
     }
 

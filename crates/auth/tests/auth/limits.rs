@@ -287,3 +287,38 @@ async fn a_crowd_is_refused_before_it_fills_the_memory() {
         assert!(problem.retry_after.is_some());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_who_is_signed_in_has_one_place_in_line() {
+    let fixture = Fixture::with(AuthConfig {
+        hash_cost: HashCost::FLOOR,
+        hashes_at_once: 1,
+        hashes_waiting: 3,
+        ..AuthConfig::insecure_for_tests()
+    });
+    let caller = fixture.caller(&fixture.register("mallory").await);
+    fixture.register("ann").await;
+    let again = || {
+        let password = PASSWORD.to_owned();
+        fixture
+            .auth
+            .reauthenticate(&caller, password, None, &fixture.client)
+    };
+    let (a, b, c, d, login, register) = tokio::join!(
+        again(),
+        again(),
+        again(),
+        again(),
+        fixture.login("ann", PASSWORD),
+        fixture
+            .auth
+            .register(registration("bob", PASSWORD), &fixture.client),
+    );
+    login.unwrap();
+    register.unwrap();
+    let shown = [a, b, c, d];
+    assert_eq!(shown.iter().filter(|shown| shown.is_ok()).count(), 1);
+    for refused in shown.into_iter().filter_map(Result::err) {
+        assert_eq!(refused.code, ErrorCode::RateLimited);
+    }
+}

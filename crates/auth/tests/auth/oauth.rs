@@ -53,7 +53,7 @@ impl World {
     }
 
     async fn begin_with(&self, asked: OauthBegin<'_>) -> Url {
-        let begun = self.fixture.auth.oauth_begin(asked, &self.browser).await;
+        let begun = self.fixture.auth.oauth_begin(asked, &self.browser, &self.fixture.client).await;
         begun.unwrap().parse().unwrap()
     }
 
@@ -381,7 +381,7 @@ async fn a_provider_is_asked_once_an_hour_and_not_hammered_when_it_is_down() {
         let begun = world
             .fixture
             .auth
-            .oauth_begin(asked(), &world.browser)
+            .oauth_begin(asked(), &world.browser, &world.fixture.client)
             .await;
         let unavailable = OauthRefusal::ProviderUnavailable;
         assert!(matches!(begun, Err(OauthError::Refused(reason)) if reason == unavailable));
@@ -451,7 +451,7 @@ async fn a_provider_that_describes_itself_badly_is_refused() {
             provider: "one",
             ..OauthBegin::default()
         };
-        let begun = world.fixture.auth.oauth_begin(asked, &world.browser).await;
+        let begun = world.fixture.auth.oauth_begin(asked, &world.browser, &world.fixture.client).await;
         let faulty = matches!(begun, Err(OauthError::Refused(OauthRefusal::ProviderError)));
         assert!(faulty, "{name} {value}");
     }
@@ -863,7 +863,7 @@ proptest! {
                 let world = World::new();
                 world.provider.answer_raw(places[place], &body);
                 let asked = OauthBegin { provider: "one", ..OauthBegin::default() };
-                let begun = world.fixture.auth.oauth_begin(asked, &world.browser).await;
+                let begun = world.fixture.auth.oauth_begin(asked, &world.browser, &world.fixture.client).await;
                 let Ok(there) = begun else { continue };
                 let there: Url = there.parse().unwrap();
                 let mut claims = world.claims(&there);

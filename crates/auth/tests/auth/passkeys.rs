@@ -97,7 +97,7 @@ impl Passkeys for Fixture {
             login: login.map(str::to_owned),
             conditional: false,
         };
-        self.auth.ask_for_passkey(asked, BROWSER).await.unwrap()
+        self.auth.ask_for_passkey(asked, BROWSER, &self.client).await.unwrap()
     }
 
     async fn finish(&self, answer: AssertPasskey) -> Result<Tokens, Problem> {
@@ -614,6 +614,28 @@ async fn unknown_names_get_decoys_that_look_real_and_sign_nobody_in() {
 }
 
 #[tokio::test]
+async fn an_address_lists_nothing_of_its_account() {
+    let fixture = fixture();
+    let mut device = Authenticator::new();
+    let mut asked = named("ann");
+    asked.email = Some("ann@example.org".to_owned());
+    let begun = fixture.auth.begin_sign_up(asked, BROWSER, &fixture.client);
+    let begun = begun.await.unwrap();
+    let answer = made(&begun, device.make(&begun.public_key));
+    let signed_up = fixture
+        .auth
+        .sign_up(answer, Delivery::Body, BROWSER, &fixture.client);
+    signed_up.await.unwrap();
+    let by_name = fixture.ask(Some("ann")).await.public_key;
+    let by_address = fixture.ask(Some("ann@example.org")).await.public_key;
+    let (real, made_up) = (&by_name["allowCredentials"], &by_address["allowCredentials"]);
+    assert!(!made_up.as_array().unwrap().is_empty());
+    for id in made_up.as_array().unwrap() {
+        assert_ne!(id["id"], real[0]["id"]);
+    }
+}
+
+#[tokio::test]
 async fn the_button_flow_has_no_mediation() {
     let fixture = fixture();
     let begun = fixture.ask(None).await;
@@ -624,7 +646,7 @@ async fn the_button_flow_has_no_mediation() {
         login: Some("ann".to_owned()),
         conditional: true,
     };
-    let begun = fixture.auth.ask_for_passkey(asked, BROWSER).await.unwrap();
+    let begun = fixture.auth.ask_for_passkey(asked, BROWSER, &fixture.client).await.unwrap();
     assert_eq!(begun.mediation, Some("conditional"));
     assert_eq!(begun.public_key["allowCredentials"], json!([]));
 }
@@ -874,7 +896,7 @@ async fn without_a_host_name_there_are_no_passkeys_and_the_reason_is_told() {
     let refused = begun.await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::Conflict);
     assert!(refused.detail.contains("IP address"), "{refused:?}");
-    let asked = fixture.auth.ask_for_passkey(AskForPasskey::default(), None);
+    let asked = fixture.auth.ask_for_passkey(AskForPasskey::default(), None, &fixture.client);
     assert_eq!(code(asked.await), ErrorCode::Conflict);
 }
 

@@ -73,6 +73,12 @@ pub(super) const RECOVERY_LINKS: CeremonyTable = TableDefinition::new("recovery_
 /// (end, number of the ceremony's kind, fingerprint): what ends next.
 pub(super) const CEREMONY_ENDS: TableDefinition<(u64, u8, &[u8]), ()> =
     TableDefinition::new("ceremony_ends");
+/// (number of the kind, end, fingerprint) → owner: what is the oldest of a kind, and whose.
+pub(super) const CEREMONY_ORDER: TableDefinition<(u8, u64, &[u8]), &str> =
+    TableDefinition::new("ceremony_order");
+/// (number of the kind, owner, end, fingerprint): what an owner has begun.
+pub(super) const OWNER_CEREMONIES: TableDefinition<(u8, &str, u64, &[u8]), ()> =
+    TableDefinition::new("owner_ceremonies");
 
 /// Opens every table once, so that a reader never meets one that is missing.
 pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
@@ -103,5 +109,7 @@ pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
     tx.open_table(LOGIN_TICKETS)?;
     tx.open_table(RECOVERY_LINKS)?;
     tx.open_table(CEREMONY_ENDS)?;
+    tx.open_table(CEREMONY_ORDER)?;
+    tx.open_table(OWNER_CEREMONIES)?;
     Ok(())
 }

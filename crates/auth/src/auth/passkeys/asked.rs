@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 use stack_storage::{
-    AuditAction, AuditEntry, AuditOutcome, Ceremony, ConfirmByPasskey, Delivery, Passkey,
-    SignInMethod, UsePasskey,
+    AuditAction, AuditEntry, AuditOutcome, Ceremony, CeremonyOwner, ConfirmByPasskey, Delivery,
+    Passkey, SignInMethod, UsePasskey,
 };
 use stack_types::{ErrorCode, Problem, UserId};
 use webauthn_rs::prelude::DiscoverableAuthentication;
@@ -53,6 +53,7 @@ impl Auth {
         &self,
         asked: AskForPasskey,
         browser: Option<&str>,
+        client: &Client,
     ) -> Result<Begun, Problem> {
         // The suggestions of a field are for whoever is there.
         let login = asked.login.filter(|_| !asked.conditional);
@@ -60,7 +61,9 @@ impl Auth {
             None => (Who::Anybody, Vec::new()),
             Some(login) => self.listed(&login)?,
         };
-        let mut begun = self.ask(Asked::SignIn(who), &listed, browser).await?;
+        let owner = client.ceremony_owner();
+        let asking = self.ask(Asked::SignIn(who), owner, &listed, browser);
+        let mut begun = asking.await?;
         begun.mediation = asked.conditional.then_some("conditional");
         Ok(begun)
     }
@@ -128,7 +131,8 @@ impl Auth {
             user: caller.user.id,
             session: caller.session_id,
         };
-        self.ask(asked, &listed, browser).await
+        let owner = CeremonyOwner::User(caller.user.id);
+        self.ask(asked, owner, &listed, browser).await
     }
 
     /// Notes that the caller has shown again who they are.
@@ -175,6 +179,7 @@ impl Auth {
     async fn ask(
         &self,
         what: Asked,
+        owner: CeremonyOwner,
         listed: &[Vec<u8>],
         browser: Option<&str>,
     ) -> Result<Begun, Problem> {
@@ -186,7 +191,12 @@ impl Auth {
         };
         Ok(Begun {
             ceremony: self
-                .remember(Ceremony::WebauthnAuthentication, &public_key, &asking)
+                .remember(
+                    Ceremony::WebauthnAuthentication,
+                    owner,
+                    &public_key,
+                    &asking,
+                )
                 .await?,
             public_key,
             mediation: None,

@@ -1,7 +1,8 @@
 //! Accounts that are made with a passkey and have no password.
 
 use stack_storage::{
-    AccountKind, AuditAction, AuditEntry, AuditOutcome, Delivery, InviteUse, NewUser, SignInMethod,
+    AccountKind, AuditAction, AuditEntry, AuditOutcome, CeremonyOwner, Delivery, InviteUse,
+    NewUser, SignInMethod,
 };
 use stack_types::{GlobalRole, Problem, UserId, Username};
 
@@ -67,7 +68,8 @@ impl Auth {
             person,
             invite: asked.invite,
         };
-        self.ask_new_person(what, browser).await
+        self.ask_new_person(what, client.ceremony_owner(), browser)
+            .await
     }
 
     /// Makes the account and signs it in.
@@ -124,6 +126,7 @@ impl Auth {
     pub(in super::super) async fn ask_new_person(
         &self,
         what: NewFor,
+        owner: CeremonyOwner,
         browser: Option<&str>,
     ) -> Result<Begun, Problem> {
         let (NewFor::SignUp { person, .. } | NewFor::Setup { person, .. }) = &what else {
@@ -133,7 +136,8 @@ impl Auth {
         let library = self.library()?;
         let (public_key, state) =
             library.ask_for_new(handle, username, &person.display_name, Vec::new())?;
-        self.remember_new(what, browser, state, public_key).await
+        self.remember_new(what, owner, browser, state, public_key)
+            .await
     }
 
     /// Tells before a passkey is made that it would be for nothing. What counts is the transaction that makes the account.
