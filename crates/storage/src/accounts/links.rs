@@ -7,6 +7,7 @@ use stack_types::{GlobalRole, LinkId, SessionId, Timestamp, UserId};
 use thiserror::Error;
 
 use super::audit::{self, AuditAction, AuditEntry};
+use super::ceremonies::{self, Ceremony};
 use super::sessions::{self, NewSession, Session, Stale};
 use super::users::{self, Account};
 use super::ways_in::{self, Removal, rows_of};
@@ -293,6 +294,8 @@ impl Store {
             remove_all(tx, owner)?;
             passkeys::remove_all(tx, owner)?;
             totp::remove(tx, owner)?;
+            // Without a password before and after, nothing else would tell that a link is of another time.
+            ceremonies::remove_of(tx, Ceremony::RecoveryLink, owner)?;
             let revoked = sessions::revoke_all(tx, now, owner, None)?;
             let target = asked.link.id.to_string();
             add(tx, now, asked.link)?.map_err(StoreError::damaged)?;

@@ -50,6 +50,10 @@ async fn an_account_is_adopted_once_and_linked_after_that() {
     let fixture = fixture();
     let ann = fixture.user("ann", Some(EMAIL)).await.unwrap().user.id;
     let session = fixture.session(ann, 1).await;
+    let kind = Ceremony::RecoveryLink;
+    let whose = CeremonyOwner::User(ann);
+    let link = fixture.store.put_ceremony(kind, whose, [9; 32], String::new(), MINUTE);
+    link.await.unwrap();
     assert_eq!(
         fixture.link_verified(ann, "a", EMAIL).await,
         Err(AddLinkError::Stale)
@@ -64,6 +68,8 @@ async fn an_account_is_adopted_once_and_linked_after_that() {
     let account = fixture.store.account(ann).unwrap().unwrap();
     assert!(account.email_verified);
     assert_eq!(account.password_hash, None);
+    // A recovery link of before leads nowhere.
+    assert_eq!(fixture.store.ceremony(kind, [9; 32]).unwrap(), None);
     // It is theirs now: whoever was about to take it from its maker comes too late.
     assert_eq!(
         fixture.adopt(ann, "b", EMAIL).await,
