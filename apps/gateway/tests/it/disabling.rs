@@ -62,7 +62,10 @@ async fn ending_the_other_sessions_closes_their_sockets() {
     let (mut ended, mut stays) = (gateway.socket(&phone).await, gateway.socket(&laptop).await);
     ended.ok("ping", json!({})).await;
     stays.ok("ping", json!({})).await;
-    assert_eq!(laptop.delete("/api/v1/auth/sessions/others").await.status, 204);
+    assert_eq!(
+        laptop.delete("/api/v1/auth/sessions/others").await.status,
+        204
+    );
     assert_eq!(ended.closed().await, Closed::Code(4001));
     stays.ok("ping", json!({})).await;
     let sessions = laptop.get("/api/v1/auth/sessions").await.expect(200);

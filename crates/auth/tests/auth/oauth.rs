@@ -53,7 +53,11 @@ impl World {
     }
 
     async fn begin_with(&self, asked: OauthBegin<'_>) -> Url {
-        let begun = self.fixture.auth.oauth_begin(asked, &self.browser, &self.fixture.client).await;
+        let begun = self
+            .fixture
+            .auth
+            .oauth_begin(asked, &self.browser, &self.fixture.client)
+            .await;
         begun.unwrap().parse().unwrap()
     }
 
@@ -451,7 +455,11 @@ async fn a_provider_that_describes_itself_badly_is_refused() {
             provider: "one",
             ..OauthBegin::default()
         };
-        let begun = world.fixture.auth.oauth_begin(asked, &world.browser, &world.fixture.client).await;
+        let begun = world
+            .fixture
+            .auth
+            .oauth_begin(asked, &world.browser, &world.fixture.client)
+            .await;
         let faulty = matches!(begun, Err(OauthError::Refused(OauthRefusal::ProviderError)));
         assert!(faulty, "{name} {value}");
     }

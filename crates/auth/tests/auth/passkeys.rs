@@ -97,7 +97,10 @@ impl Passkeys for Fixture {
             login: login.map(str::to_owned),
             conditional: false,
         };
-        self.auth.ask_for_passkey(asked, BROWSER, &self.client).await.unwrap()
+        self.auth
+            .ask_for_passkey(asked, BROWSER, &self.client)
+            .await
+            .unwrap()
     }
 
     async fn finish(&self, answer: AssertPasskey) -> Result<Tokens, Problem> {
@@ -628,7 +631,10 @@ async fn an_address_lists_nothing_of_its_account() {
     signed_up.await.unwrap();
     let by_name = fixture.ask(Some("ann")).await.public_key;
     let by_address = fixture.ask(Some("ann@example.org")).await.public_key;
-    let (real, made_up) = (&by_name["allowCredentials"], &by_address["allowCredentials"]);
+    let (real, made_up) = (
+        &by_name["allowCredentials"],
+        &by_address["allowCredentials"],
+    );
     assert!(!made_up.as_array().unwrap().is_empty());
     for id in made_up.as_array().unwrap() {
         assert_ne!(id["id"], real[0]["id"]);
@@ -646,7 +652,11 @@ async fn the_button_flow_has_no_mediation() {
         login: Some("ann".to_owned()),
         conditional: true,
     };
-    let begun = fixture.auth.ask_for_passkey(asked, BROWSER, &fixture.client).await.unwrap();
+    let begun = fixture
+        .auth
+        .ask_for_passkey(asked, BROWSER, &fixture.client)
+        .await
+        .unwrap();
     assert_eq!(begun.mediation, Some("conditional"));
     assert_eq!(begun.public_key["allowCredentials"], json!([]));
 }
@@ -896,7 +906,9 @@ async fn without_a_host_name_there_are_no_passkeys_and_the_reason_is_told() {
     let refused = begun.await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::Conflict);
     assert!(refused.detail.contains("IP address"), "{refused:?}");
-    let asked = fixture.auth.ask_for_passkey(AskForPasskey::default(), None, &fixture.client);
+    let asked = fixture
+        .auth
+        .ask_for_passkey(AskForPasskey::default(), None, &fixture.client);
     assert_eq!(code(asked.await), ErrorCode::Conflict);
 }
 

@@ -52,7 +52,9 @@ async fn an_account_is_adopted_once_and_linked_after_that() {
     let session = fixture.session(ann, 1).await;
     let kind = Ceremony::RecoveryLink;
     let whose = CeremonyOwner::User(ann);
-    let link = fixture.store.put_ceremony(kind, whose, [9; 32], String::new(), MINUTE);
+    let link = fixture
+        .store
+        .put_ceremony(kind, whose, [9; 32], String::new(), MINUTE);
     link.await.unwrap();
     assert_eq!(
         fixture.link_verified(ann, "a", EMAIL).await,
