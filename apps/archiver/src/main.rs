@@ -1,0 +1,3 @@
+//! Keeps rooms as compressed JSON lines.
+
+fn main() {}

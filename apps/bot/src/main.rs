@@ -1,0 +1,3 @@
+//! Answers commands in rooms.
+
+fn main() {}
