@@ -259,7 +259,8 @@ interface Admin {
   users @3 (cursor :Text, limit :UInt32) -> (users :List(User), next :Text);
   # Of a user, by id or name.
   sessions @4 (user :Text) -> (sessions :List(SessionView));
-  rooms @5 () -> (rooms :List(RoomView));
+  # In the order of their ids, as users.
+  rooms @5 (cursor :Text, limit :UInt32) -> (rooms :List(RoomView), next :Text);
   promote @6 (username :Text) -> (user :User);
   setDisabled @7 (username :Text, disabled :Bool) -> ();
   recoveryUrl @8 (username :Text, resetSecondFactor :Bool) -> (url :Text);
