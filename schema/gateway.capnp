@@ -233,6 +233,8 @@ interface Session {
   read @10 (room :Text, seq :UInt64) -> ();
   # Wants the scope `admin`.
   admin @11 () -> (admin :Admin);
+  # Somebody whom the caller may know of.
+  user @12 (id :Text) -> (user :User);
 }
 
 # Takes a subscription's events.
