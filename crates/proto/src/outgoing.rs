@@ -4,12 +4,12 @@ use serde::Serialize;
 use stack_types::{ErrorCode, Problem, RoomId, Seq, Timestamp};
 
 #[derive(Serialize)]
-struct Frame<P> {
+pub(crate) struct Frame<P> {
     #[serde(rename = "type")]
-    kind: &'static str,
+    pub(crate) kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<u64>,
-    payload: P,
+    pub(crate) id: Option<u64>,
+    pub(crate) payload: P,
 }
 
 #[derive(Serialize)]
