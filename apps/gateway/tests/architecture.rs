@@ -27,12 +27,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("auth", &["types", "storage"]),
     ("presence", &["types", "bus", "storage"]),
     ("rooms", &["types", "storage", "bus", "delivery", "rate"]),
+    ("ipc", &["types", "proto"]),
     (
         "gateway",
         &[
             "types", "proto", "bus", "storage", "rate", "delivery", "auth", "presence", "rooms",
+            "ipc",
         ],
     ),
+    // Daemons: other processes, which know the gateway by its socket only.
+    ("daemon", &[]),
+    ("archiver", &["types", "ipc", "daemon"]),
+    ("bot", &["types", "ipc", "daemon"]),
     // It measures from outside.
     ("bench", &[]),
 ];
@@ -53,7 +59,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("capnp", &["proto", "ipc"]),
     ("capnp-rpc", &["ipc"]),
     ("capnpc", &["proto"]),
-    ("clap", &["gateway", "bench"]),
+    ("clap", &["gateway", "bench", "archiver", "bot"]),
     ("hyper", &["gateway"]),
     ("jsonwebtoken", &["auth"]),
     ("nng", &["bus"]),
@@ -64,7 +70,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("totp-rs", &["auth"]),
     ("tower", &["gateway"]),
     ("tower-http", &["gateway"]),
-    ("tracing-subscriber", &["gateway", "bench"]),
+    ("tracing-subscriber", &["gateway", "bench", "daemon"]),
     ("tungstenite", &["gateway"]),
     ("webauthn-rs", &["auth"]),
     ("zmq", &["bus"]),
