@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stack_storage::{PageLimit, StoreError};
-use stack_types::{Frames, GapReason, RoomId, Seq, Signal};
+use stack_types::{EventBatch, Frames, GapReason, RoomId, Seq, Signal};
 
 use crate::hub::Shared;
+use crate::log::Room;
 use crate::outlet::{Flushed, Outlet, Taken};
 use crate::room_hub::Subscription;
 
@@ -74,9 +75,16 @@ async fn serve(subscription: &Arc<Subscription>, shared: &Shared) -> Result<bool
     if cursor.next() < first {
         tell_gap(subscription, shared, cursor, first);
     } else {
-        let page = {
-            let _turn = shared.reads.acquire().await;
-            shared.store.page_after(room, cursor, PAGE).await?
+        let page = match room {
+            Room::Stored(_) => read(shared, room, cursor).await?,
+            // The log may be out of reach for long; what else the reader is owed does not wait for it.
+            Room::Remote(_) => {
+                let reading = read(shared, room, cursor);
+                match subscription.outlet.flush_during(reading).await {
+                    Some(page) => page?,
+                    None => return Ok(false),
+                }
+            }
         };
         let frames = page.frames();
         if !frames.is_empty() && page.first() == cursor.next() {
@@ -85,6 +93,11 @@ async fn serve(subscription: &Arc<Subscription>, shared: &Shared) -> Result<bool
     }
     subscription.outlet.fell_behind(subscription.clone());
     Ok(full)
+}
+
+async fn read(shared: &Shared, room: &Room, cursor: Seq) -> Result<EventBatch, StoreError> {
+    let _turn = shared.reads.acquire().await;
+    shared.log.page_after(room, cursor, PAGE).await
 }
 
 fn tell_gap(subscription: &Subscription, shared: &Shared, cursor: Seq, first: Seq) {

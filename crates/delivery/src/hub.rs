@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription as BusSubscription, Topic};
-use stack_storage::{Commits, Committed, RoomRef, Store, StoreError};
+use stack_storage::{Commits, Committed, StoreError};
 use stack_types::{EventBatch, EventCodec, Frames, RoomId, Seq, Signal, UnsubscribeReason, UserId};
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::catch_up::Pumped;
+use crate::log::{Log, Room};
 use crate::outlet::Outlet;
 use crate::room_hub::{RoomHub, Subscription};
 
@@ -32,6 +33,9 @@ const HEAL_EVERY: Duration = Duration::from_secs(1);
 /// Batches that have queued up go out together up to so many bytes: far more than makes a write worth its price, and
 /// no more than a socket takes at once.
 const RUN_BYTES: usize = 64 * 1024;
+
+/// Messages of the bus that are looked at together at most.
+const MESSAGES_AT_ONCE: usize = 256;
 
 /// Where a hub's batches come from.
 pub enum Source {
@@ -56,7 +60,7 @@ pub struct HubStats {
 }
 
 pub(crate) struct Shared {
-    pub(crate) store: Store,
+    pub(crate) log: Log,
     pub(crate) codec: Arc<dyn EventCodec>,
     /// Bounds the pages that are read at the same time.
     pub(crate) reads: Semaphore,
@@ -133,13 +137,13 @@ impl Hub {
     /// # Errors
     /// The bus is closed, or there can be no more threads.
     pub async fn spawn(
-        store: Store,
+        log: impl Into<Log>,
         bus: Arc<dyn Bus>,
         codec: Arc<dyn EventCodec>,
         source: Source,
     ) -> Result<(Self, HubHandle), HubError> {
         let shared = Arc::new(Shared {
-            store,
+            log: log.into(),
             codec,
             reads: Semaphore::new(CONCURRENT_READS),
             bus: bus.clone(),
@@ -186,15 +190,16 @@ impl Hub {
     pub fn subscribe(
         &self,
         outlet: &Arc<Outlet>,
-        room: &RoomRef,
+        room: impl Into<Room>,
         user: UserId,
         after: Seq,
     ) -> Arc<Subscription> {
+        let room = room.into();
         // The list stays locked until the reader is in, or else the room could be dropped as empty in between.
         let mut rooms = self.0.rooms.write();
         let hub = rooms
             .entry(room.id().clone())
-            .or_insert_with(|| Arc::new(RoomHub::new(room.clone())));
+            .or_insert_with(|| Arc::new(RoomHub::new(room)));
         hub.add(outlet.clone(), user, after)
     }
 
@@ -214,6 +219,35 @@ impl Hub {
         if !subscription.room.rejoin(subscription) {
             subscription.outlet.fell_behind(subscription.clone());
         }
+    }
+
+    /// [`Hub::begin`] for a reader whose outlet is a relay: `begin` says so to whoever hands out the events, with the
+    /// cursor, unless the reader has ended already. Nobody ends it before `begin` is through.
+    pub fn begin_relayed(&self, subscription: &Subscription, begin: impl FnOnce(Seq)) {
+        subscription.room.unless_over(subscription, begin);
+    }
+
+    /// Ends a reader without a word; gives the last event that it was handed. `None` when it had ended before. For the
+    /// task alone that pumps its outlet.
+    pub fn take(&self, subscription: &Subscription) -> Option<Seq> {
+        let (cursor, empty) = subscription.room.take(subscription)?;
+        if empty {
+            self.forget_if_empty(subscription.room());
+        }
+        Some(cursor)
+    }
+
+    /// The room as the readers here share it, if it has any.
+    #[must_use]
+    pub fn room_of(&self, room: &RoomId) -> Option<Room> {
+        self.room(room).map(|hub| hub.room.clone())
+    }
+
+    /// Every room that has readers here.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<Room> {
+        let rooms = self.0.rooms.read();
+        rooms.values().map(|hub| hub.room.clone()).collect()
     }
 
     /// Ends a reader; with a reason it is told.
@@ -311,17 +345,23 @@ impl Hub {
                 // Closed only when the gateway ends; the log has the events.
                 let _ = self.0.bus.publish(message);
             }
-            for run in self.runs(queued) {
-                self.fan_out(&run.hub, &EventBatch::joined(&run.batches));
-            }
+            let queued = queued.into_iter();
+            self.hand_out(queued.map(|Committed { room, batch }| (room, batch)));
+        }
+    }
+
+    /// Hands out batches that have queued up, one write per reader for those that follow each other.
+    fn hand_out(&self, queued: impl Iterator<Item = (RoomId, EventBatch)>) {
+        for run in self.runs(queued) {
+            self.fan_out(&run.hub, &EventBatch::joined(&run.batches));
         }
     }
 
     /// What goes out in one write per reader: batches of one room that follow each other, of rooms with readers here.
-    fn runs(&self, queued: Vec<Committed>) -> Vec<Run> {
+    fn runs(&self, queued: impl Iterator<Item = (RoomId, EventBatch)>) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut last: HashMap<RoomId, usize> = HashMap::new();
-        for Committed { room, batch } in queued {
+        for (room, batch) in queued {
             let Some(hub) = self.room(&room) else {
                 continue;
             };
@@ -355,15 +395,24 @@ impl Hub {
             let Some(message) = message else {
                 return;
             };
-            match self.batch_of(&message) {
-                Some((room, batch)) => {
-                    if let Some(hub) = self.room(&room) {
-                        self.fan_out(&hub, &batch);
-                    }
-                }
-                None => {
-                    self.0.malformed.fetch_add(1, Ordering::Relaxed);
-                }
+            // What has come while the last ones went out goes with this one.
+            let mut queued = Vec::new();
+            self.take_in(&message, &mut queued);
+            for _ in 1..MESSAGES_AT_ONCE {
+                let Some(more) = events.try_recv() else {
+                    break;
+                };
+                self.take_in(&more, &mut queued);
+            }
+            self.hand_out(queued.into_iter());
+        }
+    }
+
+    fn take_in(&self, message: &Message, queued: &mut Vec<(RoomId, EventBatch)>) {
+        match self.batch_of(message) {
+            Some(read) => queued.push(read),
+            None => {
+                self.0.malformed.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -408,6 +457,15 @@ impl Hub {
             if healed > 0 {
                 self.0.fell_behind.fetch_add(healed, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Sends readers of a room back to the log at once where they have not got what it is known to hold: for one that was
+    /// listed for batches only after somebody had looked where it stands.
+    pub fn heal_at_once(&self, room: &RoomId) {
+        if let Some(room) = self.room(room) {
+            let healed = room.heal_at_once();
+            self.0.fell_behind.fetch_add(healed, Ordering::Relaxed);
         }
     }
 

@@ -14,10 +14,12 @@
 
 mod catch_up;
 mod hub;
+mod log;
 mod outlet;
 mod room_hub;
 
 pub use catch_up::Pumped;
 pub use hub::{Hub, HubError, HubHandle, HubStats, Source};
-pub use outlet::{Outlet, Sink};
+pub use log::{Log, LogPage, Reading, RemoteLog, RemoteRoom, Room, RoomHead};
+pub use outlet::{Outlet, Relay, Sink};
 pub use room_hub::Subscription;

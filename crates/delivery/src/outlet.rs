@@ -43,6 +43,13 @@ pub trait Sink: Send + Sync + 'static {
     }
 }
 
+/// The way to a reader behind another gateway, which has the events from elsewhere: see [`Outlet::relayed`].
+pub trait Relay: Send + Sync + 'static {
+    /// The reader's subscription to this room is over, and `last` is what it is told, if anything. Called under locks: it
+    /// must be quick.
+    fn end(&self, room: &RoomId, last: Option<Bytes>);
+}
+
 /// What bytes that wait cost beside themselves, about: a place in a queue that doubles, and two allocations. Without it
 /// a flood of two-byte pongs would cost fifty times what it counts.
 const ENTRY_BYTES: usize = 96;
@@ -50,6 +57,7 @@ const ENTRY_BYTES: usize = 96;
 /// One connection's way out.
 pub struct Outlet {
     sink: Box<dyn Sink>,
+    relay: Option<Box<dyn Relay>>,
     state: Mutex<State>,
     news: Notify,
 }
@@ -97,11 +105,28 @@ impl Outlet {
     /// An outlet over a sink.
     #[must_use]
     pub fn new(sink: impl Sink) -> Arc<Self> {
+        Self::over(sink, None)
+    }
+
+    /// An outlet over a sink for everything but events and signals of rooms: those another gateway hands out, which the
+    /// relay tells when a subscription ends, and [`Hub::begin_relayed`](crate::Hub::begin_relayed) when one begins.
+    #[must_use]
+    pub fn relayed(sink: impl Sink, relay: impl Relay) -> Arc<Self> {
+        Self::over(sink, Some(Box::new(relay)))
+    }
+
+    fn over(sink: impl Sink, relay: Option<Box<dyn Relay>>) -> Arc<Self> {
         Arc::new(Self {
             sink: Box::new(sink),
+            relay,
             state: Mutex::default(),
             news: Notify::new(),
         })
+    }
+
+    /// Whether its events are handed out elsewhere.
+    pub(crate) fn relay(&self) -> Option<&dyn Relay> {
+        self.relay.as_deref()
     }
 
     /// Writes frames that must not be lost: an answer, or the end of a subscription. What the sink does not take
@@ -269,6 +294,30 @@ impl Outlet {
     #[must_use]
     pub fn behind(&self) -> usize {
         self.state.lock().behind.len()
+    }
+
+    /// Waits for `reading`, and writes meanwhile what waits here. `None` when the outlet is closed first.
+    pub(crate) async fn flush_during<T>(&self, reading: impl Future<Output = T>) -> Option<T> {
+        let mut reading = std::pin::pin!(reading);
+        loop {
+            let full = match self.flush() {
+                Flushed::Closed => return None,
+                Flushed::All => false,
+                Flushed::Some => true,
+            };
+            let more = async {
+                if full {
+                    self.writable_or_news().await;
+                } else {
+                    self.news().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                read = reading.as_mut() => return Some(read),
+                () = more => {}
+            }
+        }
     }
 
     /// Waits for something to do.

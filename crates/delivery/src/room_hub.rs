@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use stack_storage::RoomRef;
 use stack_types::{EventBatch, RoomId, Seq, UserId};
 
+use crate::log::Room;
 use crate::outlet::{Outlet, Taken};
 
 /// Readers served between two breaks: a write takes some microseconds, and who wants to join a large room or to leave it
@@ -58,7 +58,7 @@ impl Subscription {
 /// A room with at least one reader here.
 #[derive(Debug)]
 pub(crate) struct RoomHub {
-    pub(crate) room: RoomRef,
+    pub(crate) room: Room,
     state: Mutex<State>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Fanned {
 
 impl RoomHub {
     /// A room without readers. `head` is what its log holds when the room is already listed for batches.
-    pub(crate) fn new(room: RoomRef) -> Self {
+    pub(crate) fn new(room: Room) -> Self {
         let head = room.head();
         Self {
             room,
@@ -117,7 +117,8 @@ impl RoomHub {
         after: impl FnOnce() -> Seq,
     ) -> Option<Arc<Subscription>> {
         let mut state = self.state.lock();
-        if !state.end(before, None) {
+        // What begins in its place ends it for a relay, too.
+        if !state.end(before, End::Replaced) {
             return None;
         }
         let outlet = before.outlet.clone();
@@ -164,8 +165,28 @@ impl RoomHub {
     /// Ends a reader. `last` is the last thing it is told, if it had not ended before.
     pub(crate) fn remove(&self, subscription: &Subscription, last: Option<Bytes>) -> bool {
         let mut state = self.state.lock();
-        let ended = state.end(subscription, last);
+        let ended = state.end(subscription, End::Over(last));
         ended && state.readers.is_empty()
+    }
+
+    /// Ends a reader without a word; gives the last event that was handed over, and whether no reader is left. `None`
+    /// when it had ended before. Only for the task that pumps its outlet: a page that is just being handed over would not
+    /// be counted.
+    pub(crate) fn take(&self, subscription: &Subscription) -> Option<(Seq, bool)> {
+        let mut state = self.state.lock();
+        let slot = subscription.slot.load(Ordering::Relaxed);
+        let live = (!subscription.is_over()).then(|| state.readers[slot].live)?;
+        let cursor = live.unwrap_or_else(|| subscription.cursor());
+        state.end(subscription, End::Over(None));
+        Some((cursor, state.readers.is_empty()))
+    }
+
+    /// Runs `begin` with the cursor of a reader, unless it has ended; nobody ends it meanwhile.
+    pub(crate) fn unless_over(&self, subscription: &Subscription, begin: impl FnOnce(Seq)) {
+        let _state = self.state.lock();
+        if !subscription.is_over() {
+            begin(subscription.cursor());
+        }
     }
 
     /// Ends every reader of whom `which` says so; gives how many, and whether none is left.
@@ -182,7 +203,7 @@ impl RoomHub {
             .filter(|subscription| which(subscription))
             .collect();
         for subscription in &ending {
-            if state.end(subscription, Some(last.clone())) {
+            if state.end(subscription, End::Over(Some(last.clone()))) {
                 subscription.outlet.note_end(self.room.id());
             }
         }
@@ -217,17 +238,15 @@ impl RoomHub {
     pub(crate) fn heal(&self) -> u64 {
         let mut state = self.state.lock();
         let due = std::mem::replace(&mut state.seen, self.room.head());
-        if due <= state.head {
-            return 0;
-        }
-        let mut healed = 0;
-        for reader in &mut state.readers {
-            if let Some(cursor) = reader.live.filter(|cursor| *cursor < due) {
-                reader.fall_behind(cursor);
-                healed += 1;
-            }
-        }
-        healed
+        state.heal(due)
+    }
+
+    /// Sends live readers back to the log when what the room is known to hold has not been handed out yet, without a
+    /// second look.
+    pub(crate) fn heal_at_once(&self) -> u64 {
+        let mut state = self.state.lock();
+        let due = self.room.head();
+        state.heal(due)
     }
 
     /// Tells every reader something that may be lost.
@@ -239,7 +258,10 @@ impl RoomHub {
             rest = rest.min(state.readers.len());
             let from = rest.saturating_sub(AT_ONCE);
             for reader in &state.readers[from..rest] {
-                reader.subscription.outlet.offer_lossy(bytes.clone());
+                let outlet = &reader.subscription.outlet;
+                if outlet.relay().is_none() {
+                    outlet.offer_lossy(bytes.clone());
+                }
             }
             rest = from;
             MutexGuard::unlock_fair(state);
@@ -282,8 +304,31 @@ fn hand_out(batch: &EventBatch, readers: &mut [Reader], fanned: &mut Fanned) {
     }
 }
 
+/// How a reader ends.
+enum End {
+    /// For good, with the last thing it is told.
+    Over(Option<Bytes>),
+    /// Another takes its place.
+    Replaced,
+}
+
 impl State {
-    fn end(&mut self, subscription: &Subscription, last: Option<Bytes>) -> bool {
+    /// Sends live readers who have not got everything up to `due` back to the log, unless that was handed out.
+    fn heal(&mut self, due: Seq) -> u64 {
+        if due <= self.head {
+            return 0;
+        }
+        let mut healed = 0;
+        for reader in &mut self.readers {
+            if let Some(cursor) = reader.live.filter(|cursor| *cursor < due) {
+                reader.fall_behind(cursor);
+                healed += 1;
+            }
+        }
+        healed
+    }
+
+    fn end(&mut self, subscription: &Subscription, end: End) -> bool {
         // Under the outlet's lock too: a page of this subscription is either written before, or never.
         let ended = subscription
             .outlet
@@ -292,8 +337,12 @@ impl State {
             return false;
         }
         subscription.outlet.forget(subscription);
-        if let Some(last) = last {
-            subscription.outlet.send(last);
+        if let End::Over(last) = end {
+            match (subscription.outlet.relay(), last) {
+                (Some(relay), last) => relay.end(subscription.room(), last),
+                (None, Some(last)) => subscription.outlet.send(last),
+                (None, None) => {}
+            }
         }
         let slot = subscription.slot.load(Ordering::Relaxed);
         self.readers.swap_remove(slot);
