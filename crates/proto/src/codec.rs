@@ -418,12 +418,12 @@ impl<'a> SignalFrame<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn event(body: EventBody) -> Event {
+    pub(crate) fn event(body: EventBody) -> Event {
         Event {
             room: "general".parse().unwrap(),
             seq: Seq(7),
@@ -493,7 +493,7 @@ mod tests {
         prop_oneof![any::<String>(), "[\\PC\"\\\\\u{0}-\u{1f}]{0,40}"]
     }
 
-    fn bodies() -> impl Strategy<Value = EventBody> {
+    pub(crate) fn bodies() -> impl Strategy<Value = EventBody> {
         let data = prop_oneof![
             Just("null "),
             Just("[1.50, \"\\u0000\"]"),

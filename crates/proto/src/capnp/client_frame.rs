@@ -280,3 +280,265 @@ fn fill(request: &Request, mut to: frame::Builder<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    fn words() -> impl Strategy<Value = String> {
+        prop_oneof![any::<String>(), "[a-z]{1,300}"].prop_filter("absent", |text| !text.is_empty())
+    }
+
+    fn requests() -> impl Strategy<Value = Request> {
+        let room = || select(&["a", "a.b-c_9"][..]).prop_map(|room| room.parse().unwrap());
+        let seq = || any::<u64>().prop_map(Seq);
+        let some_seq = || (1..u64::MAX).prop_map(Seq);
+        let data = prop_oneof![Just("[1.50, \"\\u0000\"]"), Just("{\"a\" : {}}"), Just("7")];
+        let data = data.prop_map(|json| serde_json::from_str::<JsonValue>(json).unwrap());
+        let message = (
+            room(),
+            any::<String>(),
+            proptest::option::of(data),
+            proptest::option::of(words()),
+            proptest::option::of(some_seq()),
+        );
+        let history = (
+            room(),
+            0..4,
+            any::<u64>(),
+            proptest::option::of(1..u64::from(u32::MAX)),
+        );
+        let statuses = [
+            PresenceStatus::Online,
+            PresenceStatus::Away,
+            PresenceStatus::Busy,
+        ];
+        prop_oneof![
+            Just(Request::Ping),
+            any::<String>().prop_map(|token| Request::Auth { token }),
+            (room(), proptest::option::of(seq()))
+                .prop_map(|(room, after)| Request::Subscribe { room, after }),
+            room().prop_map(|room| Request::Unsubscribe { room }),
+            message.prop_map(|(room, body, data, key, reply_to)| {
+                Request::Send(SendMessage {
+                    room,
+                    body,
+                    data,
+                    key,
+                    reply_to,
+                })
+            }),
+            (room(), seq(), any::<String>()).prop_map(|(room, seq, body)| Request::Edit {
+                room,
+                seq,
+                body
+            }),
+            (room(), seq(), proptest::option::of(words()))
+                .prop_map(|(room, seq, reason)| Request::Redact { room, seq, reason }),
+            (room(), seq(), any::<String>(), any::<bool>()).prop_map(
+                |(room, seq, emoji, remove)| Request::React {
+                    room,
+                    seq,
+                    emoji,
+                    remove
+                }
+            ),
+            room().prop_map(|room| Request::Join { room }),
+            room().prop_map(|room| Request::Leave { room }),
+            history.prop_map(|(room, which, at, limit)| Request::History {
+                room,
+                after: (which == 1).then_some(Seq(at)),
+                before: (which == 2).then_some(Seq(at)),
+                after_ts: (which == 3).then_some(Timestamp(at)),
+                limit,
+            }),
+            (room(), seq()).prop_map(|(room, seq)| Request::Read { room, seq }),
+            (room(), any::<bool>()).prop_map(|(room, on)| Request::Typing { room, on }),
+            (select(statuses.to_vec()), proptest::option::of(words()))
+                .prop_map(|(status, text)| Request::Presence { status, text }),
+        ]
+    }
+
+    /// How many bytes of text a request holds.
+    fn held(request: &Request) -> usize {
+        let some = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match request {
+            Request::Auth { token } => token.len(),
+            Request::Send(said) => {
+                let data = said.data.as_ref().map_or(0, |data| data.as_str().len());
+                said.body.len() + data + some(&said.key)
+            }
+            Request::Edit { body, .. } => body.len(),
+            Request::React { emoji, .. } => emoji.len(),
+            Request::Redact { reason: text, .. } | Request::Presence { text, .. } => some(text),
+            _ => 0,
+        }
+    }
+
+    fn bounded(bytes: &[u8]) {
+        if let Ok((_, Ok(request))) = read_client_frame(bytes) {
+            assert!(held(&request) <= 2 * bytes.len() + 512);
+        }
+    }
+
+    fn refused(bytes: &[u8]) -> Problem {
+        let (id, request) = read_client_frame(bytes).unwrap();
+        assert_eq!(id, Some(7));
+        request.unwrap_err()
+    }
+
+    fn frame_with(fill: impl FnOnce(frame::Builder<'_>)) -> Vec<u8> {
+        let mut message = new_message(0);
+        let mut to: frame::Builder<'_> = message.init_root();
+        to.set_has_id(true);
+        to.set_id(7);
+        fill(to);
+        serialize::write_message_to_words(&message)
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        let cases = [
+            (frame_with(|to| to.init_join().set_room("A")), "room"),
+            (frame_with(|to| drop(to.init_leave())), "room"),
+            (
+                frame_with(|to| {
+                    to.init_presence()
+                        .set_status(status_to(PresenceStatus::Offline))
+                }),
+                "status",
+            ),
+            (
+                frame_with(|to| {
+                    let mut to = to.init_send();
+                    to.set_room("a");
+                    to.init_message().set_data("{");
+                }),
+                "data",
+            ),
+        ];
+        for (bytes, field) in cases {
+            let problem = refused(&bytes);
+            assert_eq!(problem.code, ErrorCode::InvalidField);
+            assert_eq!(problem.field.as_deref(), Some(field));
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_malformed() {
+        let good = client_frame(Some(7), &Request::Ping);
+        let behind = [&good[..], &[0; 8]].concat();
+        let huge = [0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0];
+        // A struct that would begin far behind the end.
+        let astray = [0, 0, 0, 0, 1, 0, 0, 0, 0xfc, 0xff, 0xff, 0x0f, 4, 0, 4, 0];
+        for bytes in [
+            &b""[..],
+            b"{}",
+            &good[..8],
+            &good[..good.len() - 1],
+            &behind,
+            &huge,
+            &astray,
+        ] {
+            assert_eq!(
+                read_client_frame(bytes).unwrap_err(),
+                NotAFrame::Malformed,
+                "{bytes:?}"
+            );
+        }
+        let edit = Request::Edit {
+            room: "a".parse().unwrap(),
+            seq: Seq(1),
+            body: "\u{e4}bc".to_owned(),
+        };
+        let mut not_utf8 = client_frame(None, &edit);
+        let at = not_utf8
+            .windows(2)
+            .position(|two| two == "\u{e4}".as_bytes())
+            .unwrap();
+        not_utf8[at] = 0xff;
+        assert_eq!(
+            read_client_frame(&not_utf8).unwrap_err(),
+            NotAFrame::Malformed
+        );
+
+        let beyond = client_frame(Some(MAX_ID + 1), &Request::Ping);
+        assert_eq!(read_client_frame(&beyond).unwrap_err(), NotAFrame::BadId);
+        let largest = client_frame(Some(MAX_ID), &Request::Ping);
+        assert_eq!(read_client_frame(&largest).unwrap().0, Some(MAX_ID));
+    }
+
+    #[test]
+    fn words_that_are_pointed_to_again_and_again_are_refused() {
+        // Room, body, data and key of a `send` are one and the same long text.
+        let long = "7".repeat(4096);
+        let message = SendMessage {
+            room: "a".parse().unwrap(),
+            body: String::new(),
+            data: Some(serde_json::from_str(&long).unwrap()),
+            key: None,
+            reply_to: None,
+        };
+        let mut bytes = client_frame(Some(7), &Request::Send(message));
+        let said = |bytes: &[u8]| read_client_frame(bytes).map(|(_, request)| request);
+        assert!(said(&bytes).unwrap().is_ok());
+        let pointer = pointer_to_list(&bytes, long.len() + 1);
+        let data = u64::from_le_bytes(bytes[pointer..pointer + 8].try_into().unwrap());
+        // `body` stands in front of `data`, `key` behind it: each has to look one word further or less far.
+        let further = |by: i64| data.wrapping_add_signed(by << 2).to_le_bytes();
+        bytes[pointer - 8..pointer].copy_from_slice(&further(1));
+        bounded(&bytes);
+        bytes[pointer + 8..pointer + 16].copy_from_slice(&further(-1));
+        assert_eq!(said(&bytes).unwrap_err(), NotAFrame::Malformed);
+    }
+
+    /// Where the pointer to a list of so many bytes stands.
+    fn pointer_to_list(bytes: &[u8], length: usize) -> usize {
+        const BYTES: u64 = 2;
+        let wanted = (length as u64) << 3 | BYTES;
+        let found = bytes.chunks(8).position(|word| {
+            let word = u64::from_le_bytes(word.try_into().unwrap());
+            word & 3 == 1 && word >> 32 == wanted
+        });
+        found.unwrap() * 8
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_comes_back_as_it_was(
+            id in proptest::option::of(0..=MAX_ID),
+            request in requests(),
+        ) {
+            let bytes = client_frame(id, &request);
+            let (read_id, read) = read_client_frame(&bytes).unwrap();
+            prop_assert_eq!((read_id, read.unwrap()), (id, request));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic_or_take_much(bytes in any::<Vec<u8>>()) {
+            bounded(&bytes);
+        }
+
+        #[test]
+        fn no_damage_makes_it_panic_or_take_much(
+            request in requests(),
+            damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<proptest::sample::Index>(),
+            cuts in any::<bool>(),
+        ) {
+            let mut bytes = client_frame(Some(7), &request);
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if cuts {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            bounded(&bytes);
+            let _ = crate::capnp::server_frame_json(&bytes);
+        }
+    }
+}

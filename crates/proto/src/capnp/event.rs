@@ -235,3 +235,64 @@ fn member_action_from(action: member_change::Action) -> MemberAction {
         member_change::Action::Role => MemberAction::Role,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::capnp::{new_message, one_message};
+    use crate::codec::tests::{bodies, event};
+
+    /// The event as it reads back: what is optional and empty is absent.
+    fn normal(mut event: Event) -> Event {
+        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+        match &mut event.body {
+            EventBody::Message { key, reply_to, .. } => {
+                *key = some(key.take());
+                *reply_to = reply_to.filter(|seq| *seq != Seq::ZERO);
+            }
+            EventBody::Redacted { reason, .. } | EventBody::Member { reason, .. } => {
+                *reason = some(reason.take());
+            }
+            _ => {}
+        }
+        event
+    }
+
+    fn there_and_back(said: &Event) -> Event {
+        let mut message = new_message(0);
+        event_to(said, message.init_root());
+        let bytes = ::capnp::serialize::write_message_to_words(&message);
+        let message = one_message(&bytes).unwrap();
+        event_from(message.get_root().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_edit_without_a_text_is_not_one_with_an_empty_text() {
+        for body in [None, Some(String::new())] {
+            let target_seq = Seq(3);
+            let said = event(EventBody::Edited { target_seq, body });
+            assert_eq!(there_and_back(&said), said);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_comes_back_as_it_was(body in bodies()) {
+            let said = normal(event(body));
+            prop_assert_eq!(there_and_back(&said), said);
+        }
+
+        #[test]
+        fn an_event_of_json_is_the_same_in_the_words_of_the_schema(body in bodies()) {
+            let mut json = Vec::new();
+            let codec = crate::JsonCodec;
+            stack_types::EventCodec::encode(&codec, &normal(event(body)), &mut json);
+            let mut message = Vec::new();
+            crate::capnp::ServerFrame::of(&json).unwrap().push_to(&mut message);
+            let back = crate::capnp::server_frame_json(&message).unwrap();
+            prop_assert_eq!(String::from_utf8(back).unwrap(), String::from_utf8(json).unwrap());
+        }
+    }
+}

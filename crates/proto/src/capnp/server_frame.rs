@@ -535,3 +535,73 @@ fn outside(kind: &'static str, id: Option<u64>, payload: &impl Serialize) -> Vec
 fn unless_empty(text: &str) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(Cow::Borrowed(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str =
+        r#"{"type":"message","payload":{"room":"a","seq":1,"ts":2,"sender":"u1","body":"hi"}}"#;
+
+    fn translated(json: &str) -> Result<Vec<u8>, Untranslatable> {
+        let frame = ServerFrame::of(json.as_bytes())?;
+        let mut out = Vec::new();
+        frame.push_to(&mut out);
+        assert_eq!(out.len(), frame.bytes());
+        Ok(out)
+    }
+
+    #[test]
+    fn every_frame_of_the_protocol_reads_back_as_it_was() {
+        let page = format!(
+            r#"{{"type":"ok","id":7,"payload":{{"events":[{EVENT},{EVENT}],"head":9,"first":1}}}}"#
+        );
+        let frames = [
+            EVENT,
+            &page,
+            r#"{"type":"ok","id":0,"payload":{}}"#,
+            r#"{"type":"ok","id":9007199254740991,"payload":{"room":"a","seq":3,"ts":5}}"#,
+            r#"{"type":"ok","id":7,"payload":{"events":[],"head":0,"first":1}}"#,
+            r#"{"type":"ok","id":7,"payload":{"user_id":"u1","session_id":"s1","expires_at":5}}"#,
+            r#"{"type":"ok","id":7,"payload":{"room":"a","head":3,"first":1,"role":"guest","read_seq":0}}"#,
+            r#"{"type":"ok","id":7,"payload":{"room":"a","head":3,"first":1,"role":null,"read_seq":2}}"#,
+            r#"{"type":"ok","id":7,"payload":{"room":"a","role":"member"}}"#,
+            r#"{"type":"ok","id":7,"payload":{"ts":5}}"#,
+            r#"{"type":"error","payload":{"code":"rate_limited","message":"slow \"down\"","retryable":true,"retry_after_ms":1}}"#,
+            r#"{"type":"error","id":0,"payload":{"code":"invalid_field","message":"no","retryable":false,"field":"body"}}"#,
+            r#"{"type":"unsubscribed","payload":{"room":"a","reason":"banned"}}"#,
+            r#"{"type":"gap","payload":{"room":"a","from":1,"to":9,"reason":"retention"}}"#,
+            r#"{"type":"typing","payload":{"room":"a","user_id":"u1","on":true}}"#,
+            r#"{"type":"presence","payload":{"room":"a","user_id":"u1","status":"busy","text":"ä","version":3}}"#,
+            r#"{"type":"presence","payload":{"room":"a","user_id":"u1","status":"offline","version":4}}"#,
+            r#"{"type":"read","payload":{"room":"a","user_id":"u1","read_seq":3}}"#,
+            r#"{"type":"session","payload":{"state":"expiring","expires_at":5}}"#,
+            r#"{"type":"session","payload":{"state":"revoked"}}"#,
+            r#"{"type":"drain","payload":{"reconnect_in_ms":1200}}"#,
+        ];
+        for json in frames {
+            let back = server_frame_json(&translated(json).unwrap()).unwrap();
+            assert_eq!(String::from_utf8(back).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn what_the_schema_has_no_place_for_is_refused_and_not_left_out() {
+        for json in [
+            r#"{"type":"ok","id":7,"payload":{"new":1}}"#,
+            r#"{"type":"ok","id":7,"payload":{"room":"a","seq":3,"ts":5,"new":1}}"#,
+            r#"{"type":"ok","id":7,"payload":{"ts":5,"new":1}}"#,
+            r#"{"type":"ok","id":7,"payload":{},"new":1}"#,
+            r#"{"type":"ok","payload":{}}"#,
+            r#"{"type":"error","id":7,"payload":{"code":"gone","message":"no","retryable":false,"new":1}}"#,
+            r#"{"type":"typing","payload":{"room":"a","user_id":"u1","on":true,"new":1}}"#,
+            r#"{"type":"typing","id":7,"payload":{"room":"a","user_id":"u1","on":true}}"#,
+            r#"{"type":"new","payload":{}}"#,
+            r#"{"type":"message","payload":{"room":"a"}}"#,
+            "",
+            "[]",
+        ] {
+            assert!(translated(json).is_err(), "{json}");
+        }
+    }
+}

@@ -138,3 +138,50 @@ pub fn problem_from(from: problem::Reader<'_>) -> Result<Problem, Unreadable> {
     };
     Ok(problem)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capnp::new_message;
+
+    #[test]
+    fn settings_come_back_as_they_were() {
+        let settings = RoomSettings {
+            public: true,
+            history: HistoryVisibility::Joined,
+            retention_days: 1,
+            max_message_bytes: 2,
+            slow_mode_s: 3,
+            allow_guests: true,
+            messages_per_10s: 4,
+        };
+        for settings in [settings, RoomSettings::default()] {
+            let mut message = new_message(0);
+            settings_to(&settings, message.init_root());
+            let read = message.get_root_as_reader().unwrap();
+            assert_eq!(settings_from(read).unwrap(), settings);
+        }
+        // What is not there is what a room is made with.
+        let mut empty = new_message(0);
+        let empty: room_settings::Builder<'_> = empty.init_root();
+        let read = settings_from(empty.into_reader()).unwrap();
+        assert_eq!(read, RoomSettings::default());
+    }
+
+    #[test]
+    fn a_problem_comes_back_as_it_was() {
+        let problems = [
+            Problem::invalid_field("body", "too \"long\""),
+            Problem::rate_limited(Duration::from_millis(7)),
+            Problem::not_found("no"),
+        ];
+        for problem in problems {
+            let mut message = new_message(0);
+            problem_to(&problem, message.init_root());
+            let read = problem_from(message.get_root_as_reader().unwrap()).unwrap();
+            assert_eq!((read.code, &read.detail), (problem.code, &problem.detail));
+            assert_eq!(read.field, problem.field);
+            assert_eq!(read.retry_after, problem.retry_after);
+        }
+    }
+}
