@@ -6,6 +6,7 @@ mod api_keys;
 mod audit;
 mod caller;
 mod invites;
+mod keeper;
 mod linking;
 mod maintenance;
 mod oauth;
@@ -49,6 +50,7 @@ pub use api_keys::{ActsAs, ApiKeyView, MadeApiKey, MakeApiKey, MakeRoomToken, Ro
 pub use audit::AuditQuery;
 pub use caller::{Caller, Credential};
 pub use invites::{InviteLook, InviteView, InvitedRoom, MadeInvite, MakeInvite};
+pub use keeper::Keeper;
 pub use oauth::{LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal};
 pub use passkeys::{
     AskForPasskey, AssertPasskey, Begun, NewPasskeyAnswer, PasskeyView, SignUpByPasskey, SignedUp,

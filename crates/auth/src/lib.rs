@@ -43,7 +43,9 @@ pub use auth::{
     AskForPasskey, AssertPasskey, Begun, NewPasskeyAnswer, PasskeyView, SetUpByPassword,
     SetupPerson, SignUpByPasskey, SignedUp,
 };
-pub use auth::{Auth, Caller, Credential, Login, OnRevoked, Register, Revoked, Tokens, WsTicket};
+pub use auth::{
+    Auth, Caller, Credential, Keeper, Login, OnRevoked, Register, Revoked, Tokens, WsTicket,
+};
 pub use auth::{LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal};
 pub use client::Client;
 pub use config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
@@ -59,4 +61,7 @@ pub use profile::{Me, OwnUser, ProfileUpdate, SessionView};
 pub use room_token::{RoomGrant, RoomRight};
 pub use setup::{SetupFileError, SetupToken};
 pub use signing::{SigningAlgorithm, SigningError, SigningKeyView, SigningKeys};
-pub use stack_storage::{AuditAction, AuditRecord, Counter, Delivery, Scope, SignInMethod};
+pub use stack_storage::{
+    Account, AccountKind, AuditAction, AuditOutcome, AuditRecord, Counter, Delivery, Scope,
+    SignInMethod,
+};

@@ -87,8 +87,17 @@ pub struct SessionView {
 
 impl SessionView {
     pub(crate) fn new(session: Session, asking: SessionId) -> Self {
+        let current = session.id == asking;
         Self {
-            current: session.id == asking,
+            current,
+            ..Self::of_another(session)
+        }
+    }
+
+    /// The session as somebody sees it who does not ask in one of the same owner.
+    pub(crate) fn of_another(session: Session) -> Self {
+        Self {
+            current: false,
             id: session.id,
             device: session.device,
             ip: session.ip,

@@ -168,17 +168,19 @@ impl Opener for FileOpener {
     fn has_room(&self) -> io::Result<()> {
         match &self.location {
             Location::Memory => Ok(()),
-            Location::File(path) => room_on_disk(path.parent().unwrap_or(Path::new("."))),
+            Location::File(path) => room_on_disk(path.parent().unwrap_or(Path::new(".")), 0),
         }
     }
 }
 
+/// Refuses to write so many bytes where the disk has too little room for them and for the reserve.
 #[cfg(unix)]
-fn room_on_disk(folder: &Path) -> io::Result<()> {
+pub(crate) fn room_on_disk(folder: &Path, bytes: u64) -> io::Result<()> {
     let disk = rustix::fs::statvfs(folder)?;
     let total = disk.f_blocks.saturating_mul(disk.f_frsize);
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if free < RESERVE_BYTES.min(total / RESERVE_PART) {
+    let reserve = RESERVE_BYTES.min(total / RESERVE_PART);
+    if free < reserve.saturating_add(bytes) {
         return Err(io::Error::new(
             io::ErrorKind::StorageFull,
             format!("{free} bytes are free on the disk, too few to write"),
@@ -189,7 +191,7 @@ fn room_on_disk(folder: &Path) -> io::Result<()> {
 
 /// Elsewhere a full disk shows as a failed commit.
 #[cfg(not(unix))]
-fn room_on_disk(_: &Path) -> io::Result<()> {
+pub(crate) fn room_on_disk(_: &Path, _: u64) -> io::Result<()> {
     Ok(())
 }
 

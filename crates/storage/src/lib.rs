@@ -32,6 +32,7 @@ mod room;
 mod room_ops;
 mod room_tx;
 mod schema;
+mod snapshot;
 mod store;
 mod sweep;
 mod tables;
@@ -52,8 +53,9 @@ pub use error::{OpenError, StoreError};
 pub use fold::KeptLog;
 pub use log::PageLimit;
 pub use room::{Ban, Membership, RoomRef};
-pub use room_ops::CreateRoom;
+pub use room_ops::{Counts, CreateRoom, RoomFacts};
 pub use room_tx::{Appended, RoomTx};
+pub use snapshot::SnapshotError;
 pub use store::{
     CommitReport, Commits, Committed, Location, OnCommit, Store, StoreConfig, StoreHandle,
     Submitted,

@@ -1,6 +1,7 @@
 //! Rooms, members, bans and read cursors: creating, loading and listing them, and how their rows are written.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 
 use parking_lot::RwLock;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
@@ -28,7 +29,108 @@ pub struct CreateRoom {
     pub owner: UserId,
 }
 
+/// What there is to know of a room without being in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomFacts {
+    /// Its slug.
+    pub id: RoomId,
+    /// Its title.
+    pub title: String,
+    /// Its settings.
+    pub settings: RoomSettings,
+    /// The first event that is still there.
+    pub first: Seq,
+    /// The last event.
+    pub head: Seq,
+    /// How many are in it.
+    pub members: usize,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl RoomFacts {
+    /// The facts of a room that is there; `None` for one that was deleted or is not yet.
+    fn of(cell: &RoomCell) -> Option<Self> {
+        let state = cell.state.read();
+        let RoomRecord {
+            title,
+            settings,
+            created_at,
+            first,
+            deleted,
+            ..
+        } = &state.record;
+        (state.born && !deleted).then(|| Self {
+            id: cell.id.clone(),
+            title: title.clone(),
+            settings: *settings,
+            first: *first,
+            head: state.head,
+            members: state.members.len(),
+            created_at: *created_at,
+        })
+    }
+}
+
+/// How much there is in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Accounts.
+    pub users: u64,
+    /// Rooms.
+    pub rooms: u64,
+}
+
 impl Store {
+    /// Counts what there is. It looks at every room.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        self.read_blocking(|tx| {
+            let mut rooms = 0;
+            for entry in tx.open_table(tables::ROOMS)?.iter()? {
+                let room: RoomRecord = record::decode(entry?.1.value())?;
+                rooms += u64::from(!room.deleted);
+            }
+            let users = crate::accounts::count_users(tx)?;
+            Ok(Counts { users, rooms })
+        })
+        .await
+    }
+
+    /// The rooms behind this one in the order of their slugs, at most `limit` and at least one if there is one. Those
+    /// that nobody uses are not kept in memory for it.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn list_rooms(
+        &self,
+        after: Option<RoomId>,
+        limit: usize,
+    ) -> Result<Vec<RoomFacts>, StoreError> {
+        let inner = self.inner.clone();
+        self.read_blocking(move |tx| {
+            let names = tx.open_table(tables::ROOM_NAMES)?;
+            let after = after.as_ref().map_or("", RoomId::as_str);
+            let mut rooms = Vec::new();
+            for entry in names.range::<&str>((Bound::Excluded(after), Bound::Unbounded))? {
+                let id = entry?.0.value().parse().map_err(StoreError::damaged)?;
+                // In memory a room is newer than in the snapshot; one that is not there has not changed since.
+                let facts = match inner.cell(&id) {
+                    Some(cell) => RoomFacts::of(&cell),
+                    None => load(tx, &id)?.and_then(|cell| RoomFacts::of(&cell)),
+                };
+                rooms.extend(facts);
+                if rooms.len() >= limit {
+                    break;
+                }
+            }
+            Ok(rooms)
+        })
+        .await
+    }
+
     /// Makes a room, with its first event. `None` when the slug is taken, also by a room that was deleted.
     ///
     /// # Errors

@@ -111,6 +111,10 @@ pub(crate) struct Inner {
     /// Bounds the memory and the threads of those who read pages at the same time.
     scans: Semaphore,
     pub(crate) pace: Pace,
+    /// The file, where there is one.
+    pub(crate) file: Option<PathBuf>,
+    /// One copy of the file is made at a time.
+    pub(crate) snapshots: Arc<Semaphore>,
     cells: Mutex<HashMap<RoomId, Arc<RoomCell>>>,
 }
 
@@ -140,6 +144,11 @@ impl Inner {
     /// Takes the rooms off the list whose commit has failed.
     pub(crate) fn forget_unborn(&self) {
         self.cells.lock().retain(|_, cell| cell.state.read().born);
+    }
+
+    /// A room, if it is in memory.
+    pub(crate) fn cell(&self, id: &RoomId) -> Option<Arc<RoomCell>> {
+        self.cells.lock().get(id).cloned()
     }
 
     /// Every room in memory.
@@ -216,6 +225,11 @@ impl Store {
             two_phase_commit: config.two_phase_commit,
             scans: Semaphore::new(CONCURRENT_SCANS),
             pace: Pace::new(),
+            file: match config.location {
+                Location::File(path) => Some(path),
+                Location::Memory => None,
+            },
+            snapshots: Arc::new(Semaphore::new(1)),
             cells: Mutex::new(HashMap::new()),
         });
         let (queue, jobs) = mpsc::channel(QUEUE);

@@ -3,7 +3,7 @@
 //! A room has a number of its own, so that no hot key holds a string of the room and a deleted room's rows are
 //! never taken for another's. Users stand in keys as their id's text.
 
-use redb::{TableDefinition, WriteTransaction};
+use redb::{Key, TableDefinition, Value, WriteTransaction};
 
 use crate::StoreError;
 
@@ -41,22 +41,48 @@ pub(crate) const KEYS: TableDefinition<&[u8], (u64, u64)> = TableDefinition::new
 /// User → when they were last seen.
 pub(crate) const PRESENCE: TableDefinition<&str, u64> = TableDefinition::new("presence");
 
+/// Something that is done with every table.
+pub(crate) trait EachTable {
+    /// Does it with one.
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), StoreError>;
+}
+
+/// Does something with every table of the file.
+pub(crate) fn each(act: &mut impl EachTable) -> Result<(), StoreError> {
+    act.table(META)?;
+    act.table(ROOM_NAMES)?;
+    act.table(ROOMS)?;
+    act.table(PUBLIC_ROOMS)?;
+    act.table(DELETED_ROOMS)?;
+    act.table(MEMBERS)?;
+    act.table(USER_ROOMS)?;
+    act.table(BANS)?;
+    act.table(MUTES)?;
+    act.table(READ_CURSORS)?;
+    act.table(LOG)?;
+    act.table(ROOM_BLOCKS)?;
+    act.table(EDITS)?;
+    act.table(KEYS)?;
+    act.table(PRESENCE)?;
+    crate::accounts::each_table(act)
+}
+
 /// Opens every table once, so that a reader never meets one that is missing.
 pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
-    tx.open_table(META)?;
-    tx.open_table(ROOM_NAMES)?;
-    tx.open_table(ROOMS)?;
-    tx.open_table(PUBLIC_ROOMS)?;
-    tx.open_table(DELETED_ROOMS)?;
-    tx.open_table(MEMBERS)?;
-    tx.open_table(USER_ROOMS)?;
-    tx.open_table(BANS)?;
-    tx.open_table(MUTES)?;
-    tx.open_table(READ_CURSORS)?;
-    tx.open_table(LOG)?;
-    tx.open_table(ROOM_BLOCKS)?;
-    tx.open_table(EDITS)?;
-    tx.open_table(KEYS)?;
-    tx.open_table(PRESENCE)?;
-    crate::accounts::create_all(tx)
+    struct Create<'a>(&'a WriteTransaction);
+
+    impl EachTable for Create<'_> {
+        fn table<K: Key + 'static, V: Value + 'static>(
+            &mut self,
+            table: TableDefinition<'static, K, V>,
+        ) -> Result<(), StoreError> {
+            self.0.open_table(table)?;
+            Ok(())
+        }
+    }
+
+    each(&mut Create(tx))
 }

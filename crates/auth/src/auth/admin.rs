@@ -22,6 +22,7 @@ impl Auth {
             target: Some(format!("{} admin", user.id)),
             ..operators(AuditAction::RoleChanged)
         };
+        // Nobody need be told: power that grows closes no sockets.
         let promoted = self.0.store.set_role(user.id, GlobalRole::Admin, entry);
         promoted.await?.map_err(no_role)
     }

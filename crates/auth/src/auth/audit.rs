@@ -39,6 +39,13 @@ impl Auth {
         query: AuditQuery,
     ) -> Result<(Vec<AuditRecord>, Option<u64>), Problem> {
         caller.require_admin()?;
+        self.audit_page(query).await
+    }
+
+    pub(super) async fn audit_page(
+        &self,
+        query: AuditQuery,
+    ) -> Result<(Vec<AuditRecord>, Option<u64>), Problem> {
         let limit = query.limit.map_or(Ok(USUAL_PAGE), usize::try_from);
         let limit = limit
             .ok()

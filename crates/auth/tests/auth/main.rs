@@ -9,6 +9,8 @@ mod enumeration;
 #[cfg(test)]
 mod invites;
 #[cfg(test)]
+mod keeper;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod oauth;

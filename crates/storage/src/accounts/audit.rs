@@ -60,6 +60,8 @@ pub enum AuditAction {
     AccessRefused,
     AuditExported,
     ApiKeyRefused,
+    SnapshotMade,
+    RoomTailed,
 }
 
 impl AuditAction {
@@ -115,6 +117,8 @@ impl AuditAction {
             Self::AccessRefused => "access_refused",
             Self::AuditExported => "audit_exported",
             Self::ApiKeyRefused => "api_key_refused",
+            Self::SnapshotMade => "snapshot_made",
+            Self::RoomTailed => "room_tailed",
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The tables of accounts. Users, sessions and the other ids stand in keys as their text.
 
-use redb::{TableDefinition, WriteTransaction};
+use redb::TableDefinition;
 
 use crate::StoreError;
+use crate::tables::EachTable;
 
 /// User → [`super::users::UserRecord`].
 pub(super) const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("users");
@@ -80,36 +81,36 @@ pub(super) const CEREMONY_ORDER: TableDefinition<(u8, u64, &[u8]), &str> =
 pub(super) const OWNER_CEREMONIES: TableDefinition<(u8, &str, u64, &[u8]), ()> =
     TableDefinition::new("owner_ceremonies");
 
-/// Opens every table once, so that a reader never meets one that is missing.
-pub(crate) fn create_all(tx: &WriteTransaction) -> Result<(), StoreError> {
-    tx.open_table(USERS)?;
-    tx.open_table(USERNAMES)?;
-    tx.open_table(EMAILS)?;
-    tx.open_table(USER_SETTINGS)?;
-    tx.open_table(SESSIONS)?;
-    tx.open_table(USER_SESSIONS)?;
-    tx.open_table(RATE_COUNTERS)?;
-    tx.open_table(AUDIT)?;
-    tx.open_table(CREDENTIALS)?;
-    tx.open_table(USER_CREDENTIALS)?;
-    tx.open_table(WEBAUTHN_HANDLES)?;
-    tx.open_table(HANDLE_USERS)?;
-    tx.open_table(OAUTH_LINKS)?;
-    tx.open_table(USER_OAUTH_LINKS)?;
-    tx.open_table(TOTP)?;
-    tx.open_table(RECOVERY_CODES)?;
-    tx.open_table(API_KEYS)?;
-    tx.open_table(USER_API_KEYS)?;
-    tx.open_table(INVITES)?;
-    tx.open_table(INVITE_KEYS)?;
-    tx.open_table(SERVER)?;
-    tx.open_table(OAUTH_STATE)?;
-    tx.open_table(WEBAUTHN_REGISTRATION)?;
-    tx.open_table(WEBAUTHN_AUTHENTICATION)?;
-    tx.open_table(LOGIN_TICKETS)?;
-    tx.open_table(RECOVERY_LINKS)?;
-    tx.open_table(CEREMONY_ENDS)?;
-    tx.open_table(CEREMONY_ORDER)?;
-    tx.open_table(OWNER_CEREMONIES)?;
+/// Does something with every table of accounts.
+pub(crate) fn each_table(act: &mut impl EachTable) -> Result<(), StoreError> {
+    act.table(USERS)?;
+    act.table(USERNAMES)?;
+    act.table(EMAILS)?;
+    act.table(USER_SETTINGS)?;
+    act.table(SESSIONS)?;
+    act.table(USER_SESSIONS)?;
+    act.table(RATE_COUNTERS)?;
+    act.table(AUDIT)?;
+    act.table(CREDENTIALS)?;
+    act.table(USER_CREDENTIALS)?;
+    act.table(WEBAUTHN_HANDLES)?;
+    act.table(HANDLE_USERS)?;
+    act.table(OAUTH_LINKS)?;
+    act.table(USER_OAUTH_LINKS)?;
+    act.table(TOTP)?;
+    act.table(RECOVERY_CODES)?;
+    act.table(API_KEYS)?;
+    act.table(USER_API_KEYS)?;
+    act.table(INVITES)?;
+    act.table(INVITE_KEYS)?;
+    act.table(SERVER)?;
+    act.table(OAUTH_STATE)?;
+    act.table(WEBAUTHN_REGISTRATION)?;
+    act.table(WEBAUTHN_AUTHENTICATION)?;
+    act.table(LOGIN_TICKETS)?;
+    act.table(RECOVERY_LINKS)?;
+    act.table(CEREMONY_ENDS)?;
+    act.table(CEREMONY_ORDER)?;
+    act.table(OWNER_CEREMONIES)?;
     Ok(())
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::ops::Bound;
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stack_types::{GlobalRole, Timestamp, User, UserId, Username};
@@ -158,6 +160,11 @@ pub(super) fn get(
 pub(crate) fn is_admin(tx: &WriteTransaction, id: &UserId) -> Result<bool, StoreError> {
     let account = get(&tx.open_table(tables::USERS)?, id.as_str())?;
     Ok(account.is_some_and(|account| account.is_admin()))
+}
+
+/// How many accounts there are.
+pub(crate) fn count_users(tx: &ReadTransaction) -> Result<u64, StoreError> {
+    Ok(tx.open_table(tables::USERS)?.len()?)
 }
 
 /// Writes an account's row.

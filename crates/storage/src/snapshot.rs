@@ -1,0 +1,214 @@
+//! A copy of the whole file as it stands at one moment, made while everything goes on. To copy the live file would
+//! give pages of different moments.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition, TableHandle, Value, WriteTransaction,
+};
+use thiserror::Error;
+
+use crate::tables::{self, EachTable};
+use crate::{Store, StoreError, engine};
+
+/// Memory for the copy's pages, beside that of the file itself.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why there is no copy. What was begun of one is gone.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    /// A copy never takes the place of another file.
+    #[error("{0} is there already")]
+    Exists(PathBuf),
+    /// The folder of the copy is not there.
+    #[error("the folder of {0} is not there")]
+    NoFolder(PathBuf),
+    /// It cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// What was to be written.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another copy is being made.
+    #[error("another copy is being made")]
+    Busy,
+    /// The file cannot be read, or the copy is not sound.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Copies everything that is committed now into a new file, for its owner alone, opens that to see that it is
+    /// sound, and gives its size. Nothing stands under `path` before all of that is done. It is done also when nobody
+    /// waits for it any more.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub async fn snapshot(&self, path: PathBuf) -> Result<u64, SnapshotError> {
+        let turn = self.inner.snapshots.clone().try_acquire_owned();
+        let turn = turn.map_err(|_| SnapshotError::Busy)?;
+        let bytes = self.file_bytes()?;
+        self.read_blocking(move |tx| {
+            let copied = snapshot(tx, &path, bytes);
+            drop(turn);
+            Ok(copied)
+        })
+        .await?
+    }
+
+    /// How large the file is; 0 in memory.
+    ///
+    /// # Errors
+    /// The file cannot be looked at.
+    pub fn file_bytes(&self) -> Result<u64, StoreError> {
+        let Some(path) = &self.inner.file else {
+            return Ok(0);
+        };
+        let metadata = fs::metadata(path).map_err(StoreError::broken)?;
+        Ok(metadata.len())
+    }
+}
+
+fn snapshot(tx: &ReadTransaction, path: &Path, bytes: u64) -> Result<u64, SnapshotError> {
+    let folder = match path.parent() {
+        Some(folder) if folder.is_dir() => folder,
+        _ => return Err(SnapshotError::NoFolder(path.to_owned())),
+    };
+    // A link that leads nowhere is there too.
+    if path.symlink_metadata().is_ok() {
+        return Err(SnapshotError::Exists(path.to_owned()));
+    }
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let cannot = |source| SnapshotError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    engine::room_on_disk(folder, bytes).map_err(cannot)?;
+    let file = new_file(&part)?;
+    let done = copy_and_look(tx, file, &part)
+        .map_err(SnapshotError::from)
+        .and_then(|bytes| {
+            // Unlike a renaming this never replaces a file that has come meanwhile.
+            fs::hard_link(&part, path).map_err(|source| match source.kind() {
+                io::ErrorKind::AlreadyExists => SnapshotError::Exists(path.to_owned()),
+                _ => cannot(source),
+            })?;
+            Ok(bytes)
+        });
+    let removed = fs::remove_file(&part);
+    let bytes = done?;
+    removed.map_err(cannot)?;
+    sync_folder(folder).map_err(cannot)?;
+    Ok(bytes)
+}
+
+/// A file that was not there, for its owner alone from the start.
+fn new_file(path: &Path) -> Result<File, SnapshotError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => SnapshotError::Exists(path.to_owned()),
+        _ => SnapshotError::Write {
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Elsewhere a folder cannot be opened, and the system sees to it.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Fills the file, and opens it again to see that everything is in it.
+fn copy_and_look(tx: &ReadTransaction, file: File, path: &Path) -> Result<u64, StoreError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    let engine = |error| StoreError::from(redb::Error::from(error));
+    let copy = builder.create_file(file).map_err(engine)?;
+    let to = copy.begin_write()?;
+    let mut all = Copy {
+        from: tx,
+        to: &to,
+        tables: 0,
+    };
+    tables::each(&mut all)?;
+    if all.tables != tx.list_tables()?.count() {
+        return Err(StoreError::damaged(
+            "the file has a table that is not known",
+        ));
+    }
+    to.commit()?;
+    drop(copy);
+
+    let mut copy = builder.open(path).map_err(engine)?;
+    if !copy.check_integrity().map_err(engine)? {
+        return Err(StoreError::damaged("the copy is not sound"));
+    }
+    tables::each(&mut Compare {
+        from: tx,
+        to: &copy.begin_read()?,
+    })?;
+    drop(copy);
+    let metadata = fs::metadata(path).map_err(StoreError::broken)?;
+    Ok(metadata.len())
+}
+
+/// Copies tables, all into one transaction: before its commit the file has none.
+struct Copy<'a> {
+    from: &'a ReadTransaction,
+    to: &'a WriteTransaction,
+    tables: usize,
+}
+
+impl EachTable for Copy<'_> {
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), StoreError> {
+        let from = self.from.open_table(table)?;
+        let mut to = self.to.open_table(table)?;
+        for row in from.iter()? {
+            let (key, value) = row?;
+            to.insert(key.value(), value.value())?;
+        }
+        self.tables += 1;
+        Ok(())
+    }
+}
+
+/// Compares how many rows there are.
+struct Compare<'a> {
+    from: &'a ReadTransaction,
+    to: &'a ReadTransaction,
+}
+
+impl EachTable for Compare<'_> {
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), StoreError> {
+        if self.from.open_table(table)?.len()? != self.to.open_table(table)?.len()? {
+            let name = table.name();
+            return Err(StoreError::damaged(format!(
+                "the copy of {name} is not whole"
+            )));
+        }
+        Ok(())
+    }
+}
