@@ -403,7 +403,7 @@ mod tests {
     fn the_field_at_fault_is_named() {
         let cases = [
             (frame_with(|to| to.init_join().set_room("A")), "room"),
-            (frame_with(|to| drop(to.init_leave())), "room"),
+            (frame_with(|to| to.init_leave().set_room("")), "room"),
             (
                 frame_with(|to| {
                     to.init_presence()
