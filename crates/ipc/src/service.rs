@@ -91,6 +91,9 @@ pub trait Session: Send + Sync + 'static {
     /// Moves the read cursor.
     fn read(&self, room: RoomId, seq: Seq) -> Answer<()>;
 
+    /// Somebody whom the bot may know of.
+    fn user(&self, id: UserId) -> Answer<Account>;
+
     /// The interface for admins, with the scope `admin`.
     ///
     /// # Errors

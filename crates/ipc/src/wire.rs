@@ -1,0 +1,263 @@
+//! A connection's bytes.
+//!
+//! The RPC library keeps queues without a bound and flushes after every message. Here it is held back from both: nothing
+//! is read while too many calls are under way or while the peer does not take what is written, and what was written
+//! during one turn of a connection's task goes out in one piece at its end.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use capnp_rpc::RpcSystem;
+use capnp_rpc::rpc_twoparty_capnp::Side;
+use futures_util::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+/// What is collected before it is written, at most.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// After so many reads without a pause the others on the thread have a turn.
+const READS_AT_ONCE: u32 = 64;
+
+/// Whether a connection may be read.
+pub(crate) struct Gate {
+    /// Calls under way.
+    calls: Cell<usize>,
+    most_calls: usize,
+    /// The peer does not take what is written.
+    blocked: Cell<bool>,
+    reader: RefCell<Option<Waker>>,
+    /// Told when the peer takes bytes again, and when the last call has ended.
+    news: Notify,
+}
+
+impl Gate {
+    pub(crate) fn new(most_calls: usize) -> Rc<Self> {
+        Rc::new(Self {
+            calls: Cell::new(0),
+            most_calls,
+            blocked: Cell::new(false),
+            reader: RefCell::default(),
+            news: Notify::new(),
+        })
+    }
+
+    /// A call begins. It ends when this is dropped.
+    pub(crate) fn enter(self: &Rc<Self>) -> Call {
+        self.calls.set(self.calls.get() + 1);
+        Call(self.clone())
+    }
+
+    /// Waits until the peer takes what is written.
+    pub(crate) async fn writable(&self) {
+        while self.blocked.get() {
+            self.news.notified().await;
+        }
+    }
+
+    /// Waits until no call is under way.
+    pub(crate) async fn idle(&self) {
+        while self.calls.get() > 0 {
+            self.news.notified().await;
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.calls.get() < self.most_calls && !self.blocked.get()
+    }
+
+    fn set_blocked(&self, blocked: bool) {
+        if self.blocked.replace(blocked) && !blocked {
+            self.told();
+        }
+    }
+
+    fn told(&self) {
+        self.news.notify_waiters();
+        if let Some(reader) = self.reader.borrow_mut().take() {
+            reader.wake();
+        }
+    }
+}
+
+/// A call under way.
+pub(crate) struct Call(Rc<Gate>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let left = self.0.calls.get() - 1;
+        self.0.calls.set(left);
+        if left == 0 || left + 1 == self.0.most_calls {
+            self.0.told();
+        }
+    }
+}
+
+/// Reads while the gate is open.
+pub(crate) struct GatedReader<R> {
+    inner: R,
+    gate: Rc<Gate>,
+    reads: u32,
+}
+
+impl<R> GatedReader<R> {
+    pub(crate) fn new(inner: R, gate: Rc<Gate>) -> Self {
+        Self {
+            inner,
+            gate,
+            reads: 0,
+        }
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for GatedReader<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.gate.is_open() {
+            *self.gate.reader.borrow_mut() = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.reads += 1;
+        if self.reads > READS_AT_ONCE {
+            self.reads = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if read.is_pending() {
+            self.reads = 0;
+        }
+        read
+    }
+}
+
+/// What waits to be written. The library writes into it, the connection's task passes it on.
+pub(crate) struct Out<W> {
+    inner: W,
+    bytes: Vec<u8>,
+    /// So many of them are written.
+    written: usize,
+    gate: Rc<Gate>,
+}
+
+impl<W: AsyncWrite + Unpin> Out<W> {
+    pub(crate) fn new(inner: W, gate: Rc<Gate>) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            inner,
+            bytes: Vec::new(),
+            written: 0,
+            gate,
+        }))
+    }
+
+    /// Writes what waits.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.bytes.len() {
+            let rest = &self.bytes[self.written..];
+            let Poll::Ready(written) = Pin::new(&mut self.inner).poll_write(cx, rest) else {
+                self.gate.set_blocked(true);
+                return Poll::Pending;
+            };
+            match written? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                more => self.written += more,
+            }
+        }
+        self.written = 0;
+        self.bytes.clear();
+        self.gate.set_blocked(false);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The library's end of an [`Out`].
+pub(crate) struct Writer<W>(pub(crate) Rc<RefCell<Out<W>>>);
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Writer<W> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut out = self.0.borrow_mut();
+        if out.bytes.len() >= BUFFER_BYTES {
+            ready!(out.poll_drain(cx))?;
+        }
+        let taken = buf.len().min(BUFFER_BYTES);
+        out.bytes.extend_from_slice(&buf[..taken]);
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Ready at once: what was written goes out at the end of the turn.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut out = self.0.borrow_mut();
+        ready!(out.poll_drain(cx))?;
+        Pin::new(&mut out.inner).poll_close(cx)
+    }
+}
+
+/// Runs a connection until it ends, and writes what it says.
+pub(crate) async fn drive<W: AsyncWrite + Unpin>(
+    rpc: &mut RpcSystem<Side>,
+    out: &Rc<RefCell<Out<W>>>,
+) -> Result<(), capnp::Error> {
+    let mut rpc = pin!(rpc);
+    let ended = poll_fn(|cx| {
+        let turn = rpc.as_mut().poll(cx);
+        match out.borrow_mut().poll_drain(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Ok(())) | Poll::Pending => turn,
+        }
+    })
+    .await;
+    if ended.is_ok() {
+        poll_fn(|cx| out.borrow_mut().poll_drain(cx)).await?;
+    }
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::AsyncReadExt as _;
+    use futures_util::io::Cursor;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_read_while_too_many_calls_are_under_way() {
+        let gate = Gate::new(2);
+        let mut reader = GatedReader::new(Cursor::new(vec![1, 2, 3]), gate.clone());
+        let mut byte = [0];
+        let first = gate.enter();
+        assert_eq!(reader.read(&mut byte).await.unwrap(), 1);
+        let second = gate.enter();
+        let read = timeout(Duration::from_millis(20), reader.read(&mut byte)).await;
+        assert!(read.is_err(), "read with the gate closed");
+        drop(first);
+        assert_eq!(reader.read(&mut byte).await.unwrap(), 1);
+        drop(second);
+        timeout(Duration::from_secs(5), gate.idle()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_to_read_is_woken_by_the_end_of_a_call() {
+        let gate = Gate::new(1);
+        let call = gate.enter();
+        let mut reader = GatedReader::new(Cursor::new(vec![7]), gate);
+        let mut byte = [0];
+        let (read, ()) = tokio::join!(reader.read(&mut byte), async { drop(call) });
+        assert_eq!((read.unwrap(), byte), (1, [7]));
+    }
+}
