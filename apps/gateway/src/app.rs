@@ -23,7 +23,7 @@ use crate::http::rates::Rates;
 use crate::http::refusals::Refusals;
 use crate::http::{Peer, client_ip};
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{Metrics, Reading};
+use crate::metrics::{Measured, Metrics, Reading};
 use crate::readiness::{Checks, Readiness};
 use crate::ws::Sockets;
 
@@ -104,6 +104,11 @@ impl App {
     /// The time, for whatever decides by it.
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.parts.clock
+    }
+
+    /// What is durable.
+    pub(crate) fn store(&self) -> &Store {
+        &self.parts.store
     }
 
     /// The way from the log to readers.
@@ -196,12 +201,21 @@ impl App {
 
     /// What is measured, as Prometheus text.
     pub(crate) fn metrics(&self) -> Result<Vec<u8>, prometheus::Error> {
-        self.parts.metrics.text(&Reading {
+        self.parts.metrics.text(&self.reading())
+    }
+
+    /// What is measured, as single numbers.
+    pub(crate) fn measured(&self) -> Vec<Measured> {
+        self.parts.metrics.measured(&self.reading())
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        Reading {
             hub: &self.parts.hub,
             bus: &*self.parts.bus,
             connections: self.lifecycle.connections.len(),
             sockets: self.lifecycle.sockets.len(),
-        })
+        }
     }
 
     /// What the gateway stands on, looked at now.

@@ -13,6 +13,9 @@ pub struct Cli {
     /// What to do; without it the gateway is started.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// One JSON object a line instead of tables and sentences, for programs.
+    #[arg(long, global = true, alias = "jsonl")]
+    pub json: bool,
     /// Settings, for every command.
     #[command(flatten)]
     pub settings: Settings,
@@ -29,10 +32,33 @@ pub enum Command {
     /// Shows the link by which the first administrator is made, a new one when the last has ended. It can be asked for
     /// while the gateway runs.
     SetupUrl,
-    /// Looks after accounts, while the gateway is not running.
+    /// Looks after accounts: those of the gateway that runs, or those in the file when none does.
     #[command(subcommand)]
     Users(UsersCommand),
-    /// Shows the audit log, newest first, while the gateway is not running.
+    /// Looks after where people are signed in.
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
+    /// Looks at rooms.
+    #[command(subcommand)]
+    Rooms(RoomsCommand),
+    /// Shows what a running gateway counts and measures.
+    Stats,
+    /// Shows what is said in a room as it is said, until Ctrl-C. A gateway that is started again is waited for. It goes
+    /// on record.
+    Tail {
+        /// The room.
+        room: String,
+        /// Begin behind the event of this number; 0 is the beginning.
+        #[arg(long, value_name = "N")]
+        after: Option<u64>,
+    },
+    /// Writes all that is durable, as of now, to a new file, and checks it. It works while the gateway runs, and never
+    /// replaces a file.
+    Snapshot {
+        /// Where to; the folder has to be there.
+        file: PathBuf,
+    },
+    /// Shows the audit log, newest first.
     Audit(AuditCommand),
     /// Looks after the keys that sign tokens. It works while the gateway runs, which takes a new key within seconds.
     #[command(subcommand)]
@@ -51,9 +77,6 @@ pub struct AuditCommand {
     /// Entries of this user's doing only.
     #[arg(long, value_name = "USER_ID")]
     pub actor: Option<String>,
-    /// One JSON object a line.
-    #[arg(long)]
-    pub jsonl: bool,
 }
 
 /// What can be done with signing keys.
@@ -77,9 +100,35 @@ pub enum ConfigCommand {
     Default,
 }
 
+/// What can be done with sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// Shows where somebody is signed in.
+    List {
+        /// The username, or the id.
+        user: String,
+    },
+    /// Ends one session of somebody, or all; their sockets close at once.
+    Revoke {
+        /// The username, or the id.
+        user: String,
+        /// Which; all without it.
+        session: Option<String>,
+    },
+}
+
+/// What can be done with rooms.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum RoomsCommand {
+    /// Shows every room, private ones too.
+    List,
+}
+
 /// What can be done with accounts.
 #[derive(Debug, Subcommand)]
 pub enum UsersCommand {
+    /// Shows every account.
+    List,
     /// Makes somebody an administrator.
     Promote {
         /// The username.
@@ -123,6 +172,9 @@ pub struct Settings {
     /// How events travel between processes.
     #[arg(long, value_name = "URL", global = true)]
     bus_url: Option<String>,
+    /// The socket for programs on this machine. A command that is given one works through the gateway behind it only.
+    #[arg(long, value_name = "FILE", global = true)]
+    ipc_path: Option<String>,
     /// What is logged: a level or a filter.
     #[arg(long, value_name = "FILTER", global = true)]
     log: Option<String>,
@@ -132,6 +184,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether a socket is named.
+    #[must_use]
+    pub fn names_socket(&self) -> bool {
+        self.ipc_path.is_some()
+    }
+
     /// These flags and the process's environment, to load the configuration from.
     #[must_use]
     pub fn into_inputs(self) -> Inputs {
@@ -140,6 +198,7 @@ impl Settings {
             ("data_dir", "--data-dir", self.data_dir),
             ("public_url", "--public-url", self.public_url),
             ("bus.url", "--bus-url", self.bus_url),
+            ("ipc.path", "--ipc-path", self.ipc_path),
             ("log", "--log", self.log),
             ("log_format", "--log-format", self.log_format),
         ];

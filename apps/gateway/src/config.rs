@@ -48,6 +48,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// The transport of events.
     pub bus: BusUrl,
+    /// The socket for programs on this machine.
+    pub ipc: IpcSettings,
     /// Accounts and tokens.
     pub auth: AuthSettings,
     /// Whether rate limits hold.
@@ -68,6 +70,13 @@ pub struct Config {
     pub shutdown_deadline: Duration,
     /// What tests change. It is reachable from no file, variable or flag.
     pub testing: Testing,
+}
+
+/// The socket for programs on this machine.
+#[derive(Debug, Clone)]
+pub struct IpcSettings {
+    /// Where it is.
+    pub path: PathBuf,
 }
 
 /// Accounts and tokens.
@@ -153,9 +162,15 @@ impl Config {
     fn read(reader: &mut Reader) -> Self {
         let public_url = reader.get_set::<PublicUrl>("public_url").map(|url| url.0);
         let tls = Self::read_tls(reader, public_url.as_ref());
+        let data_dir: PathBuf = reader.get("data_dir");
+        let ipc_path = reader.get_set("ipc.path");
+        let ipc = IpcSettings {
+            path: ipc_path.unwrap_or_else(|| data_dir.join("gateway.sock")),
+        };
         Self {
             listen: reader.get::<Listen>("listen").0,
-            data_dir: reader.get("data_dir"),
+            data_dir,
+            ipc,
             public_url,
             trusted_proxies: reader.get::<ListOf<IpNet>>("trusted_proxies").0,
             site_name: reader.get::<SiteName>("site_name").0,

@@ -4,10 +4,12 @@
 mod app;
 mod assets;
 pub mod cli;
+pub mod command;
 pub mod config;
 mod error;
 mod gateway;
 mod http;
+mod ipc;
 mod last_seen;
 mod lifecycle;
 mod metrics;

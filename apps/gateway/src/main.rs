@@ -1,11 +1,12 @@
 //! The command line of the gateway: configuration, then telemetry, then the gateway until a signal takes it down.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use stack_gateway::cli::{AuditCommand, Cli, Command, ConfigCommand, KeysCommand, UsersCommand};
+use stack_gateway::cli::{Cli, Command, ConfigCommand, KeysCommand};
+use stack_gateway::command::{self, CommandError, Manner, Task};
 use stack_gateway::config::{self, Config, Inputs};
 use stack_gateway::signals::Signals;
 use stack_gateway::{Gateway, RunningGateway, offline, telemetry};
@@ -15,6 +16,10 @@ const FAULTY_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let manner = Manner {
+        as_json: cli.json,
+        only_gateway: cli.settings.names_socket(),
+    };
     let inputs = cli.settings.into_inputs();
     if let Some(Command::Config(command)) = cli.command {
         return run_config(command, &inputs);
@@ -22,46 +27,72 @@ fn main() -> ExitCode {
     let config = match Config::load(&inputs) {
         Ok(config) => config,
         Err(faults) => {
-            eprintln!("{faults}");
+            complain(&faults.to_string());
             return ExitCode::from(FAULTY_CONFIGURATION);
         }
     };
     telemetry::init(&config);
     let done = match cli.command {
-        Some(Command::Users(command)) => run(users(&config, command)),
-        Some(Command::SetupUrl) => run(setup_url(&config)),
-        Some(Command::Audit(command)) => run(audit(&config, command)),
+        None | Some(Command::Serve) => run(serve(config)),
         Some(Command::Keys(command)) => keys(&config, command),
-        _ => run(serve(config)),
+        Some(command) => match Task::of(command) {
+            Some(task) => run(look_after(&config, task, manner)),
+            None => Ok(()),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever closed the output has seen enough.
+        Err(error) if is_closed_output(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("stack-gateway: {error:#}");
+            complain(&format!(
+                "stack-gateway: {}",
+                command::shown(&format!("{error:#}"))
+            ));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run_config(command: ConfigCommand, inputs: &Inputs) -> ExitCode {
-    match command {
-        ConfigCommand::Default => print!("{}", config::default_file()),
-        ConfigCommand::Print => print!("{}", config::effective(inputs)),
-        ConfigCommand::Check => {}
+/// Tells what is wrong, if anybody listens.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn is_closed_output(error: &anyhow::Error) -> bool {
+    let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    match error.downcast_ref::<CommandError>() {
+        Some(error) => error.is_closed_output(),
+        None => error.downcast_ref::<io::Error>().is_some_and(closed),
     }
-    match Config::load(inputs) {
+}
+
+fn run_config(command: ConfigCommand, inputs: &Inputs) -> ExitCode {
+    let told = match command {
+        ConfigCommand::Default => config::default_file(),
+        ConfigCommand::Print => config::effective(inputs),
+        ConfigCommand::Check => String::new(),
+    };
+    let loaded = Config::load(inputs);
+    let told = match (command, &loaded) {
+        (ConfigCommand::Check, Ok(_)) => "the configuration is valid\n".to_owned(),
+        _ => told,
+    };
+    // Whoever closed the output has seen enough.
+    let _ = io::stdout().write_all(told.as_bytes());
+    match loaded {
         _ if matches!(command, ConfigCommand::Default) => ExitCode::SUCCESS,
-        Ok(_) => {
-            if matches!(command, ConfigCommand::Check) {
-                println!("the configuration is valid");
-            }
-            ExitCode::SUCCESS
-        }
+        Ok(_) => ExitCode::SUCCESS,
         Err(faults) => {
-            eprintln!("{faults}");
+            complain(&faults.to_string());
             ExitCode::from(FAULTY_CONFIGURATION)
         }
     }
+}
+
+async fn look_after(config: &Config, task: Task, manner: Manner) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    Ok(command::run(config, task, manner, &mut out).await?)
 }
 
 fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -72,72 +103,22 @@ fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
         .block_on(work)
 }
 
-async fn users(config: &Config, command: UsersCommand) -> anyhow::Result<()> {
-    match command {
-        UsersCommand::Promote { name } => {
-            let user = offline::promote(config, &name).await?;
-            println!("{} is an administrator now", user.username);
-        }
-        UsersCommand::Recover {
-            name,
-            reset_second_factor,
-        } => {
-            let url = offline::recovery_url(config, &name, reset_second_factor).await?;
-            println!("{url}");
-        }
-        UsersCommand::Disable { name } => {
-            offline::set_disabled(config, &name, true).await?;
-            println!("{name} is disabled now");
-        }
-        UsersCommand::Enable { name } => {
-            offline::set_disabled(config, &name, false).await?;
-            println!("{name} is enabled now");
-        }
-    }
-    Ok(())
-}
-
-async fn setup_url(config: &Config) -> anyhow::Result<()> {
-    println!("{}", offline::setup_url(config).await?);
-    Ok(())
-}
-
-async fn audit(config: &Config, command: AuditCommand) -> anyhow::Result<()> {
-    let jsonl = command.jsonl;
-    let mut out = io::stdout().lock();
-    offline::audit(config, command, |entry| {
-        if jsonl {
-            return writeln!(out, "{}", serde_json::to_string(entry)?);
-        }
-        let who = entry
-            .actor
-            .map_or("-".to_owned(), |actor| actor.to_string());
-        let target = entry.target.as_deref().unwrap_or("-");
-        let (at, action, outcome) = (entry.at, &entry.action, &entry.outcome);
-        writeln!(
-            out,
-            "{}\t{action}\t{outcome:?}\t{who}\t{target}\t{}",
-            at.0, entry.ip
-        )
-    })
-    .await?;
-    Ok(())
-}
-
 fn keys(config: &Config, command: KeysCommand) -> anyhow::Result<()> {
     let keys = match command {
         KeysCommand::Rotate => offline::rotate_keys(config)?,
         KeysCommand::List => offline::signing_keys(config)?,
     };
+    let mut out = io::stdout().lock();
     for key in keys {
         let stands = match key.retires_at {
             None => "signs".to_owned(),
             Some(retires_at) => format!("is taken until {}", retires_at.0),
         };
-        println!(
+        writeln!(
+            out,
             "{}\t{:?}\tmade {}\t{stands}",
             key.kid, key.alg, key.created_at.0
-        );
+        )?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
+use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder,
     exponential_buckets,
@@ -41,6 +42,14 @@ pub(crate) struct Reading<'a> {
     pub(crate) bus: &'a dyn Bus,
     pub(crate) connections: usize,
     pub(crate) sockets: usize,
+}
+
+/// Something that was measured.
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    /// `None` for a count.
+    pub(crate) unit: Option<&'static str>,
 }
 
 impl Metrics {
@@ -124,6 +133,52 @@ impl Metrics {
     /// # Errors
     /// The text cannot be made.
     pub(crate) fn text(&self, reading: &Reading<'_>) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.gather(reading), &mut text)?;
+        Ok(text)
+    }
+
+    /// Everything as single numbers, after a look at the parts. Of a distribution there are the number of what was
+    /// measured and the sum.
+    pub(crate) fn measured(&self, reading: &Reading<'_>) -> Vec<Measured> {
+        let mut all = Vec::new();
+        for family in self.gather(reading) {
+            let name = family.name();
+            let name = name.strip_prefix("stack_").unwrap_or(name);
+            let name = name.strip_suffix("_total").unwrap_or(name);
+            let (name, unit) = match name.strip_suffix("_seconds") {
+                Some(name) => (name, Some("s")),
+                None => (name, None),
+            };
+            for metric in family.get_metric() {
+                let mut name = name.to_owned();
+                for label in metric.get_label() {
+                    name.push_str(&format!(".{}", label.value()));
+                }
+                let mut tell = |name, value, unit| all.push(Measured { name, value, unit });
+                match family.get_field_type() {
+                    MetricType::COUNTER => tell(name, metric.get_counter().get_value(), unit),
+                    MetricType::GAUGE => tell(name, metric.get_gauge().get_value(), unit),
+                    _ => {
+                        let spread = metric.get_histogram();
+                        #[expect(
+                            clippy::cast_precision_loss,
+                            reason = "2^53 things will not be measured"
+                        )]
+                        tell(
+                            format!("{name}.count"),
+                            spread.get_sample_count() as f64,
+                            None,
+                        );
+                        tell(format!("{name}.sum"), spread.get_sample_sum(), unit);
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn gather(&self, reading: &Reading<'_>) -> Vec<MetricFamily> {
         let HubStats {
             live_deliveries,
             catch_up_deliveries,
@@ -148,9 +203,7 @@ impl Metrics {
         inner
             .sockets
             .set(i64::try_from(reading.sockets).unwrap_or(i64::MAX));
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&inner.registry.gather(), &mut text)?;
-        Ok(text)
+        inner.registry.gather()
     }
 }
 

@@ -1,21 +1,20 @@
 //! What is done to the file while no gateway runs on it: only one process may have it open.
 
-use std::io;
 use std::sync::Arc;
 
 use stack_auth::{
-    AuditRecord, Auth, AuthConfig, SetupFileError, SetupToken, SigningError, SigningKeyView,
-    SigningKeys,
+    Auth, AuthConfig, SetupFileError, SetupToken, SigningError, SigningKeyView, SigningKeys,
 };
+use stack_ipc::service::{Account, Admin as _, Answer};
 use stack_proto::JsonCodec;
-use stack_storage::{AuditFilter, OpenError, StoreError};
-use stack_types::{Clock, ErrorCode, Problem, SystemClock, Timestamp, User, Username};
+use stack_storage::{OpenError, StoreError, StoreHandle};
+use stack_types::{Clock, Problem, SystemClock};
 
-use crate::cli::AuditCommand;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::gateway::{self, DATABASE_FILE, auth_config, open_store, signing};
 use crate::http::origin::Origins;
+use crate::ipc::admin::AdminService;
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +25,6 @@ pub enum OfflineError {
     /// There is no file yet, and making one would only hide a mistyped folder.
     #[error("there is no database in {0}; has the gateway been started with this data folder?")]
     NoDatabase(String),
-    /// That is no username.
-    #[error(transparent)]
-    Name(#[from] stack_types::InvalidName),
     /// The file or the keys cannot be opened.
     #[error("cannot open the database")]
     Open(#[source] StartError),
@@ -44,12 +40,6 @@ pub enum OfflineError {
     /// The signing keys cannot be read, written or changed.
     #[error(transparent)]
     Signing(#[from] SigningError),
-    /// The output cannot be written.
-    #[error("cannot write the output")]
-    Output(#[from] io::Error),
-    /// That is no user id.
-    #[error(transparent)]
-    Id(#[from] stack_types::InvalidId),
     /// It was refused.
     #[error(transparent)]
     Refused(#[from] Problem),
@@ -89,17 +79,51 @@ pub async fn setup_url(config: &Config) -> Result<String, OfflineError> {
     ))
 }
 
+/// Opens the file for the operator.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub(crate) fn open(config: &Config) -> Result<(AdminService, StoreHandle), OfflineError> {
+    let folder = config.data_dir.display().to_string();
+    if !config.data_dir.join(DATABASE_FILE).exists() {
+        return Err(OfflineError::NoDatabase(folder));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let opened = open_store(config, Arc::new(JsonCodec), clock.clone(), None);
+    let (store, handle, _commits) = opened.map_err(|error| match error {
+        StartError::Store(OpenError::InUse { .. }) => OfflineError::Running(folder),
+        error => OfflineError::Open(error),
+    })?;
+    let auth = AuthConfig {
+        // To go to another key is for the gateway, when it starts.
+        keeps_signing_key: true,
+        ..auth_config(config)
+    };
+    // No socket hangs on this process, so that nobody need be told of revocations.
+    let auth = Auth::new(auth, store.clone(), clock, Arc::new(|_| {}));
+    let auth = auth.map_err(|error| OfflineError::Open(error.into()))?;
+    let origins = Origins::new(config, config.listen);
+    Ok((AdminService::of_file(auth, store, origins), handle))
+}
+
+/// Opens the file, does this, and closes it again.
+async fn on_file<T>(
+    config: &Config,
+    work: impl FnOnce(&AdminService) -> Answer<T>,
+) -> Result<T, OfflineError> {
+    let (admin, store) = open(config)?;
+    let done = work(&admin).await;
+    drop(admin);
+    store.shutdown().await;
+    Ok(done?)
+}
+
 /// Makes somebody an administrator.
 ///
 /// # Errors
 /// See [`OfflineError`]; nothing has changed then.
-pub async fn promote(config: &Config, name: &str) -> Result<User, OfflineError> {
-    let username: Username = name.parse()?;
-    with_auth(config, async |auth| {
-        let promoted = auth.promote(&username).await;
-        promoted.map_err(|problem| named(problem, &username))
-    })
-    .await
+pub async fn promote(config: &Config, name: &str) -> Result<Account, OfflineError> {
+    on_file(config, |admin| admin.promote(name.to_owned())).await
 }
 
 /// A link with which somebody sets a new password, once a gateway runs on the folder again. It is good for half an hour.
@@ -111,15 +135,10 @@ pub async fn recovery_url(
     name: &str,
     reset_second_factor: bool,
 ) -> Result<String, OfflineError> {
-    let username: Username = name.parse()?;
-    let link = with_auth(config, async |auth| {
-        auth.operators_recovery_link(&username, reset_second_factor)
-            .await
-            .map_err(|problem| named(problem, &username))
+    on_file(config, |admin| {
+        admin.recovery_url(name.to_owned(), reset_second_factor)
     })
-    .await?;
-    let origins = Origins::new(config, config.listen);
-    Ok(format!("{}/recover#{}", origins.public(), link.token))
+    .await
 }
 
 /// Disables an account and ends its sessions, or enables it again.
@@ -127,99 +146,10 @@ pub async fn recovery_url(
 /// # Errors
 /// See [`OfflineError`]; nothing has changed then.
 pub async fn set_disabled(config: &Config, name: &str, disabled: bool) -> Result<(), OfflineError> {
-    let username: Username = name.parse()?;
-    with_auth(config, async |auth| {
-        let done = auth.set_disabled(&username, disabled).await;
-        done.map_err(|problem| named(problem, &username))
+    on_file(config, |admin| {
+        admin.set_disabled(name.to_owned(), disabled)
     })
     .await
-}
-
-/// Opens the file, does this, and closes it again.
-async fn with_auth<T>(
-    config: &Config,
-    work: impl AsyncFnOnce(&Auth) -> Result<T, Problem>,
-) -> Result<T, OfflineError> {
-    let folder = config.data_dir.display().to_string();
-    if !config.data_dir.join(DATABASE_FILE).exists() {
-        return Err(OfflineError::NoDatabase(folder));
-    }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (store, handle, _commits) =
-        match open_store(config, Arc::new(JsonCodec), clock.clone(), None) {
-            Ok(opened) => opened,
-            Err(StartError::Store(OpenError::InUse { .. })) => {
-                return Err(OfflineError::Running(folder));
-            }
-            Err(error) => return Err(OfflineError::Open(error)),
-        };
-    let done = async {
-        // No socket hangs on this process, so that nobody need be told of revocations.
-        let config = AuthConfig {
-            // To go to another key is for the gateway, when it starts.
-            keeps_signing_key: true,
-            ..auth_config(config)
-        };
-        let auth = Auth::new(config, store, clock, Arc::new(|_| {}))
-            .map_err(|error| OfflineError::Open(error.into()))?;
-        Ok(work(&auth).await?)
-    }
-    .await;
-    handle.shutdown().await;
-    done
-}
-
-fn named(problem: Problem, username: &Username) -> Problem {
-    match problem.code {
-        ErrorCode::NotFound => Problem::not_found(format!("there is no user {username}")),
-        _ => problem,
-    }
-}
-
-/// Entries of one piece of the log.
-const PIECE: usize = 500;
-
-/// Tells the audit log, newest first.
-///
-/// # Errors
-/// See [`OfflineError`].
-pub async fn audit(
-    config: &Config,
-    asked: AuditCommand,
-    mut tell: impl FnMut(&AuditRecord) -> io::Result<()>,
-) -> Result<(), OfflineError> {
-    let filter = AuditFilter {
-        since: asked.since.map(Timestamp),
-        actor: asked.actor.map(|actor| actor.parse()).transpose()?,
-        action: asked.action,
-        target: None,
-    };
-    let folder = config.data_dir.display().to_string();
-    if !config.data_dir.join(DATABASE_FILE).exists() {
-        return Err(OfflineError::NoDatabase(folder));
-    }
-    let (store, handle, _commits) =
-        match open_store(config, Arc::new(JsonCodec), Arc::new(SystemClock), None) {
-            Ok(opened) => opened,
-            Err(StartError::Store(OpenError::InUse { .. })) => {
-                return Err(OfflineError::Running(folder));
-            }
-            Err(error) => return Err(OfflineError::Open(error)),
-        };
-    let told = async {
-        let mut before = None;
-        loop {
-            let (entries, next) = store.find_audit(filter.clone(), before, PIECE).await?;
-            entries.iter().try_for_each(&mut tell)?;
-            if next.is_none() {
-                return Ok(());
-            }
-            before = next;
-        }
-    }
-    .await;
-    handle.shutdown().await;
-    told
 }
 
 /// The keys that sign tokens, oldest first. A gateway may run on the folder.

@@ -123,6 +123,12 @@ pub(super) const KEYS: &[Key] = &[
         "How events travel between processes; mem: stays in this one.",
     ),
     key(
+        "ipc.path",
+        Text,
+        "",
+        "The socket for programs on this machine and for the command line; unset, gateway.sock in the data folder.",
+    ),
+    key(
         "auth.registration",
         Text,
         "open",

@@ -1,0 +1,3 @@
+//! What programs on this machine are served over the local socket.
+
+pub(crate) mod admin;

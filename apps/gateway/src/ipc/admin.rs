@@ -1,0 +1,442 @@
+//! What the operator and programs with the scope `admin` may do, over the socket of a running gateway or, from the
+//! command line, on a file that no gateway has open.
+//!
+//! Whoever asks is looked at with every call. What changes something, and what shows more than an admin sees over HTTP,
+//! is on record before it is done or in the commit that does it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use stack_auth::{AuditAction, Auth, Caller, Keeper};
+use stack_ipc::service::{
+    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Fed, Feed, Figure, Peer, RoomView,
+    RoomViewPage, SessionView, Start, Tail,
+};
+use stack_storage::{AccountKind, PageLimit, RoomFacts, RoomRef, SnapshotError, Store};
+use stack_types::{ErrorCode, GlobalRole, Problem, RoomId, Seq, Username};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::app::AppState;
+use crate::http::origin::Origins;
+
+/// Entries of one answer, unless asked otherwise, and at most.
+const USUAL_PAGE: usize = 100;
+const LARGEST_PAGE: u32 = 500;
+
+/// How often a tail looks for what is new. People watch it, to whom this is at once, and one that stalls leaves nothing
+/// queued anywhere.
+const TAIL_EVERY: Duration = Duration::from_millis(50);
+/// How often it looks whether it may go on.
+const LOOKS_PER_CHECK: u32 = 10;
+/// Events of a tail that are handed over at once.
+const TAIL_PIECE: PageLimit = PageLimit {
+    events: 256,
+    bytes: 256 * 1024,
+};
+
+/// The interface. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct AdminService(Arc<Parts>);
+
+struct Parts {
+    keeper: Keeper,
+    auth: Auth,
+    store: Store,
+    origins: Origins,
+    /// `None` on a file alone.
+    app: Option<AppState>,
+}
+
+/// Who asks for the interface at a socket.
+pub(crate) enum AdminActor {
+    /// Whoever runs the gateway, as the system says of the peer.
+    Operator(Peer),
+    /// A program that has logged in.
+    Bot(Caller),
+}
+
+impl AdminService {
+    /// The interface of a running gateway.
+    ///
+    /// # Errors
+    /// As [`Auth::check_keeper`].
+    pub(crate) fn of_gateway(app: AppState, actor: AdminActor) -> Result<Arc<dyn Admin>, Problem> {
+        let keeper = match actor {
+            AdminActor::Operator(peer) => {
+                let Peer { uid, pid, .. } = peer;
+                tracing::info!(uid, pid, "the operator has come");
+                Keeper::Operator
+            }
+            AdminActor::Bot(caller) => Keeper::Program(Box::new(caller)),
+        };
+        app.auth().check_keeper(&keeper)?;
+        Ok(Arc::new(Self(Arc::new(Parts {
+            keeper,
+            auth: app.auth().clone(),
+            store: app.store().clone(),
+            origins: app.origins().clone(),
+            app: Some(app),
+        }))))
+    }
+
+    /// The operator's, of a file.
+    pub(crate) fn of_file(auth: Auth, store: Store, origins: Origins) -> Self {
+        Self(Arc::new(Parts {
+            keeper: Keeper::Operator,
+            auth,
+            store,
+            origins,
+            app: None,
+        }))
+    }
+
+    fn answer<T, F>(&self, work: impl FnOnce(Arc<Parts>) -> F) -> Answer<T>
+    where
+        F: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        Box::pin(work(self.0.clone()))
+    }
+}
+
+impl Admin for AdminService {
+    fn snapshot(&self, path: PathBuf) -> Answer<u64> {
+        self.answer(async move |parts| {
+            if !path.is_absolute() {
+                let detail = "the path is not absolute, and whose folder it starts from is unclear";
+                return Err(Problem::invalid_field("path", detail));
+            }
+            let made = AuditAction::SnapshotMade;
+            parts.auth.record_keeping(&parts.keeper, made, None).await?;
+            parts.store.snapshot(path).await.map_err(not_made)
+        })
+    }
+
+    fn stats(&self) -> Answer<Vec<Figure>> {
+        self.answer(async |parts| {
+            parts.auth.check_keeper(&parts.keeper)?;
+            let app = parts.running()?;
+            let counts = parts.store.counts().await?;
+            #[expect(clippy::cast_precision_loss, reason = "it has not 2^53 of anything")]
+            let figure = |name: &str, value: u64, unit: Option<&str>| Figure {
+                name: name.to_owned(),
+                value: value as f64,
+                unit: unit.map(str::to_owned),
+            };
+            let mut figures = vec![
+                figure("users", counts.users, None),
+                figure("rooms", counts.rooms, None),
+                figure("file", parts.store.file_bytes()?, Some("bytes")),
+            ];
+            figures.extend(app.measured().into_iter().map(|measured| Figure {
+                name: measured.name,
+                value: measured.value,
+                unit: measured.unit.map(str::to_owned),
+            }));
+            Ok(figures)
+        })
+    }
+
+    fn revoke(&self, user: String, session_id: Option<String>) -> Answer<u32> {
+        self.answer(async move |parts| {
+            let session = session_id.map(|id| id.parse()).transpose();
+            let session = session
+                .map_err(|error| Problem::invalid_field("session_id", format!("{error}")))?;
+            let ended = parts
+                .auth
+                .revoke_kept(&parts.keeper, &user, session)
+                .await?;
+            Ok(u32::try_from(ended).unwrap_or(u32::MAX))
+        })
+    }
+
+    fn users(&self, cursor: Option<String>, limit: Option<u32>) -> Answer<AccountPage> {
+        self.answer(async move |parts| {
+            let limit = page(limit)?;
+            let after = cursor.map(|cursor| cursor.parse()).transpose();
+            let after = after.map_err(|_| bad_cursor())?;
+            let accounts = parts.auth.kept_accounts(&parts.keeper, after, limit);
+            let users: Vec<_> = accounts.await?.into_iter().map(account).collect();
+            let next = users.last().filter(|_| users.len() == limit);
+            let next = next.map(|last: &Account| last.id.to_string());
+            Ok(AccountPage { users, next })
+        })
+    }
+
+    fn sessions(&self, user: String) -> Answer<Vec<SessionView>> {
+        self.answer(async move |parts| {
+            let (user_id, sessions) = parts.auth.kept_sessions(&parts.keeper, &user)?;
+            let view = |session: stack_auth::SessionView| SessionView {
+                id: session.id.to_string(),
+                user_id,
+                device: session.device,
+                ip: session.ip,
+                created_at: session.created_at,
+                last_seen_at: session.last_seen_at,
+            };
+            Ok(sessions.into_iter().map(view).collect())
+        })
+    }
+
+    fn rooms(&self, cursor: Option<String>, limit: Option<u32>) -> Answer<RoomViewPage> {
+        self.answer(async move |parts| {
+            parts.auth.check_keeper(&parts.keeper)?;
+            let limit = page(limit)?;
+            let after = cursor.map(|cursor| cursor.parse()).transpose();
+            let after = after.map_err(|_| bad_cursor())?;
+            let rooms = parts.store.list_rooms(after, limit).await?;
+            let rooms: Vec<_> = rooms.into_iter().map(room).collect();
+            let next = rooms.last().filter(|_| rooms.len() == limit);
+            let next = next.map(|last: &RoomView| last.id.to_string());
+            Ok(RoomViewPage { rooms, next })
+        })
+    }
+
+    fn promote(&self, username: String) -> Answer<Account> {
+        self.answer(async move |parts| {
+            parts.keeper.require_operator()?;
+            let name = named(&username)?;
+            let promoted = parts.auth.promote(&name).await;
+            let user = promoted.map_err(|problem| of_user(problem, &name))?;
+            let id = format!("id:{}", user.id);
+            let found = parts.auth.kept_account(&parts.keeper, &id)?;
+            Ok(account(found))
+        })
+    }
+
+    fn set_disabled(&self, username: String, disabled: bool) -> Answer<()> {
+        self.answer(async move |parts| {
+            parts.keeper.require_operator()?;
+            let name = named(&username)?;
+            let done = parts.auth.set_disabled(&name, disabled).await;
+            done.map_err(|problem| of_user(problem, &name))
+        })
+    }
+
+    fn recovery_url(&self, username: String, reset_second_factor: bool) -> Answer<String> {
+        self.answer(async move |parts| {
+            parts.keeper.require_operator()?;
+            let name = named(&username)?;
+            let link = parts
+                .auth
+                .operators_recovery_link(&name, reset_second_factor);
+            let link = link.await.map_err(|problem| of_user(problem, &name))?;
+            Ok(format!("{}/recover#{}", parts.origins.public(), link.token))
+        })
+    }
+
+    fn audit(&self, query: AuditQuery) -> Answer<AuditPage> {
+        self.answer(async move |parts| {
+            let before = query.cursor.map(|cursor| cursor.parse()).transpose();
+            let actor = query.actor.map(|actor| actor.parse()).transpose();
+            let query = stack_auth::AuditQuery {
+                before: before.map_err(|_| bad_cursor())?,
+                since: query.since,
+                actor: actor
+                    .map_err(|error| Problem::invalid_field("actor", format!("{error}")))?,
+                action: query.action,
+                target: None,
+                limit: Some(LARGEST_PAGE.into()),
+            };
+            let (entries, next) = parts.auth.kept_audit(&parts.keeper, query).await?;
+            let entries = entries.iter().map(serde_json::to_string);
+            Ok(AuditPage {
+                entries: entries
+                    .collect::<Result<_, _>>()
+                    .map_err(Problem::internal)?,
+                next: next.map(|next| next.to_string()),
+            })
+        })
+    }
+
+    fn tail(&self, room: RoomId, start: Start) -> Answer<Tail> {
+        self.answer(async move |parts| {
+            parts.auth.check_keeper(&parts.keeper)?;
+            let app = parts.running()?.clone();
+            let id = room.to_string();
+            let room = parts.store.room(&room)?;
+            let room = room.ok_or_else(|| Problem::not_found("there is no such room"))?;
+            let (head, first) = (room.head(), room.first());
+            let after = match start {
+                Start::Live => head,
+                Start::After(after) if after <= head => after,
+                Start::After(_) => {
+                    let detail = format!("after is beyond the room's last event, {head}");
+                    return Err(Problem::invalid_field("after", detail));
+                }
+            };
+            let tailed = AuditAction::RoomTailed;
+            parts
+                .auth
+                .record_keeping(&parts.keeper, tailed, Some(id))
+                .await?;
+            let feed = Box::new(LogFeed {
+                parts,
+                app,
+                room,
+                after,
+                over: false,
+            });
+            Ok(Tail { head, first, feed })
+        })
+    }
+}
+
+impl Parts {
+    fn running(&self) -> Result<&AppState, Problem> {
+        self.app.as_ref().ok_or_else(|| {
+            let detail = "only a running gateway can tell this, and none runs on this folder";
+            Problem::new(ErrorCode::Unavailable, detail)
+        })
+    }
+}
+
+/// A room's log, from a cursor on, and what comes to it.
+struct LogFeed {
+    parts: Arc<Parts>,
+    app: AppState,
+    room: RoomRef,
+    after: Seq,
+    over: bool,
+}
+
+impl Feed for LogFeed {
+    fn next(&mut self) -> BoxFuture<'_, Option<Fed>> {
+        Box::pin(async {
+            if self.over {
+                return None;
+            }
+            let fed = self.look().await;
+            self.over = matches!(fed, None | Some(Fed::Ended { .. }));
+            fed
+        })
+    }
+}
+
+impl LogFeed {
+    async fn look(&mut self) -> Option<Fed> {
+        let mut ticks = interval(TAIL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for look in 0_u32.. {
+            tokio::select! {
+                biased;
+                () = self.app.lifecycle().draining.cancelled() => return None,
+                _ = ticks.tick() => {}
+            }
+            let ended = |reason: &str| {
+                let reason = reason.to_owned();
+                Some(Fed::Ended { reason })
+            };
+            // Also with every piece, so that a long log is not read to its end by whoever may not any more.
+            if look.is_multiple_of(LOOKS_PER_CHECK)
+                && self.parts.auth.check_keeper(&self.parts.keeper).is_err()
+            {
+                return ended("revoked");
+            }
+            if self.room.is_deleted() {
+                return ended("deleted");
+            }
+            let first = self.room.first();
+            if self.after.next() < first {
+                let from = self.after.next();
+                self.after = first.prev();
+                return Some(Fed::Gap {
+                    from,
+                    to: self.after,
+                    reason: "retention".to_owned(),
+                });
+            }
+            if self.room.head() <= self.after {
+                continue;
+            }
+            let page = self
+                .parts
+                .store
+                .page_after(&self.room, self.after, TAIL_PIECE)
+                .await;
+            match page {
+                Ok(page) if page.frames().is_empty() || page.first() != self.after.next() => {}
+                Ok(page) => {
+                    self.after = page.last();
+                    return Some(Fed::Events(page.frames().clone()));
+                }
+                Err(error) if error.is_damage() => {
+                    tracing::error!(%error, "a room cannot be read: {error}");
+                    return ended("unreadable");
+                }
+                // The file is being opened again: it will be there in a moment.
+                Err(error) => tracing::warn!(%error, "a room cannot be read now: {error}"),
+            }
+        }
+        None
+    }
+}
+
+fn page(limit: Option<u32>) -> Result<usize, Problem> {
+    match limit {
+        None => Ok(USUAL_PAGE),
+        Some(limit @ 1..=LARGEST_PAGE) => Ok(limit as usize),
+        Some(_) => {
+            let detail = format!("limit is from 1 to {LARGEST_PAGE}");
+            Err(Problem::invalid_field("limit", detail))
+        }
+    }
+}
+
+fn bad_cursor() -> Problem {
+    Problem::invalid_field("cursor", "this is not the `next` of a page before")
+}
+
+fn named(username: &str) -> Result<Username, Problem> {
+    let name = username.parse();
+    name.map_err(|error| Problem::invalid_field("username", format!("{error}")))
+}
+
+fn of_user(problem: Problem, name: &Username) -> Problem {
+    match problem.code {
+        ErrorCode::NotFound => Problem::not_found(format!("there is no user {name}")),
+        _ => problem,
+    }
+}
+
+fn not_made(error: SnapshotError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        SnapshotError::Exists(_) => Problem::new(ErrorCode::Conflict, detail).with_field("path"),
+        SnapshotError::Busy => Problem::new(ErrorCode::Conflict, detail),
+        SnapshotError::NoFolder(_) => Problem::invalid_field("path", detail),
+        SnapshotError::Write { source, .. } => {
+            Problem::invalid_field("path", format!("{detail}: {source}"))
+        }
+        SnapshotError::Store(error) => error.into(),
+    }
+}
+
+fn account(account: stack_auth::Account) -> Account {
+    let user = account.user;
+    Account {
+        id: user.id,
+        username: user.username.to_string(),
+        display_name: user.display_name,
+        role: match user.role {
+            GlobalRole::Admin => "admin".to_owned(),
+            GlobalRole::Member => "member".to_owned(),
+        },
+        created_at: user.created_at,
+        disabled: account.disabled,
+        bot: account.kind == AccountKind::Bot,
+    }
+}
+
+fn room(facts: RoomFacts) -> RoomView {
+    RoomView {
+        id: facts.id,
+        title: facts.title,
+        settings: facts.settings,
+        first: facts.first,
+        head: facts.head,
+        members: u32::try_from(facts.members).unwrap_or(u32::MAX),
+        created_at: facts.created_at,
+    }
+}
