@@ -4,10 +4,25 @@
 //! The bus is quick and may lose. What must not be lost stands in a room's log, under a number; a reader that
 //! misses a number reads it from there. So nothing on the bus waits for a slow reader, and every loss is counted.
 
+mod config;
 pub mod conformance;
+mod curve;
 mod mem;
+#[cfg(feature = "with-nng")]
+mod nng;
+#[cfg(any(feature = "with-nng", feature = "with-zmq"))]
+mod outbox;
+#[cfg(all(unix, any(feature = "with-nng", feature = "with-zmq")))]
+mod socket_file;
 mod subscription;
 mod topic;
+mod url;
+#[cfg(any(feature = "with-nng", feature = "with-zmq"))]
+mod wire;
+#[cfg(any(feature = "with-nng", feature = "with-zmq"))]
+mod wire_bus;
+#[cfg(feature = "with-zmq")]
+mod zmq;
 
 use std::fmt;
 use std::future::Future;
@@ -15,9 +30,14 @@ use std::pin::Pin;
 
 use stack_types::Frames;
 
+pub use config::{BusConfig, Doubt, OpenBusError, Role, open};
+pub use curve::{Curve, CurveKey, CurveKeys, InvalidCurveKey};
 pub use mem::{DEFAULT_QUEUE, MemBus};
 pub use subscription::{Feed, Offer, Subscription, subscription};
 pub use topic::{InvalidTopic, Prefix, Topic};
+pub use url::{BusUrl, Endpoint, InvalidBusUrl};
+#[cfg(any(feature = "with-nng", feature = "with-zmq"))]
+pub use wire_bus::WireBus;
 
 /// Some frames under a topic. Cloning shares both.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +92,29 @@ pub trait Bus: Send + Sync + 'static {
     /// subscriptions should have had counts three times.
     fn dropped(&self) -> u64;
 
+    /// Everything that was lost so far, as far as it is known.
+    fn losses(&self) -> Losses {
+        Losses {
+            dropped: self.dropped(),
+            ..Losses::default()
+        }
+    }
+
     /// Ends the bus. Closing it again does nothing.
     fn close(&self);
+}
+
+/// What a bus knows to be lost, since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Losses {
+    /// Messages dropped because a subscription was full, as [`Bus::dropped`] counts them.
+    pub dropped: u64,
+    /// Messages that never went out, since more was published than the wire took.
+    pub unsent: u64,
+    /// Frames that a publisher sent and that did not arrive here.
+    pub lost: u64,
+    /// What arrived here and was no message.
+    pub malformed: u64,
 }
 
 /// What [`Bus::subscribe`] gives: a subscription, when the transport has confirmed it.

@@ -74,7 +74,12 @@ impl MemBus {
         state.other.len() + state.exact.values().map(Vec::len).sum::<usize>()
     }
 
-    fn attach(&self, prefix: Prefix) -> Result<Subscription, SubscribeError> {
+    /// A subscription. `over` runs once, when it is dropped.
+    pub(crate) fn attach(
+        &self,
+        prefix: Prefix,
+        over: impl FnOnce() + Send + Sync + 'static,
+    ) -> Result<Subscription, SubscribeError> {
         let mut state = self.inner.state.write();
         if state.closed {
             return Err(SubscribeError::Closed);
@@ -83,8 +88,10 @@ impl MemBus {
         state.next_id += 1;
         let bus = Arc::downgrade(&self.inner);
         let wanted = prefix.clone();
-        let (feed, subscription) =
-            subscription(self.inner.queue, move || detach(&bus, &wanted, id));
+        let (feed, subscription) = subscription(self.inner.queue, move || {
+            detach(&bus, &wanted, id);
+            over();
+        });
         let listener = Listener { id, feed };
         match prefix {
             Prefix::Exactly(topic) => state.exact.entry(topic).or_default().push(listener),
@@ -93,6 +100,28 @@ impl MemBus {
             }
         }
         Ok(subscription)
+    }
+
+    /// So many messages whose topics start so will never come.
+    #[cfg(any(feature = "with-nng", feature = "with-zmq"))]
+    pub(crate) fn lost(&self, start: &str, count: u64) {
+        let state = self.inner.state.read();
+        let exact = state
+            .exact
+            .iter()
+            .filter(|(topic, _)| topic.as_str().starts_with(start))
+            .flat_map(|(_, listeners)| listeners);
+        let other = state.other.iter().filter(|(prefix, _)| match prefix {
+            Prefix::Exactly(topic) => topic.as_str().starts_with(start),
+            Prefix::StartingWith(wanted) => {
+                let wanted = wanted.as_str();
+                wanted.starts_with(start) || start.starts_with(wanted)
+            }
+            Prefix::Everything => true,
+        });
+        for listener in exact.chain(other.map(|(_, listener)| listener)) {
+            listener.feed.lost(count);
+        }
     }
 }
 
@@ -137,7 +166,7 @@ impl Bus for MemBus {
     }
 
     fn subscribe(&self, prefix: Prefix) -> Subscribing<'_> {
-        Box::pin(async move { self.attach(prefix) })
+        Box::pin(async move { self.attach(prefix, || {}) })
     }
 
     fn dropped(&self) -> u64 {

@@ -80,6 +80,12 @@ impl Feed {
         self.shared.news.notify_one();
         Offer::Taken
     }
+
+    /// So many messages were lost before they came here.
+    #[cfg(any(feature = "with-nng", feature = "with-zmq"))]
+    pub(crate) fn lost(&self, count: u64) {
+        self.shared.state.lock().dropped += count;
+    }
 }
 
 impl Drop for Feed {
@@ -120,7 +126,7 @@ impl Subscription {
         self.shared.state.lock().waiting.pop_front()
     }
 
-    /// How many messages were dropped so far because this reader was slow.
+    /// How many messages were dropped so far because this reader was slow, or are known to be lost on a wire.
     ///
     /// It never falls. A drop happens only while the queue is full and is counted before any of those messages is
     /// read; so a reader that looks here after each message, and reads the log when the count has grown, misses
