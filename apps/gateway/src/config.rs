@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use stack_ipc::IpcLimits;
 use stack_types::{Clock, Limits};
 
 pub use layers::{Fault, Faults, Flag, Inputs};
@@ -26,6 +27,9 @@ pub use value::{BusUrl, LogFormat, Origin, Registration, Secret, Signing};
 use crate::tls::{Tls, TlsFault};
 use layers::Reader;
 use value::{ListOf, Listen, LogFilter, PublicUrl, SiteName};
+
+/// The local socket, in the data folder unless it is elsewhere.
+const IPC_SOCKET: &str = "gateway.sock";
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -77,6 +81,10 @@ pub struct Config {
 pub struct IpcSettings {
     /// Where it is.
     pub path: PathBuf,
+    /// Whether there is one.
+    pub enabled: bool,
+    /// What connections may take.
+    pub limits: IpcLimits,
 }
 
 /// Accounts and tokens.
@@ -159,13 +167,28 @@ impl Config {
         reader.finish().map(|()| config)
     }
 
+    /// Where the local socket is; `None` without one. A gateway that keeps everything in memory has no folder for it.
+    #[must_use]
+    pub fn ipc_path(&self) -> Option<PathBuf> {
+        let in_folder = self.ipc.path == self.data_dir.join(IPC_SOCKET);
+        let is_there = self.ipc.enabled && !(self.testing.in_memory && in_folder);
+        is_there.then(|| self.ipc.path.clone())
+    }
+
     fn read(reader: &mut Reader) -> Self {
         let public_url = reader.get_set::<PublicUrl>("public_url").map(|url| url.0);
         let tls = Self::read_tls(reader, public_url.as_ref());
         let data_dir: PathBuf = reader.get("data_dir");
         let ipc_path = reader.get_set("ipc.path");
         let ipc = IpcSettings {
-            path: ipc_path.unwrap_or_else(|| data_dir.join("gateway.sock")),
+            path: ipc_path.unwrap_or_else(|| data_dir.join(IPC_SOCKET)),
+            enabled: reader.get("ipc.enabled"),
+            limits: IpcLimits {
+                // A message of the largest page, and of the largest HTTP request that an edge passes on, fits.
+                message_bytes: reader.between("ipc.message_bytes", 2 << 20..=64 << 20),
+                calls_in_flight: reader.between("ipc.calls_in_flight", 1..=65_536),
+                connections: reader.between("ipc.connections", 1..=65_536),
+            },
         };
         Self {
             listen: reader.get::<Listen>("listen").0,

@@ -55,6 +55,9 @@ pub enum StartError {
     /// The link for the first run cannot be made.
     #[error("the first run cannot be offered: {0}")]
     Setup(Problem),
+    /// The local socket cannot be served.
+    #[error("the local socket cannot be served (ipc.path says where it is, ipc.enabled = false leaves it out)")]
+    Ipc(#[from] stack_ipc::ServerError),
     /// A measurement of ours is not well formed.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),

@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::server::Places;
 use crate::tls::Tls;
 use crate::ws::Sockets;
-use crate::{revocation, routes, server, sweeper};
+use crate::{ipc, revocation, routes, server, sweeper};
 
 /// The file everything durable is in, below the data folder.
 pub(crate) const DATABASE_FILE: &str = "stack.redb";
@@ -96,6 +96,7 @@ impl Gateway {
         let is_tls = tls.is_some();
         let places = Places::new(&config, parts.metrics.connections_refused());
         let app = AppState::new(config, origins, parts, lifecycle.clone());
+        ipc::start(&app)?;
         let router = routes::router(&app);
         let serve = server::serve(listener, tls, router, places, lifecycle.clone());
         lifecycle.connections.spawn(serve);

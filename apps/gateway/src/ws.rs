@@ -29,7 +29,7 @@ use crate::app::AppState;
 use crate::http::problem::ApiError;
 use crate::server;
 
-pub(crate) use sockets::Sockets;
+pub(crate) use sockets::{Place, Sockets, Summons};
 
 /// Upgrades a request to a WebSocket.
 pub(crate) async fn upgrade(State(app): State<AppState>, request: Request) -> Response {

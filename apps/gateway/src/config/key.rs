@@ -129,6 +129,30 @@ pub(super) const KEYS: &[Key] = &[
         "The socket for programs on this machine and for the command line; unset, gateway.sock in the data folder.",
     ),
     key(
+        "ipc.enabled",
+        Bare,
+        "true",
+        "Whether there is a local socket. Without it the command line works only while the gateway does not run.",
+    ),
+    key(
+        "ipc.message_bytes",
+        Bare,
+        "2097152",
+        "The largest message that a program may send over the local socket, in bytes.",
+    ),
+    key(
+        "ipc.calls_in_flight",
+        Bare,
+        "128",
+        "Calls of one connection to the local socket that are carried out at the same time; more wait in the socket.",
+    ),
+    key(
+        "ipc.connections",
+        Bare,
+        "256",
+        "Connections to the local socket that may be open.",
+    ),
+    key(
         "auth.registration",
         Text,
         "open",

@@ -79,6 +79,18 @@ impl Refusal {
             })
     }
 
+    /// What is to go on record of a key that is no good, shown on this machine where there are no requests.
+    pub(crate) fn of_login(app: &App, target: &str) -> Option<Self> {
+        let (action, ip) = (AuditAction::ApiKeyRefused, IpAddr::from([127, 0, 0, 1]));
+        let is_told = app.refusals().is_to_be_told(action, ip.into());
+        is_told.then(|| Self {
+            caller: None,
+            ip,
+            action,
+            target: target.to_owned(),
+        })
+    }
+
     /// Puts it on record.
     pub(crate) async fn record(self, app: &App) {
         let recorded =

@@ -413,7 +413,7 @@ fn not_made(error: SnapshotError) -> Problem {
     }
 }
 
-fn account(account: stack_auth::Account) -> Account {
+pub(super) fn account(account: stack_auth::Account) -> Account {
     let user = account.user;
     Account {
         id: user.id,

@@ -57,7 +57,7 @@ struct Payload {
 
 /// What a socket has to hear of at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Summons {
+pub(crate) enum Summons {
     /// The session behind it was revoked.
     Revoked,
     /// What the socket was opened with may be good no more: something on the bus was lost, or somebody's power has
@@ -67,7 +67,7 @@ pub(super) enum Summons {
 
 /// A socket's place among the open ones. Dropping it gives the place back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     sockets: Sockets,
     user: UserId,
     seat: Arc<Seat>,
@@ -92,7 +92,7 @@ impl Sockets {
     }
 
     /// Takes a place for a new socket; `None` when the user has `most` already.
-    pub(super) fn enter(&self, caller: &Caller, outlet: Arc<Outlet>, most: usize) -> Option<Place> {
+    pub(crate) fn enter(&self, caller: &Caller, outlet: Arc<Outlet>, most: usize) -> Option<Place> {
         let user = caller.user.id;
         let mut registry = self.0.lock();
         let seats = registry.by_user.entry(user).or_default();
@@ -233,7 +233,7 @@ impl Seat {
 
 impl Place {
     /// Ends when there is something to hear. Cancel safe.
-    pub(super) async fn summons(&self) -> Summons {
+    pub(crate) async fn summons(&self) -> Summons {
         loop {
             if let Some(summons) = self.seat.standing.lock().summons.take() {
                 return summons;
