@@ -192,11 +192,11 @@ impl Room {
                     }
                 }
             }
-            EventBody::Redacted { target_seq, .. } => {
-                if self.bot.state.forget(&self.id, target_seq) {
-                    let room = &self.id;
-                    tracing::info!(%room, seq = %target_seq, "the reminder of {target_seq} in {room} was taken back");
-                }
+            EventBody::Redacted { target_seq, .. }
+                if self.bot.state.forget(&self.id, target_seq) =>
+            {
+                let room = &self.id;
+                tracing::info!(%room, seq = %target_seq, "the reminder of {target_seq} in {room} was taken back");
             }
             _ => {}
         }
