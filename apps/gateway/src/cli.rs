@@ -63,6 +63,12 @@ pub enum Command {
     /// Looks after the keys that sign tokens. It works while the gateway runs, which takes a new key within seconds.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Makes a CURVE key pair for the bus in a new file that nobody else can read, and prints its public half.
+    #[cfg(feature = "with-zmq")]
+    BusKeys {
+        /// The file, for bus.curve_secret_key_file.
+        file: PathBuf,
+    },
 }
 
 /// What to show of the audit log.

@@ -125,6 +125,8 @@ impl Task {
             Command::Audit(command) => Some(Self::Audit(command)),
             Command::SetupUrl => Some(Self::SetupUrl),
             Command::Serve | Command::Config(_) | Command::Keys(_) => None,
+            #[cfg(feature = "with-zmq")]
+            Command::BusKeys { .. } => None,
         }
     }
 }

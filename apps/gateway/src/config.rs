@@ -3,6 +3,7 @@
 //! It is read once, as a whole: every fault is found and told together, with where it stands and why it is one, and
 //! a gateway with a fault in its configuration does not start. What the program sees is typed and checked.
 
+mod bus;
 mod key;
 mod layers;
 mod oauth;
@@ -17,12 +18,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use stack_ipc::IpcLimits;
+use stack_bus::BusConfig;
 use stack_types::{Clock, Limits};
 
 pub use layers::{Fault, Faults, Flag, Inputs};
 pub use oauth::{Issuer, OauthProvider, Preset};
 pub use print::{default_file, effective};
-pub use value::{BusUrl, LogFormat, Origin, Registration, Secret, Signing};
+pub use value::{LogFormat, Origin, Registration, Secret, Signing};
 
 use crate::tls::{Tls, TlsFault};
 use layers::Reader;
@@ -51,7 +53,7 @@ pub struct Config {
     /// What connections are enciphered with; unset, they are plain.
     pub tls: Option<Tls>,
     /// The transport of events.
-    pub bus: BusUrl,
+    pub bus: BusConfig,
     /// The socket for programs on this machine.
     pub ipc: IpcSettings,
     /// Accounts and tokens.
@@ -200,7 +202,7 @@ impl Config {
             log: reader.get::<LogFilter>("log").0,
             log_format: reader.get("log_format"),
             tls,
-            bus: reader.get("bus.url"),
+            bus: bus::read(reader),
             auth: AuthSettings {
                 registration: reader.get("auth.registration"),
                 signing: reader.get("auth.signing"),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use stack_auth::AuthError;
-use stack_bus::{InvalidTopic, SubscribeError};
+use stack_bus::{InvalidTopic, OpenBusError, SubscribeError};
 use stack_delivery::HubError;
 use stack_storage::OpenError;
 use stack_types::Problem;
@@ -40,6 +40,9 @@ pub enum StartError {
     /// The file cannot be opened.
     #[error("cannot open the store")]
     Store(#[from] OpenError),
+    /// The bus cannot be opened.
+    #[error("cannot open the bus")]
+    OpenBus(#[from] OpenBusError),
     /// The bus cannot be listened to.
     #[error("cannot listen to the bus")]
     Bus(#[from] SubscribeError),

@@ -13,7 +13,7 @@ use stack_auth::{
     Preset as KnownProvider, ProviderConfig, Registration as WhoMayRegister, SetupToken,
     SigningAlgorithm, Throttle,
 };
-use stack_bus::{Bus, MemBus};
+use stack_bus::Bus;
 use stack_delivery::{Hub, HubHandle, Source};
 use stack_presence::{PresenceConfig, Presences};
 use stack_proto::JsonCodec;
@@ -24,7 +24,7 @@ use stack_types::{Clock, EventCodec, SystemClock};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::app::{AppState, Parts};
-use crate::config::{BusUrl, Config, OauthProvider, Preset, Registration, Signing};
+use crate::config::{Config, OauthProvider, Preset, Registration, Signing};
 use crate::error::StartError;
 use crate::http::identity;
 use crate::http::origin::Origins;
@@ -226,9 +226,7 @@ async fn compose(
         .unwrap_or_else(|| Arc::new(SystemClock));
     let codec: Arc<dyn EventCodec> = Arc::new(JsonCodec);
     let metrics = Metrics::new()?;
-    let bus: Arc<dyn Bus> = match config.bus {
-        BusUrl::Mem => Arc::new(MemBus::default()),
-    };
+    let bus = stack_bus::open(&config.bus)?;
     let (store, store_handle, commits) = open_store(
         config,
         codec.clone(),

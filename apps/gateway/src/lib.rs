@@ -3,6 +3,8 @@
 
 mod app;
 mod assets;
+#[cfg(feature = "with-zmq")]
+pub mod bus_keys;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -24,6 +24,23 @@ fn main() -> ExitCode {
     if let Some(Command::Config(command)) = cli.command {
         return run_config(command, &inputs);
     }
+    // Before the configuration, which names the file that is yet to be made.
+    #[cfg(feature = "with-zmq")]
+    if let Some(Command::BusKeys { file }) = &cli.command {
+        return match stack_gateway::bus_keys::make(file) {
+            Ok(public) => {
+                let _ = writeln!(io::stdout(), "{public}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                complain(&format!(
+                    "stack-gateway: {error:#}",
+                    error = anyhow::Error::from(error)
+                ));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let config = match Config::load(&inputs) {
         Ok(config) => config,
         Err(faults) => {

@@ -31,6 +31,8 @@ struct Inner {
     behind: IntCounter,
     malformed: IntCounter,
     bus_dropped: IntCounter,
+    bus_unsent: IntCounter,
+    bus_lost: IntCounter,
     refused: IntCounter,
     connections: IntGauge,
     sockets: IntGauge,
@@ -96,6 +98,14 @@ impl Metrics {
             bus_dropped: counter(
                 "stack_bus_dropped_total",
                 "Messages of the bus dropped because a subscription was full.",
+            )?,
+            bus_unsent: counter(
+                "stack_bus_unsent_total",
+                "Messages that never went out on the bus, since it took less than was published.",
+            )?,
+            bus_lost: counter(
+                "stack_bus_lost_total",
+                "Frames that another gateway sent on the bus and that did not arrive.",
             )?,
             refused: counter(
                 "stack_connections_refused_total",
@@ -185,14 +195,17 @@ impl Metrics {
             fell_behind,
             malformed,
         } = reading.hub.stats();
+        let lost = reading.bus.losses();
         let inner = &self.0;
         let _one_at_a_time = inner.reading.lock();
         let counted = [
             (&inner.live, live_deliveries),
             (&inner.catch_up, catch_up_deliveries),
             (&inner.behind, fell_behind),
-            (&inner.malformed, malformed),
-            (&inner.bus_dropped, reading.bus.dropped()),
+            (&inner.malformed, malformed + lost.malformed),
+            (&inner.bus_dropped, lost.dropped),
+            (&inner.bus_unsent, lost.unsent),
+            (&inner.bus_lost, lost.lost),
         ];
         for (counter, now) in counted {
             counter.inc_by(now.saturating_sub(counter.get()));

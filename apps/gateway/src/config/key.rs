@@ -120,7 +120,37 @@ pub(super) const KEYS: &[Key] = &[
         "bus.url",
         Text,
         "mem:",
-        "How events travel between processes; mem: stays in this one.",
+        "Where events go out to other processes: nng+tcp://host:port, nng+ipc:///path, zmq+tcp://… or zmq+ipc://…; mem: stays in this one.",
+    ),
+    key(
+        "bus.publish",
+        List,
+        "",
+        "Further addresses to publish to: subscribers that are bound, which the gateway dials.",
+    ),
+    key(
+        "bus.subscribe",
+        List,
+        "",
+        "Addresses of publishers to hear, such as another gateway's bus.url, which the gateway dials.",
+    ),
+    key(
+        "bus.curve_secret_key_file",
+        Text,
+        "",
+        "CURVE key pair of this gateway, as pyzmq writes it: it enciphers every zmq+tcp address. `stack-gateway bus-keys FILE` makes one.",
+    ),
+    key(
+        "bus.curve_server_key",
+        Text,
+        "",
+        "CURVE public key of who is dialled.",
+    ),
+    key(
+        "bus.curve_authorized_keys_file",
+        Text,
+        "",
+        "CURVE public keys of who may dial, one a line.",
     ),
     key(
         "ipc.path",

@@ -125,6 +125,8 @@ fn example(key: &Key) -> &'static str {
         "public_url" => "https://chat.example.com",
         "trusted_proxies" => "10.0.0.0/8, ::1",
         "cors.origins" => "https://app.example.com",
+        "bus.publish" => "zmq+tcp://127.0.0.1:5557",
+        "bus.subscribe" => "nng+ipc:///run/stack/bus.sock",
         _ => "",
     }
 }

@@ -86,7 +86,7 @@ fn every_fault_of_every_source_is_told_at_once() {
          [nowhere]\na = 1",
     );
     inputs.env = env(&[
-        ("STACK_BUS_URL", "nng+tcp://127.0.0.1:1"),
+        ("STACK_BUS_URL", "bus+tcp://127.0.0.1:1"),
         ("AUTH_JWT_SECRET", "hunter2"),
         ("STACK_PUBLIC_URL", "http://chat.example"),
         ("STACK_LIMITS_NOTHING", "1"),
@@ -109,7 +109,7 @@ fn every_fault_of_every_source_is_told_at_once() {
         "environment STACK_LIMITS_NOTHING: unknown variable",
         "environment STACK_DATADIR: unknown variable; did you mean STACK_DATA_DIR?",
         "environment STACK_TLS_KEYS: unknown variable; did you mean STACK_TLS_KEY?",
-        "bus.url: the transport of",
+        "bus.url: \"bus+tcp://127.0.0.1:1\" is not a bus URL",
         "auth.jwt_secret: a secret has at least 32 bytes, this one has 7",
         "public_url: \"http://chat.example\" is plain HTTP",
         "log_format: \"xml\" is neither",
@@ -377,4 +377,84 @@ fn a_faulty_provider_stops_the_start() {
         faults[0].starts_with("environment STACK_AUTH_OAUTH_X_SECRET: "),
         "{faults:?}"
     );
+}
+
+#[cfg(all(feature = "with-nng", feature = "with-zmq"))]
+#[test]
+fn the_bus_leaves_the_machine_only_with_keys() {
+    let bus = |pairs: &[(&str, &str)]| Config::load(&env(pairs)).map(|config| config.bus);
+    let plain = bus(&[
+        ("STACK_BUS_URL", "zmq+tcp://127.0.0.1:5556"),
+        ("STACK_BUS_PUBLISH", "nng+ipc:///run/a, zmq+tcp://[::1]:7"),
+        ("STACK_BUS_SUBSCRIBE", "nng+tcp://localhost:8"),
+    ])
+    .unwrap();
+    assert_eq!((plain.publish.len(), plain.subscribe.len()), (2, 1));
+    assert!(plain.curve.is_none());
+
+    let found = faults(&env(&[
+        ("STACK_BUS_URL", "zmq+tcp://0.0.0.0:5556"),
+        ("STACK_BUS_PUBLISH", "nng+tcp://192.0.2.1:5556,mem:"),
+        ("STACK_BUS_SUBSCRIBE", "zmq+tcp://origin.example:1"),
+        ("STACK_BUS_CURVE_SERVER_KEY", "short"),
+    ]));
+    let expected = [
+        "bus.curve_server_key: a key is 40 characters",
+        "bus.url: zmq+tcp://0.0.0.0:5556: ZeroMQ over TCP leaves this machine only with CURVE keys",
+        "bus.publish: nng+tcp://192.0.2.1:5556: nng has no encryption",
+        "bus.publish: mem: stays in this process",
+        "bus.subscribe: zmq+tcp://origin.example:1: ZeroMQ over TCP",
+    ];
+    for start in expected {
+        assert!(
+            found.iter().any(|fault| fault.starts_with(start)),
+            "{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[cfg(feature = "with-zmq")]
+#[test]
+fn keys_of_the_bus_are_read_from_files_that_others_cannot_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let public = crate::bus_keys::make(&path("keys")).unwrap().to_string();
+    assert!(
+        crate::bus_keys::make(&path("keys")).is_err(),
+        "never over another"
+    );
+    let keys = path("keys").to_str().unwrap().to_owned();
+    std::fs::write(path("readers"), format!("# the archive\n{public}\n")).unwrap();
+    let readers = path("readers").to_str().unwrap().to_owned();
+    let set = |url: &str, more: &[(&str, &str)]| {
+        let mut pairs = vec![
+            ("STACK_BUS_URL", url),
+            ("STACK_BUS_CURVE_SECRET_KEY_FILE", &keys),
+        ];
+        pairs.extend(more);
+        env(&pairs)
+    };
+    let open = "zmq+tcp://0.0.0.0:5556";
+    let authorized = ("STACK_BUS_CURVE_AUTHORIZED_KEYS_FILE", &*readers);
+    let curve = Config::load(&set(open, &[authorized]))
+        .unwrap()
+        .bus
+        .curve
+        .unwrap();
+    assert_eq!(curve.keys.public().to_string(), public);
+    assert_eq!(curve.authorized.len(), 1);
+    assert!(faults(&set(open, &[]))[0].contains("nobody may dial"));
+    let dialled = [
+        authorized,
+        ("STACK_BUS_SUBSCRIBE", "zmq+tcp://origin.example:1"),
+    ];
+    assert!(faults(&set(open, &dialled))[0].contains("of who is dialled is not known"));
+
+    std::fs::write(path("readers"), format!("{public}\nno key\n")).unwrap();
+    assert!(faults(&set(open, &[authorized]))[0].contains("line 2 is no key"));
+    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(faults(&set("mem:", &[]))[0].contains("others may read it"));
 }

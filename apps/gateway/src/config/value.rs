@@ -191,26 +191,6 @@ impl Setting for Signing {
     }
 }
 
-/// The transport of events between processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BusUrl {
-    /// Within this process.
-    #[default]
-    Mem,
-}
-
-impl Setting for BusUrl {
-    fn parse(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("mem", "")) => Ok(Self::Mem),
-            Some(("nng+tcp" | "nng+ipc" | "zmq+tcp" | "zmq+ipc" | "nats", _)) => Err(format!(
-                "the transport of \"{text}\" is not compiled into this gateway; it has mem:"
-            )),
-            _ => Err(format!("\"{text}\" is not a bus URL such as mem:")),
-        }
-    }
-}
-
 /// A web origin: scheme, host and port, as a browser writes it into the `Origin` header.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin(String);
@@ -412,17 +392,6 @@ mod tests {
         assert!(PublicUrl::parse("http://127.0.0.1:8080").is_ok());
         assert!(PublicUrl::parse("https://chat.example").is_ok());
         assert!(PublicUrl::parse("http://chat.example").is_err());
-    }
-
-    #[test]
-    fn only_the_compiled_transport_is_taken() {
-        assert_eq!(BusUrl::parse("mem:"), Ok(BusUrl::Mem));
-        assert!(
-            BusUrl::parse("nng+tcp://127.0.0.1:5555")
-                .unwrap_err()
-                .contains("not compiled")
-        );
-        assert!(BusUrl::parse("mem").is_err());
     }
 
     #[test]
