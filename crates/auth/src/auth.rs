@@ -7,6 +7,7 @@ mod audit;
 mod caller;
 mod invites;
 mod keeper;
+mod kept;
 mod linking;
 mod maintenance;
 mod oauth;

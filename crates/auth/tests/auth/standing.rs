@@ -152,3 +152,19 @@ async fn a_key_does_nothing_for_an_admin_who_is_none_any_more() {
     assert_eq!(code(invite().await), ErrorCode::Unauthenticated);
     assert_eq!(code(auth.current(&program)), ErrorCode::Unauthenticated);
 }
+
+#[tokio::test]
+async fn who_was_written_down_is_known_again_for_as_long_as_they_stand() {
+    let fixture = Fixture::new();
+    let auth = &fixture.auth;
+    let ann = fixture.register("ann").await;
+    let caller = fixture.caller(&ann);
+    let kept = auth.keep(&caller).unwrap();
+    assert_eq!(auth.kept(&kept).unwrap(), caller);
+    let mut changed = kept.clone();
+    changed[20] ^= 1;
+    assert_eq!(code(auth.kept(&changed)), ErrorCode::Unauthenticated);
+    assert_eq!(code(auth.kept(&[])), ErrorCode::Unauthenticated);
+    auth.logout(&caller, &fixture.client).await.unwrap();
+    assert_eq!(code(auth.kept(&kept)), ErrorCode::Unauthenticated);
+}
