@@ -202,6 +202,22 @@ impl Outlet {
         }
     }
 
+    /// Waits until the sink has taken everything that waits here, passed on or not. Not for use beside the pump.
+    ///
+    /// # Errors
+    /// The outlet is closed or its sink has failed.
+    pub async fn handed_over(&self) -> io::Result<()> {
+        loop {
+            match self.flush() {
+                Flushed::Closed => return Err(io::ErrorKind::BrokenPipe.into()),
+                _ if self.state.lock().pending.is_empty() => return Ok(()),
+                _ => {
+                    self.writable_or_news().await;
+                }
+            }
+        }
+    }
+
     /// Writes what waits here, as far as the sink takes it.
     pub(crate) fn flush(&self) -> Flushed {
         let mut state = self.state.lock();

@@ -10,7 +10,7 @@ use stack_rate::{DEFAULT_CAPACITY, Limiter, Quota};
 use stack_storage::{Membership, RoomRef, Store};
 use stack_types::{
     Clock, EventCodec, GapReason, HistoryVisibility, Limits, Problem, RoomId, RoomRole,
-    RoomSettings, Seq, Signal, UserId,
+    RoomSettings, Seq, Signal, UnsubscribeReason, UserId,
 };
 
 use crate::rights::{self, Action, At, Standing};
@@ -199,6 +199,19 @@ impl Rooms {
             answer,
             gap,
         })
+    }
+
+    /// Why somebody who read a room may not do so any more, as they are told.
+    #[must_use]
+    pub fn why_ended(&self, user: UserId, room: &RoomId) -> UnsubscribeReason {
+        let Ok(Some(room)) = self.0.store.room(room) else {
+            return UnsubscribeReason::Deleted;
+        };
+        if room.ban(&user, self.0.clock.now()).is_some() {
+            UnsubscribeReason::Banned
+        } else {
+            UnsubscribeReason::Removed
+        }
     }
 
     fn begin_of(&self, room: &RoomRef, user: &UserId, after: Option<Seq>) -> Begin {
