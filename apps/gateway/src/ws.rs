@@ -1,4 +1,4 @@
-//! The WebSocket side: `GET /ws`, sub-protocol `stack.v1.json`.
+//! The WebSocket side: `GET /ws`, sub-protocols `stack.v1.json` and `stack.v1.capnp`.
 //!
 //! The upgrade answers only what a browser may learn from a status: a request that is no upgrade, an origin that is
 //! not ours. Whether the credentials are any good is told on the socket itself, since a browser cannot read a
@@ -8,6 +8,7 @@ pub(crate) mod access;
 mod closing;
 mod connection;
 mod credentials;
+mod dialect;
 mod expiry;
 mod heartbeat;
 mod ingress;
@@ -15,13 +16,13 @@ mod replies;
 mod requests;
 mod socket;
 mod sockets;
+mod translated;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, header};
+use http::header;
 use hyper::upgrade::OnUpgrade;
-use stack_proto::SUBPROTOCOL;
 use stack_types::{ErrorCode, Problem};
 use tungstenite::handshake::server::create_response;
 
@@ -29,6 +30,7 @@ use crate::app::AppState;
 use crate::http::problem::ApiError;
 use crate::server;
 
+pub(crate) use dialect::SUBPROTOCOLS;
 pub(crate) use sockets::{Place, Sockets, Summons};
 
 /// Upgrades a request to a WebSocket.
@@ -41,7 +43,7 @@ pub(crate) async fn upgrade(State(app): State<AppState>, request: Request) -> Re
 
 fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
     let credentials = credentials::of(&app, &request)?;
-    let subprotocol = offered_subprotocol(request.headers())?;
+    let (dialect, subprotocol) = dialect::choose(request.headers())?;
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (parts, _) = request.into_parts();
     let mut response = create_response(&http::Request::from_parts(parts, ()))
@@ -67,29 +69,15 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
                 return;
             }
         };
-        Box::pin(connection::serve(app, wire, read_ahead, credentials)).await;
+        Box::pin(connection::serve(
+            app,
+            wire,
+            read_ahead,
+            credentials,
+            dialect,
+        ))
+        .await;
         drop(place);
     });
     Ok(response.map(|()| Body::empty()))
-}
-
-/// Our sub-protocol, if the client asks for one. Who asks for others only would not understand us.
-fn offered_subprotocol(headers: &HeaderMap) -> Result<Option<HeaderValue>, Problem> {
-    let mut offered = headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .peekable();
-    if offered.peek().is_none() {
-        return Ok(None);
-    }
-    if offered.any(|name| name == SUBPROTOCOL) {
-        return Ok(Some(HeaderValue::from_static(SUBPROTOCOL)));
-    }
-    Err(Problem::new(
-        ErrorCode::BadRequest,
-        "none of the offered sub-protocols is stack.v1.json",
-    ))
 }

@@ -65,7 +65,7 @@ pub(super) async fn metrics(State(app): State<AppState>) -> ApiResult<Response> 
 pub(super) struct Version {
     version: &'static str,
     commit: &'static str,
-    protocols: [&'static str; 1],
+    protocols: [&'static str; 2],
     limits: Limits,
 }
 
@@ -73,7 +73,7 @@ pub(super) async fn version(State(app): State<AppState>) -> Json<Version> {
     Json(Version {
         version: env!("CARGO_PKG_VERSION"),
         commit: env!("STACK_BUILD_COMMIT"),
-        protocols: [stack_proto::SUBPROTOCOL],
+        protocols: crate::ws::SUBPROTOCOLS,
         limits: *app.limits(),
     })
 }

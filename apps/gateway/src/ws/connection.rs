@@ -11,16 +11,17 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use stack_auth::Caller;
 use stack_delivery::{Outlet, Pumped};
-use stack_proto::{Incoming, Request, error, quick_send};
+use stack_proto::{Request, error};
 use stack_storage::Submitted;
 use stack_types::{ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, Signal};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
+use tungstenite::Message;
 use tungstenite::error::CapacityError;
-use tungstenite::{Message, Utf8Bytes};
 
 use super::closing::close;
 use super::credentials::Credentials;
+use super::dialect::{Asked, ClientFrame, Dialect};
 use super::expiry::Expiry;
 use super::heartbeat::{Heartbeat, random_fraction};
 use super::ingress::Egress;
@@ -28,6 +29,7 @@ use super::replies::{Replies, Reply};
 use super::requests::{Answer, Handled, Requests, frame, signed_in};
 use super::socket::Socket;
 use super::sockets::{Place, Summons};
+use super::translated::Translated;
 use crate::app::AppState;
 use crate::server::Wire;
 
@@ -64,11 +66,16 @@ pub(super) fn serve(
     wire: Wire,
     read_ahead: Bytes,
     credentials: Credentials,
+    dialect: Dialect,
 ) -> impl Future<Output = ()> {
     let wire = Arc::new(wire);
-    let outlet = Outlet::new(Egress::new(wire.clone()));
+    let egress = Egress::new(wire.clone());
+    let outlet = match dialect {
+        Dialect::Json => Outlet::new(egress),
+        Dialect::Capnp => Outlet::new(Translated::new(egress)),
+    };
     let most = app.limits().frame_bytes;
-    let mut socket = Socket::new(wire.clone(), outlet.clone(), read_ahead, most);
+    let mut socket = Socket::new(wire.clone(), outlet.clone(), read_ahead, most, dialect);
     async move {
         let end = tokio::select! {
             end = run(&app, &mut socket, &outlet, credentials) => end,
@@ -176,28 +183,28 @@ async fn authenticate(
             },
             message = socket.next(), if outlet.pending_bytes() < MAX_PENDING_BYTES => message,
         };
-        let Some(text) = text_of(message)? else {
+        let Some(said) = frame_of(message, socket.dialect())? else {
             continue;
         };
-        let incoming = parse(&text, outlet)?;
-        let token = match Request::parse(&incoming) {
+        let (id, request) = read(&said, outlet)?;
+        let token = match request {
             Ok(Request::Auth { token }) => token,
             Ok(_) => {
                 let problem = Problem::new(ErrorCode::Unauthenticated, "sign in first");
-                outlet.send(frame(&error(incoming.id, &problem)));
+                outlet.send(frame(&error(id, &problem)));
                 continue;
             }
             Err(problem) => {
-                outlet.send(frame(&error(incoming.id, &problem)));
+                outlet.send(frame(&error(id, &problem)));
                 continue;
             }
         };
         return match app.auth().authenticate(&token) {
             Ok(caller) => {
-                let answer = signed_in(incoming.id, &caller);
+                let answer = signed_in(id, &caller);
                 Ok((caller, answer))
             }
-            Err(problem) => Err(refused(incoming.id, &problem)),
+            Err(problem) => Err(refused(id, &problem)),
         };
     }
 }
@@ -302,8 +309,8 @@ impl Connection {
         let mut message = first;
         for taken in 1.. {
             let is_ping = matches!(message, Ok(Message::Ping(_)));
-            if let Some(text) = text_of(message)? {
-                self.frame(&text)?;
+            if let Some(said) = frame_of(message, socket.dialect())? {
+                self.frame(&said)?;
             } else if is_ping {
                 self.ping()?;
             }
@@ -355,14 +362,8 @@ impl Connection {
     }
 
     /// Takes in one frame.
-    fn frame(&mut self, text: &str) -> Result<(), End> {
-        let (id, request) = match quick_send(text) {
-            Some((id, request)) => (id, Ok(request)),
-            None => {
-                let incoming = parse(text, &self.requests.outlet)?;
-                (incoming.id, Request::parse(&incoming))
-            }
-        };
+    fn frame(&mut self, said: &ClientFrame) -> Result<(), End> {
+        let (id, request) = read(said, &self.requests.outlet)?;
         let (app, user) = (&self.requests.app, self.requests.caller.user.id);
         if let Err(refused) = app.rates().frame(user) {
             return self.answer(id, Err(refused.into())).map_or(Ok(()), Err);
@@ -538,25 +539,30 @@ fn drain(outlet: &Outlet) -> End {
     End::Close(1001, "the server is going down")
 }
 
-fn parse<'a>(text: &'a str, outlet: &Outlet) -> Result<Incoming<'a>, End> {
-    Incoming::parse(text).map_err(|malformed| {
-        let problem = Problem::new(ErrorCode::BadRequest, malformed.to_string());
+fn read(said: &ClientFrame, outlet: &Outlet) -> Result<Asked, End> {
+    said.read().map_err(|malformed| {
+        let problem = Problem::new(ErrorCode::BadRequest, malformed);
         outlet.send(frame(&error(None, &problem)));
         End::Close(4000, "malformed frame")
     })
 }
 
-/// The text in a message; `None` for a ping or pong, which the library has dealt with.
-fn text_of(message: Result<Message, tungstenite::Error>) -> Result<Option<Utf8Bytes>, End> {
-    match message {
-        Ok(Message::Text(text)) => Ok(Some(text)),
-        Ok(Message::Binary(_)) => Err(End::Close(4000, "malformed frame: binary")),
-        Ok(_) => Ok(None),
-        Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. })) => {
+/// The frame in a message; `None` for a ping or pong, which the library has dealt with.
+fn frame_of(
+    message: Result<Message, tungstenite::Error>,
+    dialect: Dialect,
+) -> Result<Option<ClientFrame>, End> {
+    match (message, dialect) {
+        (Ok(Message::Text(text)), Dialect::Json) => Ok(Some(ClientFrame::Json(text))),
+        (Ok(Message::Binary(bytes)), Dialect::Capnp) => Ok(Some(ClientFrame::Capnp(bytes))),
+        (Ok(Message::Binary(_)), Dialect::Json) => Err(End::Close(4000, "malformed frame: binary")),
+        (Ok(Message::Text(_)), Dialect::Capnp) => Err(End::Close(4000, "malformed frame: text")),
+        (Ok(_), _) => Ok(None),
+        (Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. })), _) => {
             Err(End::Close(1009, "the frame is over the limit"))
         }
-        Err(tungstenite::Error::Utf8(_)) => Err(End::Close(1007, "the text is not UTF-8")),
-        Err(tungstenite::Error::Protocol(_)) => Err(End::Close(1002, "this is not WebSocket")),
-        Err(_) => Err(End::Gone),
+        (Err(tungstenite::Error::Utf8(_)), _) => Err(End::Close(1007, "the text is not UTF-8")),
+        (Err(tungstenite::Error::Protocol(_)), _) => Err(End::Close(1002, "this is not WebSocket")),
+        (Err(_), _) => Err(End::Gone),
     }
 }

@@ -13,6 +13,7 @@ use stack_delivery::Outlet;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
+use super::dialect::Dialect;
 use super::ingress::Ingress;
 use crate::server::Wire;
 
@@ -20,7 +21,7 @@ use crate::server::Wire;
 /// its own room.
 const READ_BUFFER_BYTES: usize = 256;
 /// The socket of a connection.
-pub(super) struct Socket(WebSocket<Ingress>);
+pub(super) struct Socket(WebSocket<Ingress>, Dialect);
 
 impl Socket {
     /// The server's end of an upgraded stream. `read_ahead` came with the upgrade request and is the socket's already.
@@ -29,6 +30,7 @@ impl Socket {
         outlet: Arc<Outlet>,
         read_ahead: Bytes,
         max_message_bytes: usize,
+        dialect: Dialect,
     ) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -36,11 +38,15 @@ impl Socket {
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
         let ingress = Ingress::new(wire, outlet, read_ahead);
-        Self(WebSocket::from_raw_socket(
-            ingress,
-            Role::Server,
-            Some(config),
-        ))
+        Self(
+            WebSocket::from_raw_socket(ingress, Role::Server, Some(config)),
+            dialect,
+        )
+    }
+
+    /// How its frames are written.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.1
     }
 
     /// The next message. Cancel safe.
