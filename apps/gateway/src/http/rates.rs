@@ -33,6 +33,9 @@ const OWN_CEREMONY: Quota = Quota::new(10, Duration::from_secs(60));
 /// Passwords of somebody who is signed in, each of which is hashed: to change it, to show again who they are, to turn
 /// the second factor off.
 const OWN_PASSWORD: Quota = Quota::new(10, Duration::from_secs(60));
+/// Tickets for sockets. What there is for all is bounded, and so is what one user can have of it: twice the sockets that
+/// they may open, in the time that a ticket lives.
+const TICKET: Quota = Quota::new(64, Duration::from_secs(30));
 /// Looks at invitations and recovery links, whose secrets nobody guesses. A page makes one when it is opened.
 const LOOK: Quota = Quota::new(60, Duration::from_secs(60));
 /// Links for recovery and for the first run that are redeemed.
@@ -50,6 +53,7 @@ pub(crate) struct Rates {
     redeem: Limiter<IpKey>,
     own_ceremony: Limiter<UserId>,
     own_password: Limiter<UserId>,
+    ticket: Limiter<UserId>,
     frames: Limiter<UserId>,
     presence: Limiter<UserId>,
     second_factor: Limiter<u64>,
@@ -72,6 +76,7 @@ impl Rates {
             redeem: limiter(REDEEM, clock),
             own_ceremony: limiter(OWN_CEREMONY, clock),
             own_password: limiter(OWN_PASSWORD, clock),
+            ticket: limiter(TICKET, clock),
             frames: limiter(FRAMES, clock),
             presence: limiter(PRESENCE, clock),
             second_factor: limiter(QUOTAS.second_factor, clock),
@@ -172,6 +177,14 @@ impl Rates {
         self.own_password.check(&user)
     }
 
+    /// A ticket for a socket.
+    pub(crate) fn ticket(&self, user: UserId) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.ticket.check(&user)
+    }
+
     /// A ceremony of a passkey that somebody begins or answers who is not signed in.
     pub(crate) fn ceremony(&self, ip: IpAddr) -> Result<(), RetryAfter> {
         if !self.enabled {
@@ -247,6 +260,7 @@ mod tests {
         for user in [one, two] {
             assert_eq!(allowed(|| rates.own_ceremony(user)), 10);
             assert_eq!(allowed(|| rates.own_password(user)), 10);
+            assert_eq!(allowed(|| rates.ticket(user)), 64);
         }
     }
 
