@@ -280,6 +280,7 @@ pub(super) fn invalid_credentials() -> Problem {
 pub(super) fn not_created(refused: CreateUserError) -> Problem {
     let taken = |field, detail| Problem::new(ErrorCode::Conflict, detail).with_field(field);
     match refused {
+        CreateUserError::IdTaken => taken("user_id", "this id is taken"),
         CreateUserError::UsernameTaken => taken("username", "this username is taken"),
         CreateUserError::EmailTaken => taken("email", "this e-mail address is taken"),
         CreateUserError::InviteClosed => invites::no_good(),
