@@ -56,7 +56,8 @@ pub(crate) struct Rates {
     ticket: Limiter<UserId>,
     frames: Limiter<UserId>,
     presence: Limiter<UserId>,
-    second_factor: Limiter<u64>,
+    second_factor: Limiter<UserId>,
+    no_ticket: Limiter<u64>,
     refresh: Limiter<SessionId>,
     first_use: Limiter<u64>,
     repeat: Limiter<u64>,
@@ -80,6 +81,7 @@ impl Rates {
             frames: limiter(FRAMES, clock),
             presence: limiter(PRESENCE, clock),
             second_factor: limiter(QUOTAS.second_factor, clock),
+            no_ticket: limiter(QUOTAS.second_factor, clock),
             refresh: limiter(QUOTAS.refresh, clock),
             first_use: limiter(Quota::new(1, REPEAT.per()), clock),
             repeat: limiter(REPEAT, clock),
@@ -126,15 +128,16 @@ impl Rates {
         if !self.enabled {
             return Ok(());
         }
-        self.second_factor.check(&self.hasher.hash_one(user))
+        self.second_factor.check(&user)
     }
 
-    /// An attempt at the second step of a sign-in that there is not.
+    /// An attempt at the second step of a sign-in that there is not. Tickets that somebody makes up fill no map that those
+    /// of others stand in.
     pub(crate) fn no_ticket(&self, ticket: &str) -> Result<(), RetryAfter> {
         if !self.enabled {
             return Ok(());
         }
-        self.second_factor.check(&self.hasher.hash_one(ticket))
+        self.no_ticket.check(&self.hasher.hash_one(ticket))
     }
 
     /// A sign-in that is begun at an identity provider.
