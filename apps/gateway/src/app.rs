@@ -16,6 +16,7 @@ use stack_types::{Clock, Limits};
 
 use crate::assets::{self, ClientFiles};
 use crate::config::Config;
+use crate::http::body::SlowBodies;
 use crate::http::cookies::CookieNames;
 use crate::http::headers::SecurityHeaders;
 use crate::http::origin::Origins;
@@ -63,6 +64,7 @@ pub(crate) struct App {
     security_headers: SecurityHeaders,
     rates: Rates,
     refusals: Refusals,
+    slow_bodies: SlowBodies,
     readiness: Readiness,
     client_files: ClientFiles,
 }
@@ -80,6 +82,7 @@ impl AppState {
             security_headers: SecurityHeaders::new(&origins),
             rates: Rates::new(config.rate_enabled, &parts.clock),
             refusals: Refusals::new(&parts.clock),
+            slow_bodies: SlowBodies::new(config.http.concurrent_requests),
             readiness: Readiness::new(parts.store.clone(), parts.bus.clone(), parts.hub.clone()),
             client_files: config.testing.client_files.unwrap_or(assets::embedded),
             origins,
@@ -169,6 +172,11 @@ impl App {
     /// Which refusals went on record lately.
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// The places of requests whose bodies are long on their way.
+    pub(crate) fn slow_bodies(&self) -> &SlowBodies {
+        &self.slow_bodies
     }
 
     /// Finds files of the web client.

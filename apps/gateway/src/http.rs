@@ -24,7 +24,7 @@ pub(crate) mod trace;
 pub(crate) use body::{Json, OptionalJson};
 pub(crate) use client_ip::Peer;
 pub(crate) use identity::{Identity, Sender, SignedIn};
-pub(crate) use layers::{api, around};
+pub(crate) use layers::{api, around, carried_out};
 pub(crate) use path::InPath;
 pub(crate) use problem::{ApiError, ApiResult, chain};
 pub(crate) use query::Query;

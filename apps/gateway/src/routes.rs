@@ -24,7 +24,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 
 use crate::app::AppState;
-use crate::http::{api, around, identity};
+use crate::http::{api, around, carried_out, identity};
 use crate::{assets, ws};
 
 /// Everything the gateway answers.
@@ -65,5 +65,6 @@ fn v1(app: &AppState) -> Router<AppState> {
     if app.config().testing.routes {
         routes = routes.merge(testing::routes());
     }
+    let routes = carried_out(routes, app);
     routes.route_layer(from_fn_with_state(app.clone(), identity::establish))
 }

@@ -253,6 +253,71 @@ fn files_say_what_they_are_for() {
     none(&faults);
 }
 
+/// The audit log is appended to by one function, under a number that nothing has yet, and nothing is taken from it.
+#[test]
+fn the_audit_log_is_append_only() {
+    let root = workspace().workspace_root.into_std_path_buf();
+    let folder = root.join("crates/storage/src");
+    let mut found = BTreeSet::new();
+    sources(&folder, &mut found);
+    let mut naming = Vec::new();
+    for path in &found {
+        let text = fs::read_to_string(path).unwrap();
+        if text.contains("AUDIT") || text.contains("\"audit\"") {
+            naming.push(path.strip_prefix(&folder).unwrap().to_owned());
+        }
+    }
+    let expected = ["accounts/audit.rs", "accounts/tables.rs"].map(PathBuf::from);
+    assert_eq!(naming, expected, "nothing else names the table of the log");
+    let text = fs::read_to_string(folder.join(&expected[0])).unwrap();
+    let count = |what: &str| text.matches(what).count();
+    assert_eq!(
+        count("tables::AUDIT"),
+        2,
+        "it is opened to append and to read"
+    );
+    assert_eq!(count("table.insert("), 1);
+    for takes in [
+        ".remove",
+        ".retain",
+        ".extract",
+        ".pop_",
+        ".drain",
+        ".get_mut",
+        "delete_table",
+    ] {
+        assert_eq!(count(takes), 0, "{takes}");
+    }
+}
+
+/// The list of past faults of others in `docs/SECURITY.md` names tests that there are.
+#[test]
+fn every_past_fault_has_its_test() {
+    let root = workspace().workspace_root.into_std_path_buf();
+    let page = fs::read_to_string(root.join("docs/SECURITY.md")).unwrap();
+    let mut faults = Vec::new();
+    let mut rows = 0;
+    for line in page.lines().filter(|line| line.starts_with("| †")) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let tests: Vec<&str> = cells[2].split('`').skip(1).step_by(2).collect();
+        rows += 1;
+        if tests.is_empty() {
+            faults.push(format!("no test: {line}"));
+        }
+        for test in tests {
+            let (file, name) = test.split_once(": ").unwrap();
+            let text = fs::read_to_string(root.join(file)).unwrap_or_default();
+            let stands =
+                text.contains(&format!("fn {name}(")) || text.contains(&format!("'{name}'"));
+            if !stands {
+                faults.push(format!("{file} has no {name}"));
+            }
+        }
+    }
+    assert_eq!(rows, 8, "every † has a row");
+    none(&faults);
+}
+
 /// The rule guards itself: every row names a crate that may exist, and the table has no way round.
 #[test]
 fn the_table_has_no_circle() {

@@ -1,7 +1,7 @@
 // The pages one by one: accounts, keyboard only, phone, and what axe finds.
 
-import AxeBuilder from '@axe-core/playwright';
 import { devices, expect, type Page, test } from '@playwright/test';
+import { accessible } from './support/check';
 import { Gateway } from './support/gateway';
 import { everybodyLeaves, PASSWORD, Person, stranger } from './support/people';
 
@@ -224,26 +224,21 @@ test('what people write stays text', async ({ browser }) => {
 
 for (const colorScheme of ['light', 'dark'] as const) {
   test(`axe finds nothing, ${colorScheme}`, async ({ browser }) => {
-    const check = async (page: Page, where: string) => {
-      const { violations } = await new AxeBuilder({ page }).analyze();
-      const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' | ')}`);
-      expect(found, where).toEqual([]);
-    };
     const context = await browser.newContext({ baseURL: gateway.url, colorScheme, reducedMotion: 'reduce' });
     const page = await context.newPage();
     await page.goto('/');
     await expect(page.getByRole('button', { name: 'Sign in' })).toBeVisible();
-    await check(page, 'sign in');
+    await accessible(page, 'sign in');
     const ben = await Person.register(browser, gateway.url, 'Ben');
     await ben.createRoom('Open door');
     const ada = await Person.register(browser, gateway.url, 'Ada', { colorScheme, reducedMotion: 'reduce' });
-    await check(ada.page, 'home');
+    await accessible(ada.page, 'home');
     await ada.page.goto('/browse');
     await expect(ada.page.getByText('Open door')).toBeVisible();
-    await check(ada.page, 'browse');
+    await accessible(ada.page, 'browse');
     await ada.page.goto('/');
     await ada.page.getByRole('button', { name: 'New room' }).first().click();
-    await check(ada.page, 'new room');
+    await accessible(ada.page, 'new room');
     await ada.page.keyboard.press('Escape');
     await ada.createRoom('Tides');
     await ada.say('see `code` and https://a.example, @ada');
@@ -251,7 +246,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
     await ada.log.locator('[data-seq]').hover();
     await ada.page.getByRole('button', { name: 'React with heart' }).click();
     await expect(ada.page.getByRole('button', { name: /^heart, 1/ })).toBeVisible();
-    await check(ada.page, 'room');
+    await accessible(ada.page, 'room');
     for (const path of [
       '/settings',
       '/settings/security',
@@ -261,7 +256,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
     ]) {
       await ada.page.goto(path);
       await expect(ada.page.getByRole('main')).toBeVisible();
-      await check(ada.page, path);
+      await accessible(ada.page, path);
     }
   });
 }

@@ -1,8 +1,8 @@
 // Passkeys in a real browser against a real gateway, with an authenticator that the browser plays.
 
-import AxeBuilder from '@axe-core/playwright';
 import { type Browser, expect, type Page, test } from '@playwright/test';
 import { Authenticator } from './support/authenticator';
+import { accessible } from './support/check';
 import { Gateway } from './support/gateway';
 import { everybodyLeaves, PASSWORD, Person } from './support/people';
 
@@ -126,8 +126,7 @@ test('several passkeys: added, named, removed; a removed one signs in no more', 
   await page.getByRole('dialog').getByLabel('Name').fill('My laptop');
   await page.getByRole('button', { name: 'Save' }).click();
   await expect(page.getByTestId('passkey')).toContainText('My laptop');
-  const { violations } = await new AxeBuilder({ page }).analyze();
-  expect(violations.map(({ id }) => id)).toEqual([]);
+  await accessible(page, 'passkeys');
 
   await page.getByRole('button', { name: 'Remove My laptop' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
@@ -205,8 +204,7 @@ test('what changes how one signs in asks once more who it is, and then goes on',
   await page.getByRole('button', { name: 'Set up' }).click();
   const question = page.getByRole('dialog', { name: 'Is it you?' });
   await expect(question).toBeVisible();
-  const { violations } = await new AxeBuilder({ page }).analyze();
-  expect(violations.map(({ id }) => id)).toEqual([]);
+  await accessible(page, 'the question');
   await authenticator.touched(true);
   await question.getByRole('button', { name: 'Confirm with a passkey' }).click();
   await expect(question).toHaveCount(0);

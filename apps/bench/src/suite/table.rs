@@ -94,6 +94,11 @@ fn why(lines: &[Line], profiles: &Path) -> Result<String> {
         } else {
             "Not profiled yet.".into()
         };
+        // The file's own heading would stand in the middle of a line.
+        let text = match text.split_once('\n') {
+            Some((heading, rest)) if heading.starts_with("# ") => rest,
+            _ => &text,
+        };
         out.push_str(&format!("\n**{}.** {}\n", missed.join("; "), text.trim()));
     }
     if !out.is_empty() {

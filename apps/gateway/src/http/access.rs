@@ -253,6 +253,13 @@ mod tests {
     }
 
     #[test]
+    fn the_audit_log_is_only_read() {
+        let of_audit = ROUTES.iter().filter(|(_, path, _)| path.contains("audit"));
+        let methods: Vec<_> = of_audit.map(|(method, ..)| method).collect();
+        assert_eq!(methods, [Method::GET, Method::GET]);
+    }
+
+    #[test]
     fn an_old_sign_in_is_no_recent_one() {
         const NOW: Timestamp = Timestamp(1_700_000_000_000);
         let caller = |role, minutes: u64| {

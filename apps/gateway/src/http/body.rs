@@ -3,6 +3,9 @@
 //! What is wrong with one is told apart: the content type (415), the JSON (400), a field (422, with its name), the
 //! size (413).
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,10 +14,13 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
+use parking_lot::Mutex;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use stack_rate::IpKey;
 use stack_types::{ErrorCode, Problem};
+use tokio::time::timeout;
 
-use crate::app::AppState;
+use crate::app::{App, AppState};
 
 use super::problem::ApiError;
 
@@ -22,6 +28,67 @@ use super::problem::ApiError;
 /// they read, and a connection closed in their face loses the answer. So some of it is read and thrown away.
 const DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 const DISCARDING: Duration = Duration::from_secs(3);
+
+/// A body that is here by then takes no place: it was sent along with its head, or right behind it.
+const QUICK: Duration = Duration::from_millis(250);
+/// Bodies that one address, or one /64 of IPv6, has on their way for longer. More people than that do not send a lot
+/// over a thin line at the same moment, and who sends nothing on purpose must not take every place there is.
+const SLOW_OF_ONE: usize = 64;
+/// When a place may be free again.
+const SLOW_RETRY: Duration = Duration::from_secs(2);
+
+/// The places of bodies that are long on their way: so many in all, and a share of them for each address.
+pub(crate) struct SlowBodies {
+    most: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    total: usize,
+    /// Only addresses with a body on its way are in here.
+    by_ip: HashMap<IpKey, usize>,
+}
+
+/// The place of one of them. Dropping it gives the place back.
+struct SlowBody<'a> {
+    places: &'a SlowBodies,
+    ip: IpKey,
+}
+
+impl SlowBodies {
+    /// So many places, none of them taken.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            most,
+            taken: Mutex::default(),
+        }
+    }
+
+    fn take(&self, ip: IpKey) -> Option<SlowBody<'_>> {
+        let mut taken = self.taken.lock();
+        let of_ip = taken.by_ip.get(&ip).copied().unwrap_or(0);
+        if taken.total >= self.most || of_ip >= SLOW_OF_ONE {
+            return None;
+        }
+        taken.total += 1;
+        taken.by_ip.insert(ip, of_ip + 1);
+        Some(SlowBody { places: self, ip })
+    }
+}
+
+impl Drop for SlowBody<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock();
+        taken.total -= 1;
+        if let Some(of_ip) = taken.by_ip.get_mut(&self.ip) {
+            *of_ip -= 1;
+            if *of_ip == 0 {
+                taken.by_ip.remove(&self.ip);
+            }
+        }
+    }
+}
 
 /// A JSON object that has to be there.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -85,7 +152,7 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
 /// `payload_too_large`, once enough has been read for the client to hear it.
 pub(crate) async fn too_large(body: Body, limit: usize) -> Problem {
     // Whether the client stopped, failed or went on until the time was up does not matter.
-    let _ = tokio::time::timeout(DISCARDING, discard(body)).await;
+    let _ = timeout(DISCARDING, discard(body)).await;
     Problem::new(
         ErrorCode::PayloadTooLarge,
         format!("the body is larger than {limit} bytes"),
@@ -102,8 +169,23 @@ async fn discard(mut body: Body) {
     }
 }
 
+/// All of a body from this address, unless it is too large, or slow while many are.
+pub(crate) async fn receive(app: &App, body: Body, ip: IpAddr) -> Result<Bytes, Problem> {
+    let mut read = pin!(read(body, app.limits().http_body_bytes));
+    if let Ok(done) = timeout(QUICK, &mut read).await {
+        return done;
+    }
+    let Some(_place) = app.slow_bodies().take(ip.into()) else {
+        let detail = "the body takes too long to arrive; come back soon";
+        let mut problem = Problem::new(ErrorCode::Unavailable, detail);
+        problem.retry_after = Some(SLOW_RETRY);
+        return Err(problem);
+    };
+    read.await
+}
+
 /// All of a body, unless it is too large.
-pub(crate) async fn read(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+async fn read(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame =
@@ -190,6 +272,23 @@ mod tests {
     fn refused(body: &str) -> (ErrorCode, Option<String>) {
         let problem = parse::<Example>(body.as_bytes()).unwrap_err();
         (problem.code, problem.field.map(|field| field.into_owned()))
+    }
+
+    #[test]
+    fn one_address_has_its_share_of_slow_bodies() {
+        let places = SlowBodies::new(SLOW_OF_ONE + 1);
+        let ip = |ip: &str| IpKey::from(ip.parse::<IpAddr>().unwrap());
+        let mut held: Vec<_> = (0..SLOW_OF_ONE)
+            .map(|_| places.take(ip("2001:db8::1")).unwrap())
+            .collect();
+        assert!(places.take(ip("2001:db8::2")).is_none());
+        let other = places.take(ip("192.0.2.1")).unwrap();
+        assert!(places.take(ip("192.0.2.2")).is_none(), "there is no more");
+        held.pop();
+        assert!(places.take(ip("2001:db8::2")).is_some());
+        drop((held, other));
+        let taken = places.taken.lock();
+        assert_eq!((taken.total, taken.by_ip.len()), (0, 0));
     }
 
     #[test]

@@ -73,8 +73,9 @@ pub(crate) async fn establish(
 
 /// The request with all of its body, and who its sender is by then: a revocation while it was on its way holds.
 async fn with_body(app: &App, request: Request) -> Result<Request, Problem> {
+    let ip = app.client_ip(&request);
     let (mut parts, body) = request.into_parts();
-    let body = body::read(body, app.limits().http_body_bytes).await?;
+    let body = body::receive(app, body, ip).await?;
     let cookies = app.cookies().read(&parts.headers);
     let caller = authenticate(app, &parts.headers, &cookies);
     parts.extensions.insert(Identity { caller, cookies });

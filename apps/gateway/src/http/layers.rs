@@ -10,8 +10,9 @@
 //! 8. Problems get their body: everything below may answer with a bare status or an `ApiError`.
 //! 9. A panic is caught and becomes such an error.
 //!
-//! Inside, around the API alone: at most so many requests at once (what is too much is shed, not queued), each
-//! within its time. Health checks are not shed, the web client needs no time-out, and a socket outlives both.
+//! Inside, around the API alone: each request within its time, and behind its body at most so many at once (what is too
+//! much is shed, not queued). A request whose body is on its way takes no turn: who sends slowly would keep others out
+//! for next to nothing. Health checks are not shed, the web client needs no time-out, and a socket outlives both.
 
 use std::any::Any;
 use std::error::Error;
@@ -76,13 +77,21 @@ pub(crate) fn around(routes: Router<AppState>, app: &AppState) -> Router {
 
 /// Puts the layers around the API.
 pub(crate) fn api(routes: Router<AppState>, app: &AppState) -> Router<AppState> {
-    let http = &app.config().http;
     routes.layer(
         ServiceBuilder::new()
             .layer(HandleErrorLayer::new(not_carried_out))
+            .layer(TimeoutLayer::new(app.config().http.timeout)),
+    )
+}
+
+/// Puts the layers around what is carried out once it is known who calls and all of the body is here.
+pub(crate) fn carried_out(routes: Router<AppState>, app: &AppState) -> Router<AppState> {
+    let at_once = app.config().http.concurrent_requests;
+    routes.route_layer(
+        ServiceBuilder::new()
+            .layer(HandleErrorLayer::new(not_carried_out))
             .layer(LoadShedLayer::new())
-            .layer(GlobalConcurrencyLimitLayer::new(http.concurrent_requests))
-            .layer(TimeoutLayer::new(http.timeout)),
+            .layer(GlobalConcurrencyLimitLayer::new(at_once)),
     )
 }
 

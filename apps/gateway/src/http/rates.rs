@@ -33,6 +33,9 @@ const OWN_CEREMONY: Quota = Quota::new(10, Duration::from_secs(60));
 /// Passwords of somebody who is signed in, each of which is hashed: to change it, to show again who they are, to turn
 /// the second factor off.
 const OWN_PASSWORD: Quota = Quota::new(10, Duration::from_secs(60));
+/// Tickets for sockets. What there is for all is bounded, and so is what one user can have of it: twice the sockets that
+/// they may open, in the time that a ticket lives.
+const TICKET: Quota = Quota::new(64, Duration::from_secs(30));
 /// Looks at invitations and recovery links, whose secrets nobody guesses. A page makes one when it is opened.
 const LOOK: Quota = Quota::new(60, Duration::from_secs(60));
 /// Links for recovery and for the first run that are redeemed.
@@ -50,9 +53,11 @@ pub(crate) struct Rates {
     redeem: Limiter<IpKey>,
     own_ceremony: Limiter<UserId>,
     own_password: Limiter<UserId>,
+    ticket: Limiter<UserId>,
     frames: Limiter<UserId>,
     presence: Limiter<UserId>,
-    second_factor: Limiter<u64>,
+    second_factor: Limiter<UserId>,
+    no_ticket: Limiter<u64>,
     refresh: Limiter<SessionId>,
     first_use: Limiter<u64>,
     repeat: Limiter<u64>,
@@ -72,9 +77,11 @@ impl Rates {
             redeem: limiter(REDEEM, clock),
             own_ceremony: limiter(OWN_CEREMONY, clock),
             own_password: limiter(OWN_PASSWORD, clock),
+            ticket: limiter(TICKET, clock),
             frames: limiter(FRAMES, clock),
             presence: limiter(PRESENCE, clock),
             second_factor: limiter(QUOTAS.second_factor, clock),
+            no_ticket: limiter(QUOTAS.second_factor, clock),
             refresh: limiter(QUOTAS.refresh, clock),
             first_use: limiter(Quota::new(1, REPEAT.per()), clock),
             repeat: limiter(REPEAT, clock),
@@ -121,15 +128,16 @@ impl Rates {
         if !self.enabled {
             return Ok(());
         }
-        self.second_factor.check(&self.hasher.hash_one(user))
+        self.second_factor.check(&user)
     }
 
-    /// An attempt at the second step of a sign-in that there is not.
+    /// An attempt at the second step of a sign-in that there is not. Tickets that somebody makes up fill no map that those
+    /// of others stand in.
     pub(crate) fn no_ticket(&self, ticket: &str) -> Result<(), RetryAfter> {
         if !self.enabled {
             return Ok(());
         }
-        self.second_factor.check(&self.hasher.hash_one(ticket))
+        self.no_ticket.check(&self.hasher.hash_one(ticket))
     }
 
     /// A sign-in that is begun at an identity provider.
@@ -170,6 +178,14 @@ impl Rates {
             return Ok(());
         }
         self.own_password.check(&user)
+    }
+
+    /// A ticket for a socket.
+    pub(crate) fn ticket(&self, user: UserId) -> Result<(), RetryAfter> {
+        if !self.enabled {
+            return Ok(());
+        }
+        self.ticket.check(&user)
     }
 
     /// A ceremony of a passkey that somebody begins or answers who is not signed in.
@@ -247,6 +263,7 @@ mod tests {
         for user in [one, two] {
             assert_eq!(allowed(|| rates.own_ceremony(user)), 10);
             assert_eq!(allowed(|| rates.own_password(user)), 10);
+            assert_eq!(allowed(|| rates.ticket(user)), 64);
         }
     }
 

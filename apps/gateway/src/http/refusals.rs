@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request};
-use http::header;
+use http::{HeaderMap, header};
 use stack_auth::{AuditAction, Auth, Caller};
 use stack_rate::{DEFAULT_CAPACITY, IpKey, Limiter, Quota};
 use stack_types::Clock;
@@ -91,6 +91,19 @@ impl Refusal {
         })
     }
 
+    /// The same of a token that somebody shows at a socket.
+    pub(crate) fn of_socket(app: &App, ip: IpAddr, token: &str) -> Option<Self> {
+        let action = AuditAction::ApiKeyRefused;
+        let is_told =
+            Auth::looks_like_api_key(token) && app.refusals().is_to_be_told(action, ip.into());
+        is_told.then(|| Self {
+            caller: None,
+            ip,
+            action,
+            target: "GET /ws".to_owned(),
+        })
+    }
+
     /// Puts it on record.
     pub(crate) async fn record(self, app: &App) {
         let recorded =
@@ -103,9 +116,11 @@ impl Refusal {
 }
 
 fn carries_key(request: &Request) -> bool {
-    let value = request.headers().get(header::AUTHORIZATION);
-    let value = value.and_then(|value| value.to_str().ok());
-    value
-        .and_then(|value| value.split_once(' '))
-        .is_some_and(|(_, token)| Auth::looks_like_api_key(token.trim()))
+    shown(request.headers()).is_some_and(Auth::looks_like_api_key)
+}
+
+/// What the `Authorization` header shows.
+pub(crate) fn shown(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    value.split_once(' ').map(|(_, token)| token.trim())
 }

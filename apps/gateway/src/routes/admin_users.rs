@@ -80,11 +80,16 @@ async fn change(
     InPath(user): InPath<UserId>,
     Json(asked): Json<Change>,
 ) -> ApiResult<JsonAnswer<AccountView>> {
-    if let Some(role) = asked.role {
-        app.auth().set_role(&caller, user, role, &client).await?;
+    let auth = app.auth();
+    // Who is to be kept out is so first, and who is let in again last: a refusal in between leaves nobody with more.
+    if asked.disabled == Some(true) {
+        auth.disable(&caller, user, true, &client).await?;
     }
-    if let Some(disabled) = asked.disabled {
-        app.auth().disable(&caller, user, disabled, &client).await?;
+    if let Some(role) = asked.role {
+        auth.set_role(&caller, user, role, &client).await?;
+    }
+    if asked.disabled == Some(false) {
+        auth.disable(&caller, user, false, &client).await?;
     }
     Ok(JsonAnswer(app.auth().account(&caller, user)?))
 }

@@ -7,14 +7,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use futures_util::stream;
-use http::header;
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stack_auth::{AuditQuery, Caller};
 use stack_types::{Problem, Timestamp, UserId};
 
 use crate::app::AppState;
+use crate::http::csrf;
 use crate::http::{ApiResult, Query, Sender, SignedIn};
 
 /// Entries of one piece of the export.
@@ -68,29 +69,31 @@ async fn export(
     SignedIn(caller): SignedIn,
     Sender(client): Sender,
     Query(which): Query<Which>,
+    headers: HeaderMap,
 ) -> ApiResult<Response> {
+    // It is a link on a page of ours, so that a browser brings its cookie along from any page. It would be on record,
+    // and much work.
+    if csrf::sender(&headers, app.origins()) == csrf::Sender::Foreign {
+        return Err(csrf::refused().into());
+    }
     let mut query = AuditQuery::from(which);
     query.limit = Some(PIECE);
     // The first piece is read before the answer begins, so that what is refused is told as such.
-    let first = piece(&app, &caller, query).await?;
+    let (first, next) = piece(&app, &caller, query).await?;
     app.auth().record_export(&caller, &client).await?;
-    let lines = stream::try_unfold(Some(first), move |next| {
+    // None is read before the one in front of it is taken.
+    let rest = stream::try_unfold(next, move |next| {
         let (app, caller) = (app.clone(), caller.clone());
         async move {
-            let Some((lines, query)) = next else {
-                return Ok::<_, Problem>(None);
+            let Some(query) = next else {
+                return Ok(None);
             };
-            let next = match query {
-                Some(query) => {
-                    // Whoever takes the log slowly may have lost the right to it.
-                    let caller = app.auth().current(&caller)?;
-                    Some(piece(&app, &caller, query).await?)
-                }
-                None => None,
-            };
-            Ok(Some((lines, next)))
+            // Whoever takes the log slowly may have lost the right to it.
+            let caller = app.auth().current(&caller)?;
+            piece(&app, &caller, query).await.map(Some)
         }
     });
+    let lines = stream::once(async { Ok::<_, Problem>(first) }).chain(rest);
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (

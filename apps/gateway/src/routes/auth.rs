@@ -99,16 +99,19 @@ async fn refresh(
     Sender(client): Sender,
     OptionalJson(asked): OptionalJson<Refresh>,
 ) -> ApiResult<Response> {
-    let by_cookie = asked.refresh_token.is_none();
+    let delivery = match asked.refresh_token {
+        None => Delivery::Cookie,
+        Some(_) => Delivery::Body,
+    };
     let token = asked
         .refresh_token
         .or_else(|| identity.cookies.refresh.clone())
         .ok_or_else(|| Problem::new(ErrorCode::Unauthenticated, "there is no refresh token"))?;
     app.rates()
         .refresh(app.auth().session_of_refresh(&token), &token)?;
-    match app.auth().refresh(&token, &client).await {
+    match app.auth().refresh(&token, delivery, &client).await {
         Ok(tokens) => signed_in::answer(&app, StatusCode::OK, tokens, &identity),
-        Err(refused) if by_cookie && refused.code.http_status() == 401 => {
+        Err(refused) if delivery == Delivery::Cookie && refused.code.http_status() == 401 => {
             let mut headers = HeaderMap::new();
             app.cookies().clear(&mut headers);
             Ok((headers, ApiError::from(refused)).into_response())
@@ -143,6 +146,7 @@ async fn ticket(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
 ) -> ApiResult<JsonAnswer<WsTicket>> {
+    app.rates().ticket(caller.user.id)?;
     Ok(JsonAnswer(app.auth().issue_ws_ticket(&caller)?))
 }
 

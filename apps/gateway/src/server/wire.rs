@@ -151,6 +151,8 @@ impl Tls {
             }
             // The stream was cut off. Whether anything is missing the WebSocket knows, as it does over plain TCP.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            // Nothing more will come.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && session.ended => Ok(0),
             Err(error) => Err(error),
         }
     }

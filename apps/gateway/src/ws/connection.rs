@@ -31,6 +31,7 @@ use super::socket::Socket;
 use super::sockets::{Place, Summons};
 use super::translated::Translated;
 use crate::app::AppState;
+use crate::http::refusals::Refusal;
 use crate::server::Wire;
 
 /// A socket without credentials has so long to send `auth`.
@@ -165,11 +166,17 @@ async fn authenticate(
         outlet.send(frame(&error(id, problem)));
         End::Close(4001, "not signed in")
     };
-    match credentials {
+    let ip = match credentials {
         Credentials::Caller(caller) => return Ok((*caller, None)),
-        Credentials::Refused(problem) => return Err(refused(None, &problem)),
-        Credentials::None => {}
-    }
+        Credentials::Refused(credentials) => {
+            let end = refused(None, &credentials.problem);
+            if let Some(refusal) = credentials.record {
+                refusal.record(app).await;
+            }
+            return Err(end);
+        }
+        Credentials::None(ip) => *ip,
+    };
     let deadline = Instant::now() + AUTH_WITHIN;
     loop {
         let message = tokio::select! {
@@ -204,7 +211,13 @@ async fn authenticate(
                 let answer = signed_in(id, &caller);
                 Ok((caller, answer))
             }
-            Err(problem) => Err(refused(id, &problem)),
+            Err(problem) => {
+                let end = refused(id, &problem);
+                if let Some(refusal) = Refusal::of_socket(app, ip, &token) {
+                    refusal.record(app).await;
+                }
+                Err(end)
+            }
         };
     }
 }

@@ -1,22 +1,32 @@
 //! What an upgrade brings along to say who is there.
 
+use std::net::IpAddr;
+
 use axum::extract::Request;
 use http::header;
 use stack_auth::Caller;
 use stack_types::Problem;
 
 use crate::app::AppState;
+use crate::http::refusals::{self, Refusal};
 use crate::http::{identity, origin};
 
 /// Who opens a socket, as far as the upgrade tells.
-#[derive(Debug)]
 pub(super) enum Credentials {
-    /// Nothing was given; the first frame has to say it.
-    None,
+    /// Nothing was given, from this address; the first frame has to say it.
+    None(Box<IpAddr>),
     /// Somebody.
     Caller(Box<Caller>),
     /// What was given is no good; it is told on the socket.
-    Refused(Box<Problem>),
+    Refused(Box<Refused>),
+}
+
+/// Credentials that are no good.
+pub(super) struct Refused {
+    /// Why.
+    pub(super) problem: Problem,
+    /// What is to go on record of it.
+    pub(super) record: Option<Refusal>,
 }
 
 /// Looks for credentials in the order bearer token, ticket, cookie, and checks the origin.
@@ -42,11 +52,15 @@ pub(super) fn of(app: &AppState, request: &Request) -> Result<Credentials, Probl
         }
         identity::authenticate(app, headers, &cookies)
     } else {
-        return Ok(Credentials::None);
+        return Ok(Credentials::None(Box::new(app.client_ip(request))));
     };
     Ok(match told {
         Ok(caller) => Credentials::Caller(Box::new(caller)),
-        Err(problem) => Credentials::Refused(Box::new(problem)),
+        Err(problem) => {
+            let key = refusals::shown(headers);
+            let record = key.and_then(|key| Refusal::of_socket(app, app.client_ip(request), key));
+            Credentials::Refused(Box::new(Refused { problem, record }))
+        }
     })
 }
 

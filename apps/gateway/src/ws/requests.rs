@@ -181,7 +181,7 @@ impl Requests {
         Handled::InTurn(work.boxed())
     }
 
-    fn sign_in_again(&self, id: Option<u64>, token: &str) -> Handled {
+    fn sign_in_again(&mut self, id: Option<u64>, token: &str) -> Handled {
         let caller = match self.app.auth().authenticate(token) {
             Ok(caller) => caller,
             Err(problem) => return Handled::Done(Err(problem)),
@@ -191,12 +191,15 @@ impl Requests {
             return Handled::Done(Err(problem));
         }
         // What the new token does not allow must not go on under the old one.
-        for (room, subscription) in &self.subscriptions {
-            if caller.require_in_room(Scope::Read, room).is_err() {
-                let hub = self.app.hub();
+        let (hub, lease) = (self.app.hub(), &self.lease);
+        self.subscriptions.retain(|room, subscription| {
+            let goes_on = caller.require_in_room(Scope::Read, room).is_ok();
+            if !goes_on {
                 hub.unsubscribe(subscription, Some(UnsubscribeReason::Removed));
+                lease.leave(room);
             }
-        }
+            goes_on
+        });
         let answer = Ok(signed_in(id, &caller));
         Handled::SignedIn(Box::new(caller), answer)
     }

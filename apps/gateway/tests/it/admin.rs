@@ -132,3 +132,31 @@ async fn counters_are_for_administrators() {
         .problem(422, "invalid_field");
     assert_eq!(odd["field"], "limit");
 }
+
+#[tokio::test]
+async fn a_change_that_is_refused_in_part_gives_nobody_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, admin) = with_admin(&folder).await;
+    let other = gateway.person("other").await;
+    let of = |person: &Person| format!("/api/v1/admin/users/{}", person.id);
+    let role = json!({ "role": "admin" });
+    admin.patch(&of(&other), role).await.expect(200);
+    // Nobody disables themselves; that they would be no admin any more has not happened then either.
+    let both = json!({ "role": "member", "disabled": true });
+    admin
+        .patch(&of(&admin), both.clone())
+        .await
+        .problem(409, "conflict");
+    admin.get("/api/v1/admin/users").await.expect(200);
+    let out = admin.patch(&of(&other), both).await.expect(200);
+    assert_eq!(
+        (&out["role"], &out["disabled"]),
+        (&json!("member"), &json!(true))
+    );
+    let back = json!({ "role": "admin", "disabled": false });
+    let back = admin.patch(&of(&other), back).await.expect(200);
+    assert_eq!(
+        (&back["role"], &back["disabled"]),
+        (&json!("admin"), &json!(false))
+    );
+}

@@ -132,6 +132,13 @@ impl World {
         }
     }
 
+    /// The audit log, the oldest entry first.
+    async fn on_record(&self) -> Vec<String> {
+        let export = self.ask("admin", "GET", "/admin/audit/export", None).await;
+        assert_eq!(export.status, 200);
+        export.text.lines().rev().map(str::to_owned).collect()
+    }
+
     async fn place(&mut self) -> Place {
         self.rooms += 1;
         let room = format!("room-{}", self.rooms);
@@ -196,6 +203,7 @@ fn is_refused(answer: &Answer, for_anybody: bool) -> bool {
 #[tokio::test]
 async fn every_route_keeps_the_table() {
     let mut world = World::new().await;
+    let on_record = world.on_record().await;
     let rows = rows(|what| what.contains(" /"));
     assert!(rows.len() > 80, "{}", rows.len());
     let mut wrong = Vec::new();
@@ -256,11 +264,14 @@ async fn every_route_keeps_the_table() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // And nobody has changed or taken away what was on record.
+    assert!(world.on_record().await.starts_with(&on_record));
 }
 
 #[tokio::test]
 async fn every_frame_keeps_the_table() {
     let mut world = World::new().await;
+    let on_record = world.on_record().await;
     let rows = rows(|what| !what.contains([' ', '/']));
     assert!(rows.len() >= 14, "{}", rows.len());
     let mut sockets: HashMap<&str, Socket> = HashMap::new();
@@ -303,6 +314,7 @@ async fn every_frame_keeps_the_table() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(world.on_record().await.starts_with(&on_record));
 }
 
 /// Nothing but an error answers `typing`, so that something else is asked behind it.

@@ -243,3 +243,41 @@ async fn a_refusal_leaves_the_connection_usable_or_says_that_it_ends() {
         }
     }
 }
+
+/// A request that sends its head and holds its body back.
+async fn held_back(gateway: &TestGateway) -> BufReader<TcpStream> {
+    let mut stream = BufReader::new(TcpStream::connect(gateway.addr()).await.unwrap());
+    let head = format!(
+        "POST {REGISTER} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn bodies_that_are_held_back_take_nobodys_turn() {
+    let gateway = TestGateway::with(|config| config.http.concurrent_requests = 2).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(held_back(&gateway).await);
+    }
+    // As many as there are turns may be slow; one more is told to come back.
+    let answers = held.iter_mut().map(|stream| Box::pin(read_answer(stream)));
+    let (answer, refused, _) = futures_util::future::select_all(answers).await;
+    assert!(answer.starts_with("http/1.1 503 "), "{answer}");
+    assert!(answer.contains("retry-after: 2"), "{answer}");
+    drop(held.remove(refused));
+    // Who is quick has a turn all the while.
+    gateway
+        .program()
+        .get("/api/v1/setup")
+        .send()
+        .await
+        .expect(200);
+    gateway.person("alice").await;
+    for mut stream in held {
+        stream.write_all(b"}").await.unwrap();
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.starts_with("http/1.1 422 "), "{answer}");
+    }
+}

@@ -252,3 +252,26 @@ async fn an_allowed_origin_counts_as_ours() {
         .await
         .expect(200);
 }
+
+#[tokio::test]
+async fn an_export_of_the_audit_log_is_begun_by_no_page_from_elsewhere() {
+    let gateway = TestGateway::start().await;
+    let browser = gateway.browser();
+    let token = gateway.setup_token().unwrap();
+    let claim = json!({ "token": token, "username": "root", "password": PASSWORD });
+    let set_up = browser.post("/api/v1/setup/password").json(&claim);
+    set_up.send().await.expect(201);
+    let export = |site: &str| {
+        let call = browser.get("/api/v1/admin/audit/export");
+        call.header("sec-fetch-site", site).send()
+    };
+    for site in ["cross-site", "same-site"] {
+        export(site).await.problem(403, "csrf_failed");
+    }
+    for site in ["same-origin", "none"] {
+        assert_eq!(export(site).await.status, 200);
+    }
+    let exported = browser.get("/api/v1/admin/audit?action=audit_exported");
+    let exported = exported.send().await.expect(200);
+    assert_eq!(exported["entries"].as_array().unwrap().len(), 2);
+}

@@ -16,6 +16,7 @@ mod disabling;
 mod health;
 mod messages;
 mod oidc;
+mod outside;
 mod passkeys;
 mod problems;
 mod process;

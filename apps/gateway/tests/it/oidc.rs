@@ -223,7 +223,7 @@ fn query_of(url: &Url, name: &str) -> String {
 }
 
 /// The configuration as an operator would write it.
-fn known(issuers: &[(&str, String)]) -> Vec<OauthProvider> {
+pub(crate) fn known(issuers: &[(&str, String)]) -> Vec<OauthProvider> {
     let mut env = Vec::new();
     for (name, issuer) in issuers {
         let prefix = format!("STACK_AUTH_OAUTH_{}", name.to_uppercase());
@@ -670,7 +670,7 @@ async fn a_sign_in_is_begun_at_the_public_address() {
     world.gateway.shutdown().await;
 }
 
-/// † Tuwunel: the first account of a server is nobody's crown.
+/// † Tuwunel #318, #331: the first account of a server is nobody's crown.
 #[tokio::test]
 async fn the_first_oauth_user_is_no_admin() {
     let world = World::new().await;

@@ -243,6 +243,7 @@ async fn a_backend_vouches_for_nobody_but_its_own_users() {
         .problem(403, "forbidden");
 }
 
+/// † Tuwunel #318, #331: nor through a bot.
 #[tokio::test]
 async fn a_bot_is_never_admin() {
     let folder = tempfile::tempdir().unwrap();

@@ -201,3 +201,70 @@ async fn a_place_that_is_there_needs_nobody_to_give_it() {
         .await
         .problem(404, "not_found");
 }
+
+#[tokio::test]
+async fn a_socket_that_may_less_leaves_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, admin) = with_admin(&folder).await;
+    for room in ["one", "two"] {
+        admin.room(room, true).await;
+    }
+    let made = key(&admin, &["chat_token"]).await;
+    let asked = json!({ "user_id": "7", "rooms": ["one", "two"] });
+    let wide = mint(&gateway, &made, asked).await;
+    let asked = json!({ "user_id": "7", "rooms": ["one"] });
+    let narrow = mint(&gateway, &made, asked).await;
+    let mut watching = gateway.socket(&admin).await;
+    watching.ok("subscribe", json!({ "room": "two" })).await;
+    let mut seven = socket(&gateway, &wide).await;
+    for room in ["one", "two"] {
+        seven.ok("subscribe", json!({ "room": room })).await;
+    }
+    let mut becomes = async |status: &str| loop {
+        let presence = watching.next_of("presence").await;
+        if presence["user_id"] == "7" && presence["status"] == status {
+            break;
+        }
+    };
+    becomes("online").await;
+    seven.tell("auth", json!({ "token": narrow })).await;
+    let ended = seven.next_of("unsubscribed").await;
+    assert_eq!(
+        (&ended["room"], &ended["reason"]),
+        (&json!("two"), &json!("removed"))
+    );
+    becomes("offline").await;
+    // It may come back when the token allows it.
+    let refused = seven.refused("subscribe", json!({ "room": "two" })).await;
+    assert_eq!(refused["code"], "forbidden");
+    seven.ok("auth", json!({ "token": wide })).await;
+    seven.ok("subscribe", json!({ "room": "two" })).await;
+    becomes("online").await;
+}
+
+#[tokio::test]
+async fn a_bad_key_at_a_socket_is_on_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, admin) = with_admin(&folder).await;
+    let entries = async || {
+        let path = "/api/v1/admin/audit?action=api_key_refused";
+        let log = admin.get(path).await.expect(200);
+        log["entries"].as_array().unwrap().clone()
+    };
+    let bad = "stk_nothing_that_is_good";
+    let mut upgraded = socket(&gateway, bad).await;
+    assert_eq!(upgraded.closed().await, Closed::Code(4001));
+    assert_eq!(entries().await.len(), 1);
+    let mut first = Socket::open(gateway.addr(), "/ws", &[]).await;
+    first.tell("auth", json!({ "token": bad })).await;
+    assert_eq!(first.closed().await, Closed::Code(4001));
+    let entries = entries().await;
+    assert_eq!(entries.len(), 2);
+    for entry in entries {
+        assert_eq!(
+            (&entry["target"], &entry["outcome"]),
+            (&json!("GET /ws"), &json!("refused"))
+        );
+        assert!(!entry["ip"].as_str().unwrap().is_empty());
+    }
+}

@@ -235,3 +235,22 @@ async fn a_ticket_is_given_to_who_is_signed_in() {
         .await
         .problem(401, "unauthenticated");
 }
+
+#[tokio::test]
+async fn a_refresh_token_stays_where_it_was_given() {
+    let gateway = TestGateway::start().await;
+    let browser = gateway.browser();
+    browser.register("alice").await.expect(201);
+    let taken = browser.cookie(REFRESH, "stack_refresh").unwrap();
+    refresh(&gateway, &taken)
+        .await
+        .problem(401, "unauthenticated");
+    let bob = gateway.person("bob").await;
+    let cookie = format!("stack_refresh={}", bob.refresh_token);
+    let call = gateway.program().post(REFRESH).header("cookie", &cookie);
+    let call = call.header("sec-fetch-site", "same-origin");
+    call.send().await.problem(401, "unauthenticated");
+    // Neither is spent by that.
+    browser.post(REFRESH).send().await.expect(200);
+    refresh(&gateway, &bob.refresh_token).await.expect(200);
+}

@@ -61,6 +61,7 @@ async fn the_setup_takes_the_browsers_answer_as_it_is() {
     }
 }
 
+/// † Tuwunel #318, #331: the first account of a server is nobody's crown.
 #[tokio::test]
 async fn nobody_becomes_admin_by_being_first() {
     let gateway = TestGateway::start().await;

@@ -377,7 +377,6 @@ impl Auth {
         Ok(key.created_by)
     }
 
-    /// Whether a text is an API key or pretends to be one, and no token.
     /// Whether this is an API key, good or not, rather than a token.
     #[must_use]
     pub fn looks_like_api_key(text: &str) -> bool {
@@ -558,17 +557,22 @@ impl Auth {
             ..entry_of(caller, client, AuditAction::AccountMade)
         };
         let mut next = new.clone();
-        for _ in 1..tries {
-            match store.create_user(next.clone(), entry.clone()).await? {
+        let mut left = tries;
+        loop {
+            let refused = match store.create_user(next.clone(), entry.clone()).await? {
                 Ok(account) => return Ok(account),
-                // Somebody else may have made this very account meanwhile.
-                Err(_) => match self.0.store.account(new.id)? {
-                    Some(account) => return Ok(account),
-                    None => next.username = another(new.username.as_str())?,
-                },
+                Err(refused) => refused,
+            };
+            // Somebody else may have made this very account meanwhile.
+            if let Some(account) = self.0.store.account(new.id)? {
+                return Ok(account);
             }
+            left = left.saturating_sub(1);
+            if left == 0 {
+                return Err(not_created(refused));
+            }
+            next.username = another(new.username.as_str())?;
         }
-        store.create_user(next, entry).await?.map_err(not_created)
     }
 }
 

@@ -5,7 +5,7 @@
 //! | (linked already) | | it signs in |
 //! | verified | verified | they are linked, and it signs in |
 //! | verified | unverified | it is taken from whoever made it: every way in and every session goes, then as above |
-//! | verified | unverified, an admin's | refused: sign in first, then link |
+//! | verified | either, an admin's | refused: sign in first, then link |
 //! | unverified | any | refused: sign in first, then link |
 //! | either | none | a new account, where they may be made; it keeps the address only if it is verified |
 
@@ -95,7 +95,8 @@ impl Auth {
         client: &Client,
     ) -> Result<Tried, OauthError> {
         let adopts = !account.email_verified;
-        if identity.verified_email().is_none() || adopts && account.user.role == GlobalRole::Admin {
+        // What an address opens must not be the whole server, whoever vouches for it.
+        if identity.verified_email().is_none() || account.user.role == GlobalRole::Admin {
             return Err(OauthRefusal::EmailExists.into());
         }
         if !account.may_sign_in() {
@@ -188,7 +189,7 @@ impl Auth {
                 }
                 // Somebody was first: the same person in another tab, or the address's owner.
                 Ok(Err(_)) | Err(CreateUserError::EmailTaken) => return Ok(Tried::Again),
-                Err(CreateUserError::UsernameTaken) => {}
+                Err(CreateUserError::UsernameTaken | CreateUserError::IdTaken) => {}
                 Err(CreateUserError::InviteClosed) => {
                     return Err(OauthRefusal::RegistrationClosed.into());
                 }

@@ -470,7 +470,7 @@ impl Auth {
         Ok(links.into_iter().map(view).collect())
     }
 
-    /// Removes one of them.
+    /// Removes one of them, and ends the caller's other sessions that were begun at a provider.
     ///
     /// # Errors
     /// `forbidden` for who has not signed in a short while ago; `not_found`; `conflict` for the last way in;
@@ -486,11 +486,14 @@ impl Auth {
             target: Some(id.to_string()),
             ..entry_of(caller, client, AuditAction::OauthUnlinked)
         };
-        let removed = self
-            .store_of(caller)
-            .remove_oauth_link(caller.user.id, id, entry)
-            .await?;
-        match removed {
+        let (auth, store) = (self.clone(), self.store_of(caller));
+        let (owner, keep) = (caller.user.id, caller.session_id);
+        let removed = self.to_the_end(async move {
+            let (removed, revoked) = store.remove_oauth_link(owner, id, keep, entry).await?;
+            auth.tell_revoked(owner, revoked);
+            Ok(removed)
+        });
+        match removed.await? {
             Removal::Removed => Ok(()),
             Removal::LastWayIn => Err(Problem::new(
                 ErrorCode::Conflict,

@@ -196,7 +196,7 @@ impl Auth {
         renamed.ok_or_else(no_passkey).and_then(PasskeyView::new)
     }
 
-    /// Removes one of the caller's passkeys.
+    /// Removes one of the caller's passkeys, and ends their other sessions that were begun by passkey.
     ///
     /// # Errors
     /// `forbidden` as above; `conflict` when it is the last way in; `not_found`, `unavailable`.
@@ -211,11 +211,14 @@ impl Auth {
             target: Some(id.to_string()),
             ..entry_of(caller, client, AuditAction::PasskeyRemoved)
         };
-        match self
-            .store_of(caller)
-            .remove_passkey(caller.user.id, id, entry)
-            .await?
-        {
+        let (auth, store) = (self.clone(), self.store_of(caller));
+        let (owner, keep) = (caller.user.id, caller.session_id);
+        let removed = self.to_the_end(async move {
+            let (removed, revoked) = store.remove_passkey(owner, id, keep, entry).await?;
+            auth.tell_revoked(owner, revoked);
+            Ok(removed)
+        });
+        match removed.await? {
             Removal::Removed => Ok(()),
             Removal::LastWayIn => Err(Problem::new(
                 ErrorCode::Conflict,

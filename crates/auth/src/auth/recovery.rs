@@ -196,6 +196,7 @@ impl Auth {
         let recover = Recover {
             link: key,
             user_id: link.user,
+            made_by: link.made_by,
             expected_hash: link.expected_hash,
             new_hash: new_hash.clone(),
             reset_second_factor: link.reset_second_factor,

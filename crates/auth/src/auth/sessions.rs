@@ -1,6 +1,6 @@
 //! One's own sessions: looked at and ended.
 
-use stack_storage::AuditAction;
+use stack_storage::{AuditAction, Store};
 use stack_types::{Problem, SessionId};
 
 use super::{Auth, Caller, entry_of};
@@ -13,9 +13,16 @@ impl Auth {
     /// # Errors
     /// `unavailable`. That the session is over already is none.
     pub async fn logout(&self, caller: &Caller, client: &Client) -> Result<(), Problem> {
-        self.revoke(caller, caller.session_id, client, AuditAction::Logout)
-            .await
-            .map(|_| ())
+        let store = self.0.store.clone();
+        self.revoke(
+            store,
+            caller,
+            caller.session_id,
+            client,
+            AuditAction::Logout,
+        )
+        .await
+        .map(|_| ())
     }
 
     /// The caller's sessions, oldest first.
@@ -33,15 +40,17 @@ impl Auth {
     /// Revokes one of the caller's sessions.
     ///
     /// # Errors
-    /// `not_found` for one that is over, unknown or somebody else's; `unavailable`.
+    /// `not_found` for one that is over, unknown or somebody else's; `unauthenticated` when the one that asks is over by
+    /// now; `unavailable`.
     pub async fn revoke_session(
         &self,
         caller: &Caller,
         session: SessionId,
         client: &Client,
     ) -> Result<(), Problem> {
+        let store = self.store_of(caller);
         match self
-            .revoke(caller, session, client, AuditAction::SessionRevoked)
+            .revoke(store, caller, session, client, AuditAction::SessionRevoked)
             .await?
         {
             true => Ok(()),
@@ -52,7 +61,7 @@ impl Auth {
     /// Revokes every session of the caller but the one that asks.
     ///
     /// # Errors
-    /// `unavailable`. That there is no other is none.
+    /// `unauthenticated` when the one that asks is over by now; `unavailable`. That there is no other is none.
     pub async fn revoke_other_sessions(
         &self,
         caller: &Caller,
@@ -60,9 +69,9 @@ impl Auth {
     ) -> Result<(), Problem> {
         let mut entry = entry_of(caller, client, AuditAction::SessionsRevoked);
         entry.target = Some(caller.user.id.to_string());
-        let (auth, owner, keep) = (self.clone(), caller.user.id, caller.session_id);
+        let (auth, store) = (self.clone(), self.store_of(caller));
+        let (owner, keep) = (caller.user.id, caller.session_id);
         self.to_the_end(async move {
-            let store = &auth.0.store;
             let revoked = store.revoke_sessions_of(owner, Some(keep), entry).await?;
             auth.tell_revoked(owner, revoked);
             Ok(())
@@ -72,6 +81,7 @@ impl Auth {
 
     async fn revoke(
         &self,
+        store: Store,
         caller: &Caller,
         session: SessionId,
         client: &Client,
@@ -81,7 +91,7 @@ impl Auth {
         entry.target = Some(session.to_string());
         let (auth, owner) = (self.clone(), caller.user.id);
         self.to_the_end(async move {
-            let revoked = auth.0.store.revoke_session(session, owner, entry).await?;
+            let revoked = store.revoke_session(session, owner, entry).await?;
             if revoked {
                 auth.tell_revoked(owner, vec![session]);
             }

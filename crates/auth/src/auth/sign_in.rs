@@ -92,6 +92,8 @@ impl Auth {
         let own_names = vec![username.to_string(), display_name.clone()];
         let own_names = own_names.into_iter().chain(email.clone()).collect();
         let turn = inner.hasher.turn_to_register().await?;
+        // As at login: those before in the line may have used the ration up.
+        throttle::check_registrations(&inner.store, &inner.throttle, client, inner.clock.now())?;
         let (turn, hash) = hash_new(turn, "password", asked.password, own_names).await?;
         drop(turn);
         // Taken only now, so that a password that was refused costs nothing; names that are taken do.
@@ -280,6 +282,7 @@ pub(super) fn invalid_credentials() -> Problem {
 pub(super) fn not_created(refused: CreateUserError) -> Problem {
     let taken = |field, detail| Problem::new(ErrorCode::Conflict, detail).with_field(field);
     match refused {
+        CreateUserError::IdTaken => taken("user_id", "this id is taken"),
         CreateUserError::UsernameTaken => taken("username", "this username is taken"),
         CreateUserError::EmailTaken => taken("email", "this e-mail address is taken"),
         CreateUserError::InviteClosed => invites::no_good(),

@@ -53,12 +53,18 @@ pub struct WsTicket {
 
 impl Auth {
     /// Exchanges a refresh token for the next pair. The old one is spent; a repeat within the grace gets the same
-    /// next one, as long as that one is unused. Anything else that was spent revokes the session.
+    /// next one, as long as that one is unused. Anything else that was spent revokes the session. `delivery` is how the
+    /// token came: one that was given as a cookie is good as a cookie only, and one that was given in a body in a body.
     ///
     /// # Errors
     /// `token_reused`; `token_expired`; `unauthenticated` for what is not ours and for a session that was revoked;
     /// `unavailable`.
-    pub async fn refresh(&self, refresh_token: &str, client: &Client) -> Result<Tokens, Problem> {
+    pub async fn refresh(
+        &self,
+        refresh_token: &str,
+        delivery: Delivery,
+        client: &Client,
+    ) -> Result<Tokens, Problem> {
         let presented = self
             .0
             .refresh
@@ -68,6 +74,7 @@ impl Auth {
         let asked = Rotate {
             session_id: presented.session_id(),
             presented: presented.fingerprint(),
+            delivery,
             successor: successor.fingerprint(),
             grace: self.0.lifetimes.refresh_grace,
             idle: self.0.lifetimes.refresh_idle,

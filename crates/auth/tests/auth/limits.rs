@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stack_auth::{AuditQuery, AuthConfig, Client, HashCost, Throttle};
+use stack_auth::{AuditQuery, AuthConfig, Client, HashCost, SignUpByPasskey, Throttle};
 use stack_types::ErrorCode;
 
 use crate::support::{Fixture, PASSWORD, code, registration};
@@ -172,6 +172,25 @@ async fn accounts_are_rationed_by_network() {
         .unwrap();
     fixture.clock.advance(Duration::from_secs(60 * 60));
     fixture.register("user6").await;
+}
+
+/// Whether an address is an account's is told where the asking is rationed, and nowhere else.
+#[tokio::test]
+async fn beginning_to_sign_up_tells_nothing_of_addresses() {
+    let fixture = Fixture::with(crate::passkeys::config());
+    let mut asked = registration("ann", PASSWORD);
+    asked.email = Some("ann@example.org".to_owned());
+    let (auth, client) = (&fixture.auth, &fixture.client);
+    auth.register(asked, client).await.unwrap();
+    for (number, email) in ["ann@example.org", "nobody@example.org"].iter().enumerate() {
+        let asked = SignUpByPasskey {
+            username: format!("new{number}"),
+            email: Some((*email).to_owned()),
+            ..SignUpByPasskey::default()
+        };
+        let begun = auth.begin_sign_up(asked, None, client).await;
+        assert!(begun.is_ok(), "{email}");
+    }
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use stack_auth::{
-    Auth, AuthConfig, AuthError, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal,
-    Preset, Registration, SignInMethod, Tokens,
+    Auth, AuthConfig, AuthError, Credential, OauthAnswer, OauthBegin, OauthDone, OauthError,
+    OauthRefusal, Preset, Registration, SignInMethod, Tokens,
 };
 use stack_storage::{
     AccountKind, AuditAction, AuditEntry, AuditOutcome, Ceremony, Location, NewPasskey, NewUser,
@@ -621,6 +621,71 @@ async fn a_session_says_that_it_came_from_a_provider() {
     assert_eq!(account.user.role, GlobalRole::Member);
     assert_eq!(account.password_hash, None);
     assert_eq!(world.fixture.audit().await, ["register ok"]);
+}
+
+/// Without a time in the token the provider may have been content with an earlier sign-in.
+#[tokio::test]
+async fn who_shows_again_who_they_are_has_done_it_since() {
+    let world = World::new();
+    let fixture = &world.fixture;
+    let tokens = world.sign_in("ann", None).await.unwrap();
+    let caller = fixture.caller(&tokens);
+    fixture.clock.advance(11 * MINUTE);
+    let shown = || fixture.auth.current(&caller).unwrap().credential;
+    let signed_in = shown();
+    let again = async |auth_time: Option<u64>| {
+        let asked = OauthBegin {
+            provider: "one",
+            ..OauthBegin::default()
+        };
+        let begun = fixture
+            .auth
+            .oauth_link_begin(&caller, asked, true, &world.browser);
+        let there: Url = begun.await.unwrap().parse().unwrap();
+        let mut claims = world.claims(&there);
+        if let Some(auth_time) = auth_time {
+            claims["auth_time"] = auth_time.into();
+        }
+        let header = json!({ "alg": "ES256", "kid": "first" });
+        world
+            .provider
+            .will_give(&world.provider.token(&header, &claims));
+        world.come_back("one", answer(&there)).await
+    };
+    let now = fixture.clock.now().0 / 1000;
+    // As long as providers' clocks may be behind ours, and not longer.
+    for earlier in [None, Some(0), Some(now - 600), Some(now - 61)] {
+        assert_eq!(again(earlier).await.err(), FAULTY, "{earlier:?}");
+        assert_eq!(shown(), signed_in);
+    }
+    assert!(again(Some(now - 60)).await.unwrap().tokens.is_none());
+    let Credential::Session {
+        authenticated_at, ..
+    } = shown()
+    else {
+        panic!("a session stays one");
+    };
+    assert_eq!(authenticated_at, fixture.clock.now());
+}
+
+#[tokio::test]
+async fn plain_oauth_shows_nobody_again() {
+    let world = World::new();
+    let tokens = world.sign_in("ann", None).await.unwrap();
+    let caller = world.fixture.caller(&tokens);
+    for provider in ["github", "discord"] {
+        let asked = OauthBegin {
+            provider,
+            ..OauthBegin::default()
+        };
+        let auth = &world.fixture.auth;
+        let begin = |again| auth.oauth_link_begin(&caller, asked, again, &world.browser);
+        let Err(OauthError::Problem(refused)) = begin(true).await else {
+            panic!("{provider} cannot ask again");
+        };
+        assert_eq!(refused.code, ErrorCode::Conflict);
+        assert!(begin(false).await.is_ok(), "it can be linked all the same");
+    }
 }
 
 #[tokio::test]

@@ -171,6 +171,7 @@ async fn somebody_signs_up_and_in_with_a_passkey_only() {
     assert!(fixture.audit().await.contains(&"register ok".to_owned()));
 }
 
+/// † Tuwunel #318, #331.
 #[tokio::test]
 async fn the_first_user_is_no_admin() {
     let fixture = fixture();
@@ -614,6 +615,39 @@ async fn unknown_names_get_decoys_that_look_real_and_sign_nobody_in() {
         code(fixture.finish(answer).await),
         ErrorCode::InvalidCredentials
     );
+}
+
+/// Made-up lists have three at most, so that four would be a proof.
+#[tokio::test]
+async fn a_list_is_never_longer_than_a_made_up_one() {
+    let fixture = fixture();
+    let mut devices: Vec<_> = (0..5).map(|_| Authenticator::new()).collect();
+    let tokens = fixture.sign_up("ann", &mut devices[0]).await.unwrap();
+    for device in &mut devices[1..] {
+        fixture.clock.advance(Duration::from_millis(1));
+        fixture.add(&tokens, device).await.unwrap();
+    }
+    let begun = fixture.ask(Some("ann")).await;
+    let listed: Vec<_> = begun.public_key["allowCredentials"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|listed| listed["id"].clone())
+        .collect();
+    let newest: Vec<_> = devices[2..]
+        .iter_mut()
+        .map(|device| device.show(&begun.public_key)["id"].clone())
+        .collect();
+    assert_eq!(listed, newest);
+    // Those that are not listed sign in without a name.
+    fixture.sign_in(&mut devices[0]).await.unwrap();
+    let mut longest = 0;
+    for number in 0..40 {
+        let made_up = fixture.ask(Some(&format!("nobody{number}"))).await;
+        let made_up = made_up.public_key["allowCredentials"].as_array().cloned();
+        longest = longest.max(made_up.unwrap().len());
+    }
+    assert_eq!(longest, listed.len());
 }
 
 #[tokio::test]

@@ -136,6 +136,12 @@ async fn a_link_is_void_once_the_password_is_another() {
         .auth
         .make_recovery_link(&admin, ann.user.id, false, &fixture.client);
     assert_eq!(code(disabled.await), ErrorCode::Conflict);
+    // Whoever has it may be why the account was disabled.
+    fixture.auth.set_disabled(&name, false).await.unwrap();
+    assert_eq!(
+        code(recover(&fixture, &three, PASSWORD).await),
+        ErrorCode::Gone
+    );
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stack_auth::{AuthConfig, KeySource, Lifetimes};
+use stack_auth::{AuthConfig, Delivery, KeySource, Lifetimes};
 use stack_storage::Location;
 use stack_types::{Clock, ErrorCode};
 
@@ -31,6 +31,24 @@ async fn a_refresh_gives_a_new_pair_delivered_as_before() {
     assert_eq!(refreshed.delivery, cookie.delivery);
 }
 
+#[tokio::test]
+async fn a_token_is_good_in_the_way_only_in_which_it_was_given() {
+    let fixture = Fixture::new();
+    let in_body = fixture.register("ann").await;
+    let in_cookie = fixture.login("ann", crate::support::PASSWORD).await;
+    let in_cookie = in_cookie.unwrap();
+    for (tokens, elsewhere) in [(&in_body, Delivery::Cookie), (&in_cookie, Delivery::Body)] {
+        let refreshed = fixture
+            .auth
+            .refresh(&tokens.refresh_token, elsewhere, &fixture.client);
+        assert_eq!(code(refreshed.await), ErrorCode::Unauthenticated);
+        // It was not spent by that, and its session goes on.
+        fixture.refresh(&tokens.refresh_token).await.unwrap();
+    }
+    assert!(fixture.revoked().is_empty());
+}
+
+/// † GHSA-392p-2q2v-4372: two at once must not make two families of one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fifty_refreshes_at_once_get_one_successor_and_nobody_is_signed_out() {
     let fixture = Fixture::new();
@@ -39,7 +57,10 @@ async fn fifty_refreshes_at_once_get_one_successor_and_nobody_is_signed_out() {
     for _ in 0..50 {
         let (auth, client) = (fixture.auth.clone(), fixture.client.clone());
         let token = first.refresh_token.clone();
-        running.spawn(async move { auth.refresh(&token, &client).await.unwrap() });
+        running.spawn(async move {
+            let refreshed = auth.refresh(&token, Delivery::Body, &client);
+            refreshed.await.unwrap()
+        });
     }
     let all = running.join_all().await;
     assert!(

@@ -7,6 +7,7 @@ use stack_types::{ErrorCode, GlobalRole};
 
 use crate::support::{Fixture, PASSWORD, auth_on, code, registration};
 
+/// † Tuwunel #318, #331.
 #[tokio::test]
 async fn registering_signs_in_and_the_first_is_no_admin() {
     let fixture = Fixture::new();

@@ -1,6 +1,9 @@
 //! Requests whose caller was looked at before something took their standing away: the write looks again.
 
-use stack_auth::{ActsAs, MakeAccount, MakeApiKey, MakeInvite, ProfileUpdate, Scope, Tokens};
+use stack_auth::{
+    ActsAs, AskForPasskey, AssertPasskey, Delivery, MakeAccount, MakeApiKey, MakeInvite,
+    ProfileUpdate, Scope, Tokens,
+};
 use stack_types::{Clock as _, ErrorCode, GlobalRole};
 
 use crate::authenticator::Authenticator;
@@ -167,4 +170,51 @@ async fn who_was_written_down_is_known_again_for_as_long_as_they_stand() {
     assert_eq!(code(auth.kept(&[])), ErrorCode::Unauthenticated);
     auth.logout(&caller, &fixture.client).await.unwrap();
     assert_eq!(code(auth.kept(&kept)), ErrorCode::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_ends_no_others() {
+    let fixture = Fixture::new();
+    let (auth, client) = (&fixture.auth, &fixture.client);
+    let owner = fixture.register("ann").await;
+    let stolen = fixture.login("ann", PASSWORD).await.unwrap();
+    let thief = fixture.caller(&stolen);
+    change_password(&fixture, &owner).await;
+    let others = auth.revoke_other_sessions(&thief, client).await;
+    assert_eq!(code(others), ErrorCode::Unauthenticated);
+    let one = auth.revoke_session(&thief, owner.session_id, client);
+    assert_eq!(code(one.await), ErrorCode::Unauthenticated);
+    fixture.caller(&owner);
+    // Signing out twice is no fault.
+    auth.logout(&thief, client).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_passkey_that_is_removed_takes_its_sessions_with_it() {
+    let fixture = Fixture::with(config());
+    let (auth, client) = (&fixture.auth, &fixture.client);
+    let owner = fixture.register("ann").await;
+    let caller = fixture.caller(&owner);
+    let mut lost = Authenticator::new();
+    let begun = auth.begin_passkey(&caller, BROWSER).await.unwrap();
+    let answer = made(&begun, lost.make(&begun.public_key));
+    let added = auth.add_passkey(&caller, answer, BROWSER, client).await;
+    let begun = auth
+        .ask_for_passkey(AskForPasskey::default(), BROWSER, client)
+        .await
+        .unwrap();
+    let answer = AssertPasskey {
+        ceremony: None,
+        credential: lost.show(&begun.public_key),
+    };
+    let finder = auth.login_by_passkey(answer, Delivery::Body, BROWSER, client);
+    let finder = finder.await.unwrap();
+
+    auth.remove_passkey(&caller, added.unwrap().id, client)
+        .await
+        .unwrap();
+    assert_eq!(fixture.revoked(), [finder.session_id]);
+    let refused = auth.authenticate(&finder.access_token);
+    assert_eq!(code(refused), ErrorCode::Unauthenticated);
+    fixture.caller(&owner);
 }

@@ -141,8 +141,12 @@ impl Fixture {
         self.auth.login(asked, &self.client).await
     }
 
+    /// Refreshes as the client would that the token was given to.
     pub(crate) async fn refresh(&self, token: &str) -> Result<Tokens, Problem> {
-        self.auth.refresh(token, &self.client).await
+        let session = self.auth.session_of_refresh(token);
+        let found = session.and_then(|id| self.store.session_with_account(id).unwrap());
+        let delivery = found.map_or(Delivery::Body, |(session, _)| session.delivery);
+        self.auth.refresh(token, delivery, &self.client).await
     }
 
     pub(crate) fn caller(&self, tokens: &Tokens) -> Caller {

@@ -5,6 +5,7 @@ use stack_types::{GlobalRole, SessionId, User, UserId};
 use thiserror::Error;
 
 use super::audit::{self, AuditEntry};
+use super::ceremonies::{self, Ceremony};
 use super::sessions::{self, Stale};
 use super::users::{Account, AccountKind, UserRecord, get, put};
 use super::{counters, tables, totp};
@@ -196,6 +197,8 @@ impl Store {
             }
             audit::append(tx, now, entry)?;
             if disabled {
+                // Enabled again, the account must not be open to whoever has a link of before.
+                ceremonies::remove_of(tx, Ceremony::RecoveryLink, id)?;
                 Ok(Ok(Some(sessions::revoke_all(tx, now, id, None)?)))
             } else {
                 Ok(Ok(Some(Vec::new())))

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::audit::{self, AuditAction, AuditEntry};
 use super::ceremonies::{self, Ceremony};
-use super::sessions::{self, NewSession, Session, Stale};
+use super::sessions::{self, NewSession, Session, SignInMethod, Stale};
 use super::users::{self, Account};
 use super::ways_in::{self, Removal, rows_of};
 use super::{CreateUserError, NewUser, passkeys, tables, totp};
@@ -128,7 +128,8 @@ fn add(
     Ok(Ok(link))
 }
 
-/// The account that still may be signed in to and still has this address, verified or not as was seen.
+/// The account that still may be signed in to and still has this address, verified or not as was seen. An admin's is
+/// none: what an address opens must not be the whole server.
 fn account_with(
     tx: &WriteTransaction,
     asked: &LinkByEmail,
@@ -137,6 +138,7 @@ fn account_with(
     let found = users::get(&tx.open_table(tables::USERS)?, asked.link.user_id.as_str())?;
     Ok(found.filter(|account| {
         account.may_sign_in()
+            && account.user.role != GlobalRole::Admin
             && account.email_verified == verified
             && account.email.as_deref() == Some(asked.email.as_str())
     }))
@@ -269,8 +271,6 @@ impl Store {
     /// that address. Whoever made it may have been somebody else, waiting for this moment: every way in that they
     /// have laid is taken away, and every session ended. Those that were are given back.
     ///
-    /// An admin's account is never adopted: what an address opens must not be the whole server.
-    ///
     /// # Errors
     /// The commit failed. The refusal is within.
     pub async fn adopt_unverified_account(
@@ -279,9 +279,7 @@ impl Store {
     ) -> Result<Result<(Account, Session, Vec<SessionId>), AddLinkError>, StoreError> {
         self.write(move |tx, now| {
             let owner = asked.link.user_id;
-            let found = account_with(tx, &asked, false)?;
-            let Some(mut account) = found.filter(|account| account.user.role != GlobalRole::Admin)
-            else {
+            let Some(mut account) = account_with(tx, &asked, false)? else {
                 return Ok(Err(AddLinkError::Stale));
             };
             // Looked at first: a refusal must have changed nothing.
@@ -338,7 +336,8 @@ impl Store {
         .await
     }
 
-    /// Removes a link, unless it is the last way in.
+    /// Removes a link, unless it is the last way in, and revokes the sessions but `keep` that were begun at a provider,
+    /// which are given back.
     ///
     /// # Errors
     /// The commit failed.
@@ -346,22 +345,25 @@ impl Store {
         &self,
         owner: UserId,
         id: LinkId,
+        keep: SessionId,
         entry: AuditEntry,
-    ) -> Result<Removal, StoreError> {
+    ) -> Result<(Removal, Vec<SessionId>), StoreError> {
         self.write(move |tx, now| {
             let there = tx
                 .open_table(tables::USER_OAUTH_LINKS)?
                 .get((owner.as_str(), id.as_str()))?
                 .is_some();
             if !there {
-                return Ok(Removal::Unknown);
+                return Ok((Removal::Unknown, Vec::new()));
             }
             if ways_in::in_transaction(tx, owner)?.count() == 1 {
-                return Ok(Removal::LastWayIn);
+                return Ok((Removal::LastWayIn, Vec::new()));
             }
             remove(tx, owner, id)?;
-            audit::append(tx, now, entry)?;
-            Ok(Removal::Removed)
+            audit::append(tx, now, entry.clone())?;
+            let method = SignInMethod::Oauth;
+            let revoked = ways_in::end_sessions_begun_by(tx, now, owner, method, keep, entry)?;
+            Ok((Removal::Removed, revoked))
         })
         .await
     }

@@ -393,7 +393,8 @@ impl Store {
         .await
     }
 
-    /// Removes a passkey, unless it is the last way in.
+    /// Removes a passkey, unless it is the last way in, and revokes the sessions but `keep` that were begun by passkey,
+    /// which are given back.
     ///
     /// # Errors
     /// The commit failed.
@@ -401,22 +402,25 @@ impl Store {
         &self,
         owner: UserId,
         id: PasskeyId,
+        keep: SessionId,
         entry: AuditEntry,
-    ) -> Result<Removal, StoreError> {
+    ) -> Result<(Removal, Vec<SessionId>), StoreError> {
         self.write(move |tx, now| {
             let Some(passkey) = find(tx, owner, id)? else {
-                return Ok(Removal::Unknown);
+                return Ok((Removal::Unknown, Vec::new()));
             };
             // A suspended one is no way in, so that it can always go.
             if passkey.suspended_at.is_none() && ways_in::in_transaction(tx, owner)?.count() == 1 {
-                return Ok(Removal::LastWayIn);
+                return Ok((Removal::LastWayIn, Vec::new()));
             }
             tx.open_table(tables::CREDENTIALS)?
                 .remove(passkey.credential_id.as_slice())?;
             tx.open_table(tables::USER_CREDENTIALS)?
                 .remove((owner.as_str(), id.as_str()))?;
-            audit::append(tx, now, entry)?;
-            Ok(Removal::Removed)
+            audit::append(tx, now, entry.clone())?;
+            let method = SignInMethod::Passkey;
+            let revoked = ways_in::end_sessions_begun_by(tx, now, owner, method, keep, entry)?;
+            Ok((Removal::Removed, revoked))
         })
         .await
     }

@@ -6,7 +6,7 @@ use redb::WriteTransaction;
 use stack_types::{SessionId, Timestamp};
 
 use super::audit::{self, AuditAction, AuditEntry, AuditOutcome};
-use super::sessions::{self, Fingerprint, Session, Spent};
+use super::sessions::{self, Delivery, Fingerprint, Session, Spent};
 use super::tables;
 use super::users::{self, Account};
 use crate::{Store, StoreError};
@@ -18,6 +18,8 @@ pub struct Rotate {
     pub session_id: SessionId,
     /// The token presented.
     pub presented: Fingerprint,
+    /// How it came: as its session's tokens are delivered, or it is not the client's whom the session is of.
+    pub delivery: Delivery,
     /// The one token that can follow it.
     pub successor: Fingerprint,
     /// How long the repeat of a spent token is taken for a lost answer.
@@ -41,7 +43,7 @@ pub enum Rotation {
     Expired,
     /// The session was revoked before, or its account is disabled.
     Revoked,
-    /// There is no such session.
+    /// There is no such session, or its tokens are delivered in another way. Nothing changed.
     Unknown,
 }
 
@@ -49,6 +51,9 @@ fn rotate(tx: &WriteTransaction, now: Timestamp, asked: Rotate) -> Result<Rotati
     let Some(mut record) = sessions::get(tx, asked.session_id)? else {
         return Ok(Rotation::Unknown);
     };
+    if record.session.delivery != asked.delivery {
+        return Ok(Rotation::Unknown);
+    }
     if record.session.revoked_at.is_some() {
         return Ok(Rotation::Revoked);
     }

@@ -46,6 +46,8 @@ pub struct Recover {
     pub link: Fingerprint,
     /// Whose account.
     pub user_id: UserId,
+    /// The admin who made the link, who must still be one; `None` for the machine's operator.
+    pub made_by: Option<UserId>,
     /// The hash the account had when the link was made; with another the link is void.
     pub expected_hash: Option<String>,
     /// The new password's.
@@ -128,6 +130,11 @@ impl Store {
             let Some(mut account) = found else {
                 return Ok(Err(Stale));
             };
+            if let Some(maker) = asked.made_by
+                && !users::is_admin(tx, &maker)?
+            {
+                return Ok(Err(Stale));
+            }
             let has_factor = !asked.reset_second_factor && totp::is_on(tx, owner)?;
             // Who got a second factor in between has to show it; who lost it needs the longer password.
             let fits =

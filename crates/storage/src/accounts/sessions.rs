@@ -274,13 +274,23 @@ pub(super) fn revoke_all(
     owner: UserId,
     except: Option<SessionId>,
 ) -> Result<Vec<SessionId>, StoreError> {
+    revoke_those(tx, now, owner, |session| Some(session.id) != except)
+}
+
+/// Revokes those live sessions of a user of which `which` says so, and gives them.
+pub(super) fn revoke_those(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    owner: UserId,
+    which: impl Fn(&Session) -> bool,
+) -> Result<Vec<SessionId>, StoreError> {
     let ids = ids_of(&tx.open_table(tables::USER_SESSIONS)?, owner)?;
     let mut revoked = Vec::new();
     for id in ids {
         let Some(mut record) = get(tx, id)? else {
             continue;
         };
-        if Some(id) != except && record.session.is_live(now) {
+        if record.session.is_live(now) && which(&record.session) {
             record.session.revoked_at = Some(now);
             put(tx, &record)?;
             revoked.push(id);

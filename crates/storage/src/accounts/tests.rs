@@ -115,6 +115,7 @@ impl Fixture {
         let asked = Rotate {
             session_id: session,
             presented: [presented; 32],
+            delivery: Delivery::Body,
             successor: [successor; 32],
             grace: GRACE,
             idle: 30 * DAY,

@@ -134,6 +134,9 @@ pub struct NewUser {
 /// Why an account could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CreateUserError {
+    /// The id is another account's: a backend chooses those of its users.
+    #[error("the id is taken")]
+    IdTaken,
     /// Another account has the username.
     #[error("the username is taken")]
     UsernameTaken,
@@ -183,6 +186,9 @@ pub(super) fn create(
     new: NewUser,
     entry: &AuditEntry,
 ) -> Result<Result<Account, CreateUserError>, StoreError> {
+    if get(&tx.open_table(tables::USERS)?, new.id.as_str())?.is_some() {
+        return Ok(Err(CreateUserError::IdTaken));
+    }
     let mut usernames = tx.open_table(tables::USERNAMES)?;
     let mut emails = tx.open_table(tables::EMAILS)?;
     if usernames.get(new.username.as_str())?.is_some() {

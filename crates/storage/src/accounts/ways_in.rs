@@ -1,8 +1,10 @@
 //! The ways in which somebody can sign in. The last one cannot be taken away.
 
 use redb::{ReadableTable, WriteTransaction};
-use stack_types::UserId;
+use stack_types::{SessionId, Timestamp, UserId};
 
+use super::audit::{self, AuditAction, AuditEntry};
+use super::sessions::{self, SignInMethod};
 use super::totp::Totp;
 use super::{tables, users};
 use crate::{Store, StoreError, record};
@@ -91,6 +93,29 @@ macro_rules! ways_in {
 /// The ways in, with everything the transaction has done so far.
 pub(super) fn in_transaction(tx: &WriteTransaction, owner: UserId) -> Result<WaysIn, StoreError> {
     Ok(ways_in!(tx, owner))
+}
+
+/// Ends the sessions but one that were begun in a way that is taken away, and gives them: whoever has the lost device,
+/// or the account elsewhere, may be in one of them. `entry` is what taking it away is put on record as.
+pub(super) fn end_sessions_begun_by(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    owner: UserId,
+    method: SignInMethod,
+    keep: SessionId,
+    entry: AuditEntry,
+) -> Result<Vec<SessionId>, StoreError> {
+    let which = |session: &sessions::Session| session.method == method && session.id != keep;
+    let revoked = sessions::revoke_those(tx, now, owner, which)?;
+    if !revoked.is_empty() {
+        let entry = AuditEntry {
+            action: AuditAction::SessionsRevoked,
+            target: Some(owner.to_string()),
+            ..entry
+        };
+        audit::append(tx, now, entry)?;
+    }
+    Ok(revoked)
 }
 
 impl Store {

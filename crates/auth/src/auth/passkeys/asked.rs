@@ -80,8 +80,9 @@ impl Auth {
         client: &Client,
     ) -> Result<Tokens, Problem> {
         let asking = self.take_asking(&answer, browser).await?;
+        // What answers no question of ours is no attempt at anybody's account, and costs no entry in the log.
         let Some((Asked::SignIn(who), state)) = asking else {
-            return Err(self.refuse(None, client).await?);
+            return Err(wrong());
         };
         let shown = match self.look_at(who, state, answer.credential, client).await? {
             Ok(shown) => shown,

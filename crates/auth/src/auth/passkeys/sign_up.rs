@@ -1,8 +1,8 @@
 //! Accounts that are made with a passkey and have no password.
 
 use stack_storage::{
-    AccountKind, AuditAction, AuditEntry, AuditOutcome, CeremonyOwner, Delivery, InviteUse,
-    NewUser, SignInMethod,
+    AccountKind, AuditAction, AuditEntry, AuditOutcome, CeremonyOwner, CreateUserError, Delivery,
+    InviteUse, NewUser, SignInMethod,
 };
 use stack_types::{GlobalRole, Problem, UserId, Username};
 
@@ -41,8 +41,8 @@ impl Auth {
     /// Asks a browser for the passkey that a new account is made with.
     ///
     /// # Errors
-    /// `forbidden` when the person may not register; `invalid_field`, `conflict` when there can be no passkeys here or a
-    /// name is taken; `rate_limited`, `unavailable`.
+    /// `forbidden` when the person may not register; `invalid_field`, `conflict` when there can be no passkeys here or
+    /// the username is taken; `rate_limited`, `unavailable`.
     pub async fn begin_sign_up(
         &self,
         asked: SignUpByPasskey,
@@ -58,11 +58,14 @@ impl Auth {
             asked.display_name.as_deref(),
         )?;
         throttle::check_registrations(&inner.store, &inner.throttle, client, inner.clock.now())?;
-        if let Err(taken) = self.check_free(&person) {
-            // Asking which names and addresses are taken costs as much as taking one.
+        // Tells before a passkey is made that it would be for nothing; what counts is the transaction that makes the
+        // account. It is told of the username only, which is public: whose address is known here, nobody asks for nothing.
+        let taken = inner.store.account_by_login(person.username.as_str())?;
+        if taken.is_some() {
+            // Asking which are taken costs as much as taking one.
             let now = inner.clock.now();
             throttle::take_registration(&inner.store, &inner.throttle, client, now).await?;
-            return Err(taken);
+            return Err(not_created(CreateUserError::UsernameTaken));
         }
         let what = NewFor::SignUp {
             person,
@@ -138,22 +141,6 @@ impl Auth {
             library.ask_for_new(handle, username, &person.display_name, Vec::new())?;
         self.remember_new(what, owner, browser, state, public_key)
             .await
-    }
-
-    /// Tells before a passkey is made that it would be for nothing. What counts is the transaction that makes the account.
-    fn check_free(&self, person: &NewPerson) -> Result<(), Problem> {
-        use stack_storage::CreateUserError::{EmailTaken, UsernameTaken};
-
-        let store = &self.0.store;
-        if store.account_by_login(person.username.as_str())?.is_some() {
-            return Err(not_created(UsernameTaken));
-        }
-        if let Some(email) = &person.email
-            && store.account_by_login(email)?.is_some()
-        {
-            return Err(not_created(EmailTaken));
-        }
-        Ok(())
     }
 }
 

@@ -62,7 +62,9 @@ impl Fixture {
 
     async fn remove_passkey(&self, owner: UserId, id: PasskeyId) -> Removal {
         let entry = entry(AuditAction::PasskeyRemoved);
-        self.store.remove_passkey(owner, id, entry).await.unwrap()
+        let keep = SessionId::generate(self.clock.now());
+        let removed = self.store.remove_passkey(owner, id, keep, entry).await;
+        removed.unwrap().0
     }
 
     async fn use_passkey(&self, passkey: &Passkey, counter: u32) -> bool {
@@ -178,14 +180,77 @@ async fn the_last_way_in_stays() {
     assert_eq!(fixture.remove_passkey(ann, one.id).await, Removal::Removed);
     let unlink = || {
         let entry = entry(AuditAction::OauthUnlinked);
-        fixture.store.remove_oauth_link(ann, link.id, entry)
+        let keep = SessionId::generate(fixture.clock.now());
+        fixture.store.remove_oauth_link(ann, link.id, keep, entry)
     };
-    assert_eq!(unlink().await.unwrap(), Removal::LastWayIn);
+    assert_eq!(unlink().await.unwrap().0, Removal::LastWayIn);
     fixture.passkey(ann, 2).await.unwrap();
-    assert_eq!(unlink().await.unwrap(), Removal::Removed);
-    assert_eq!(unlink().await.unwrap(), Removal::Unknown);
+    assert_eq!(unlink().await.unwrap().0, Removal::Removed);
+    assert_eq!(unlink().await.unwrap().0, Removal::Unknown);
     let ways = fixture.store.ways_in(ann).unwrap();
     assert_eq!((ways.password, ways.passkeys, ways.links), (false, 1, 0));
+}
+
+#[tokio::test]
+async fn a_way_in_takes_its_sessions_with_it() {
+    let fixture = fixture();
+    let ann = fixture.user("ann", None).await.unwrap().user.id;
+    let bob = fixture.user("bob", None).await.unwrap().user.id;
+    let begun = async |owner: UserId, method: SignInMethod| {
+        let session = NewSession {
+            method,
+            ..fixture.new_session(owner, 1)
+        };
+        let id = session.id;
+        let begun = fixture
+            .store
+            .begin_session(session, entry(AuditAction::Login));
+        begun.await.unwrap().unwrap();
+        id
+    };
+    let passkey = fixture.passkey(ann, 1).await.unwrap();
+    let link = fixture.link(ann, "ann").await.unwrap();
+    let keep = begun(ann, SignInMethod::Passkey).await;
+    let by_passkey = begun(ann, SignInMethod::Passkey).await;
+    let by_link = begun(ann, SignInMethod::Oauth).await;
+    let by_password = begun(ann, SignInMethod::Password).await;
+    let anothers = begun(bob, SignInMethod::Passkey).await;
+
+    let audit = entry(AuditAction::PasskeyRemoved);
+    let removed = fixture
+        .store
+        .remove_passkey(ann, passkey.id, keep, audit)
+        .await;
+    assert_eq!(removed.unwrap(), (Removal::Removed, vec![by_passkey]));
+    let audit = entry(AuditAction::OauthUnlinked);
+    let removed = fixture
+        .store
+        .remove_oauth_link(ann, link.id, keep, audit)
+        .await;
+    assert_eq!(removed.unwrap(), (Removal::Removed, vec![by_link]));
+    for (session, live) in [
+        (keep, true),
+        (by_passkey, false),
+        (by_link, false),
+        (by_password, true),
+        (anothers, true),
+    ] {
+        let (found, _) = fixture
+            .store
+            .session_with_account(session)
+            .unwrap()
+            .unwrap();
+        assert_eq!(found.is_live(fixture.clock.now()), live);
+    }
+    let actions = fixture.actions().await;
+    let last = &actions[actions.len() - 4..];
+    let expected = [
+        "passkey_removed",
+        "sessions_revoked",
+        "oauth_unlinked",
+        "sessions_revoked",
+    ];
+    assert_eq!(last, expected);
 }
 
 #[tokio::test]

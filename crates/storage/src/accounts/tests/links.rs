@@ -130,3 +130,23 @@ async fn an_adoption_that_is_refused_has_changed_nothing() {
     assert!(account.password_hash.is_some() && !account.email_verified);
     assert_eq!(fixture.store.oauth_links_of(ann).unwrap(), []);
 }
+
+#[tokio::test]
+async fn no_address_opens_an_admins_account() {
+    let fixture = fixture();
+    let ann = fixture.user("ann", Some(EMAIL)).await.unwrap().user.id;
+    let bob = "bob@example.org";
+    let bobs = fixture.user("bob", Some(bob)).await.unwrap().user.id;
+    assert!(fixture.adopt(ann, "a", EMAIL).await.is_ok());
+    for admin in [ann, bobs] {
+        let entry = entry(AuditAction::RoleChanged);
+        let made = fixture.store.set_role(admin, GlobalRole::Admin, entry);
+        made.await.unwrap().unwrap();
+    }
+    // The one whose address is verified, and the one whose address is not.
+    let linked = fixture.link_verified(ann, "b", EMAIL).await;
+    assert_eq!(linked, Err(AddLinkError::Stale));
+    let adopted = fixture.adopt(bobs, "c", bob).await;
+    assert_eq!(adopted, Err(AddLinkError::Stale));
+    assert_eq!(fixture.store.oauth_links_of(ann).unwrap().len(), 1);
+}

@@ -170,3 +170,27 @@ async fn a_password_changes_once_for_a_live_session() {
     };
     assert_eq!(store.sign_in(late).await.unwrap().unwrap_err(), Stale);
 }
+
+#[tokio::test]
+async fn an_id_is_one_accounts() {
+    let fixture = fixture();
+    let ann = fixture.user("ann", None).await.unwrap();
+    let again = NewUser {
+        id: ann.user.id,
+        username: "another".parse().unwrap(),
+        display_name: "Another".to_owned(),
+        email: None,
+        email_verified: false,
+        password_hash: None,
+        role: GlobalRole::Member,
+        kind: AccountKind::External,
+        invite: None,
+    };
+    let made = fixture
+        .store
+        .create_user(again, entry(AuditAction::AccountMade));
+    assert_eq!(made.await.unwrap().err(), Some(CreateUserError::IdTaken));
+    assert_eq!(fixture.store.account(ann.user.id).unwrap(), Some(ann));
+    let found = fixture.store.account_by_login("another").unwrap();
+    assert!(found.is_none());
+}

@@ -1,6 +1,7 @@
 //! Counters, the audit log, last seen, and the sweep.
 
 use super::*;
+use crate::SweepCursor;
 
 #[tokio::test]
 async fn counters_count_in_a_window_and_can_be_reset() {
@@ -137,4 +138,51 @@ async fn the_audit_log_is_paged_from_the_newest() {
         older.iter().map(|record| record.id).collect::<Vec<_>>(),
         [1]
     );
+}
+
+/// Whatever happens to what an entry is about, and however long ago it was.
+#[tokio::test]
+async fn what_is_on_record_stays_on_record() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let ann = fixture.user("ann", None).await.unwrap().user;
+    let session = fixture.session(ann.id, 1).await.id;
+    store
+        .counter_hit(
+            "login:ann".to_owned(),
+            MINUTE,
+            Some(entry(AuditAction::Login)),
+        )
+        .await
+        .unwrap();
+    let of_ann = AuditEntry {
+        actor: Some(ann.id),
+        session: Some(session),
+        target: Some(ann.id.to_string()),
+        ..entry(AuditAction::PasswordChanged)
+    };
+    store.audit(of_ann).await.unwrap();
+    let before = store.list_audit(None, 100).await.unwrap();
+    assert_eq!(before.len(), 4);
+
+    let reset = entry(AuditAction::CounterReset);
+    store
+        .counter_reset("login:ann".to_owned(), reset)
+        .await
+        .unwrap();
+    let logout = entry(AuditAction::Logout);
+    store.revoke_session(session, ann.id, logout).await.unwrap();
+    let disabled = entry(AuditAction::AccountDisabled);
+    let out = store.set_disabled(ann.id, true, disabled).await.unwrap();
+    assert!(out.is_ok());
+    fixture.clock.advance(3650 * DAY);
+    let mut cursor = AccountSweepCursor::default();
+    while store.sweep_accounts(&mut cursor).await.unwrap().more {}
+    store.sweep_ceremonies().await.unwrap();
+    let mut cursor = SweepCursor::default();
+    while store.sweep(&mut cursor).await.unwrap().more {}
+    assert!(store.session_with_account(session).unwrap().is_none());
+
+    let after = store.list_audit(None, 100).await.unwrap();
+    assert!(after.len() > before.len() && after.ends_with(&before));
 }
