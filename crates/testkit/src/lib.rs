@@ -3,6 +3,7 @@
 //!
 //! A test awaits what it is about, within [`PATIENCE`]; nothing here sleeps.
 
+mod bots;
 mod http;
 mod one_time_code;
 mod ws;
@@ -15,6 +16,7 @@ use stack_gateway::config::Config;
 use stack_gateway::{Gateway, RunningGateway};
 use stack_types::{ManualClock, Timestamp};
 
+pub use crate::bots::Bot;
 pub use crate::http::{Answer, Call, Client, Person};
 pub use crate::one_time_code::one_time_code;
 pub use crate::ws::{Closed, Socket, Stream};
