@@ -13,6 +13,8 @@ use crate::support::{World, cursor, finished};
 
 const ROOMS: [&str; 3] = ["general", "news", "random"];
 const KILLS: usize = 30;
+/// So many messages are on their way at once, of each room.
+const BURST: usize = 20;
 
 /// Numbers that a failure can be repeated with, if the machine is in the mood.
 struct Random(u64);
@@ -41,10 +43,15 @@ async fn killed_under_load_it_keeps_every_event_once() {
         writers.spawn(async move {
             let mut count = 0;
             while !stop.load(Ordering::Relaxed) {
-                count += 1;
-                let body = format!("{room} {count} {}", "ä\"\n".repeat(count % 40));
-                let message = json!({ "room": room, "body": body, "data": { "n": count } });
-                socket.ok("send", message).await;
+                for _ in 0..BURST {
+                    count += 1;
+                    let body = format!("{room} {count} {}", "ä\"\n".repeat(count % 40));
+                    let message = json!({ "room": room, "body": body, "data": { "n": count } });
+                    socket.begin("send", message).await;
+                }
+                for _ in 0..BURST {
+                    socket.next_of("ok").await;
+                }
                 // The rooms are written to at different rates.
                 sleep(Duration::from_millis(index as u64 * 3)).await;
             }
