@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 
 /// What is collected before it is written, at most.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// While more than this is on its way to a peer, nothing long is made ready for it.
+const MOST_OWED: usize = 512 * 1024;
 /// After so many reads without a pause the others on the thread have a turn.
 const READS_AT_ONCE: u32 = 64;
 
@@ -28,6 +30,8 @@ pub(crate) struct Gate {
     most_calls: usize,
     /// The peer does not take what is written.
     blocked: Cell<bool>,
+    /// Bytes of long answers and events that may not be written yet, about.
+    owed: Cell<usize>,
     reader: RefCell<Option<Waker>>,
     /// Told when the peer takes bytes again, and when the last call has ended.
     news: Notify,
@@ -39,6 +43,7 @@ impl Gate {
             calls: Cell::new(0),
             most_calls,
             blocked: Cell::new(false),
+            owed: Cell::new(0),
             reader: RefCell::default(),
             news: Notify::new(),
         })
@@ -50,10 +55,22 @@ impl Gate {
         Call(self.clone())
     }
 
-    /// Waits until the peer takes what is written.
+    /// Waits until the peer takes what is written, and not much waits for it. To be called in front of what is long.
     pub(crate) async fn writable(&self) {
-        while self.blocked.get() {
+        while self.blocked.get() || self.owed.get() >= MOST_OWED {
             self.news.notified().await;
+        }
+    }
+
+    /// So many bytes are on their way to the peer.
+    pub(crate) fn owe(&self, bytes: usize) {
+        self.owed.set(self.owed.get() + bytes);
+    }
+
+    /// Everything that was on its way is written.
+    fn settled(&self) {
+        if self.owed.replace(0) >= MOST_OWED {
+            self.told();
         }
     }
 
@@ -174,8 +191,9 @@ impl<W: AsyncWrite + Unpin> Out<W> {
         self.written = 0;
         self.bytes.clear();
         self.gate.set_blocked(false);
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
+        match self.writer.take() {
+            Some(writer) => writer.wake(),
+            None => self.gate.settled(),
         }
         Poll::Ready(Ok(()))
     }
