@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from stackclient import Account, Api, Gateway, Sock, make_room, register
+from stackclient import Account, Api, BehindEdge, Gateway, Sock, make_room, register
 
 Connect = Callable[..., Awaitable[Sock]]
+
+GATEWAY = BehindEdge if os.environ.get("STACK_TEST_EDGE") else Gateway
+"""With STACK_TEST_EDGE the suite reaches its gateways by an edge each."""
 
 
 def pytest_configure() -> None:
@@ -23,7 +26,7 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
     """The module's gateway, without rate limits."""
-    running = Gateway()
+    running = GATEWAY()
     try:
         running.start()
         yield running
@@ -59,7 +62,7 @@ def start_gateway() -> Iterator[Callable[..., Gateway]]:
     started: list[Gateway] = []
 
     def start(**env: str | None) -> Gateway:
-        one = Gateway(**env)
+        one = GATEWAY(**env)
         started.append(one)
         return one.start()
 

@@ -124,7 +124,7 @@ impl Task {
             Command::Snapshot { file } => Some(Self::Snapshot { file }),
             Command::Audit(command) => Some(Self::Audit(command)),
             Command::SetupUrl => Some(Self::SetupUrl),
-            Command::Serve | Command::Config(_) | Command::Keys(_) => None,
+            Command::Serve | Command::Edge { .. } | Command::Config(_) | Command::Keys(_) => None,
             #[cfg(feature = "with-zmq")]
             Command::BusKeys { .. } => None,
         }
@@ -160,12 +160,12 @@ pub async fn run(
             told.line(&url, &json!({ "url": url }))?;
         }
         Task::Stats => {
-            let figures = reach_gateway(&config.ipc.path).await?.stats().await?;
+            let figures = reach_gateway(&config.socket_path()).await?.stats().await?;
             told.stats(&figures)?;
         }
         Task::Tail { room, after } => {
             let room: RoomId = room.parse()?;
-            follow(&config.ipc.path, &room, after, &mut told).await?;
+            follow(&config.socket_path(), &room, after, &mut told).await?;
         }
         task => {
             let reached = reach(config, manner.only_gateway).await?;
