@@ -20,7 +20,7 @@ pub(super) struct Reached {
 /// The gateway that runs on the data folder, or else the file in it. Whoever names a socket means the gateway behind it
 /// and no file.
 pub(super) async fn reach(config: &Config, only_gateway: bool) -> Result<Reached, CommandError> {
-    let path = &config.ipc.path;
+    let path = &config.socket_path();
     let error = match reach_gateway(path).await {
         Ok(gateway) => {
             return Ok(Reached {
