@@ -5,6 +5,7 @@
 
 mod bots;
 mod http;
+mod native;
 mod one_time_code;
 mod ws;
 
@@ -18,6 +19,7 @@ use stack_types::{ManualClock, Timestamp};
 
 pub use crate::bots::Bot;
 pub use crate::http::{Answer, Call, Client, Person};
+pub use crate::native::Native;
 pub use crate::one_time_code::one_time_code;
 pub use crate::ws::{Closed, Socket, Stream};
 

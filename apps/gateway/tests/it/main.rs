@@ -15,6 +15,7 @@ mod csrf;
 mod disabling;
 mod health;
 mod messages;
+mod native;
 mod oidc;
 mod passkeys;
 mod problems;
