@@ -98,7 +98,7 @@ async fn it_goes_on_after_its_gateway_was_away() {
         TestGateway::with(|config| {
             config.testing.in_memory = false;
             config.data_dir = folder.path().join("data");
-            config.ipc.path = folder.path().join("gateway.sock");
+            config.ipc.path = Some(folder.path().join("gateway.sock"));
         })
         .await
     };

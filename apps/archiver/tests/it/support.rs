@@ -99,7 +99,7 @@ impl World {
 /// A gateway in memory, with its socket in a folder.
 pub(crate) async fn gateway(folder: &Path) -> TestGateway {
     let path = folder.join("gateway.sock");
-    TestGateway::with(|config| config.ipc.path = path).await
+    TestGateway::with(|config| config.ipc.path = Some(path)).await
 }
 
 /// A process that keeps rooms.
