@@ -20,10 +20,10 @@ class Edge(Gateway):
 
     def __init__(self, origin: Gateway, bus: str | None = None, **env: str | None):
         super().__init__(STACK_BUS_SUBSCRIBE=bus or bus_url(origin), AUTH_JWT_SECRET=None, **env)
-        self.origin_socket = Path(origin.data_dir) / "gateway.sock"
+        self.origin_url = f"unix:{Path(origin.data_dir) / 'gateway.sock'}"
 
     def arguments(self) -> list[str]:
-        return ["edge", "--origin", f"unix:{self.origin_socket}"]
+        return ["edge", "--origin", self.origin_url]
 
     def is_ready(self) -> bool:
         try:
