@@ -319,11 +319,15 @@ async fn audit<W: Write>(
     };
     loop {
         let page = admin.audit(query.clone()).await?;
-        let entries = page.entries.iter().map(|entry| serde_json::from_str(entry));
-        let entries: Vec<Value> = entries.collect::<Result<_, _>>()?;
-        // A page of a search may have found nothing, and the next something.
-        if !entries.is_empty() || page.next.is_none() {
-            told.page(&mut table, &entries, audit_row, Value::clone)?;
+        if told.as_json {
+            for entry in &page.entries {
+                told.out.write_all(text::tame_json(entry).as_bytes())?;
+            }
+        } else if !page.entries.is_empty() || page.next.is_none() {
+            // A page of a search may have found nothing, and the next something.
+            let entries = page.entries.iter().map(|entry| serde_json::from_str(entry));
+            let entries: Vec<Value> = entries.collect::<Result<_, _>>()?;
+            table.write(told.out, entries.iter().map(audit_row))?;
         }
         query.cursor = page.next;
         if query.cursor.is_none() {
