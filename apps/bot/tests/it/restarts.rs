@@ -78,7 +78,7 @@ async fn killed_again_and_again_it_answers_each_command_once() {
         let mut bot = world.spawn(&[]);
         for index in 0..EACH {
             let number = round * EACH + index;
-            let command = if number % 3 == 0 {
+            let command = if number.is_multiple_of(3) {
                 "!help".to_owned()
             } else {
                 format!("!echo {number}")
@@ -96,7 +96,7 @@ async fn killed_again_and_again_it_answers_each_command_once() {
     let mut answered = 0;
     for (number, seq) in asked {
         let answer = world.answer(seq).await;
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             assert!(answer.contains("!remind"), "{number}: {answer}");
         } else if answer == format!("answer {number}") {
             answered += 1;
