@@ -15,6 +15,7 @@ mod command;
 mod csrf;
 mod disabling;
 mod health;
+mod ipc;
 mod keepers;
 mod messages;
 mod native;
