@@ -32,10 +32,11 @@ pub(crate) async fn listen(app: &AppState, origin: EdgeOrigin) -> Result<(), Sta
     let addr = told.map_err(|source| StartError::Listen { addr, source })?;
     let lifecycle = app.lifecycle().clone();
     let (draining, stopping) = (lifecycle.draining.clone(), lifecycle.stopping.clone());
-    let server = Arc::new(EdgeServer::start(Arc::new(origin), draining, stopping)?);
+    let (server, ended) = EdgeServer::start(Arc::new(origin), draining, stopping)?;
+    lifecycle.serving.spawn(ended);
     tracing::info!(%addr, "edges are listened for on {addr}");
     let tls = TlsAcceptor::from(Arc::new(tls));
     let accept = tls::accept(listener, tls, server, lifecycle.clone());
-    lifecycle.connections.spawn(accept);
+    lifecycle.serving.spawn(accept);
     Ok(())
 }

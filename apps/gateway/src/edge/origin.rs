@@ -95,7 +95,7 @@ impl EdgeOrigin {
         }
         tracing::info!(instance, "an edge is linked: {instance}");
         app.lifecycle()
-            .connections
+            .serving
             .spawn(watch(app.clone(), state.clone()));
         let (config, limits) = (app.config(), app.limits());
         let limits = EdgeLimits {

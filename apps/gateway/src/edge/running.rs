@@ -86,7 +86,7 @@ impl RunningEdge {
         let tls = config.tls.as_ref().map(Tls::acceptor);
         let is_tls = tls.is_some();
         let serve = server::serve(listener, tls, router, places, lifecycle.clone());
-        lifecycle.connections.spawn(serve);
+        lifecycle.serving.spawn(serve);
         Ok(Self {
             addr,
             is_tls,

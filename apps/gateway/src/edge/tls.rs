@@ -50,7 +50,7 @@ pub(super) fn connector(origin: &OriginUrl, edge: &EdgeSettings) -> Result<Conne
 pub(crate) async fn accept(
     listener: TcpListener,
     tls: TlsAcceptor,
-    server: Arc<EdgeServer>,
+    server: EdgeServer,
     lifecycle: Lifecycle,
 ) {
     let places = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES));

@@ -269,11 +269,10 @@ impl gateway::Server for ForEdges {
 #[error("cannot start the thread of edges")]
 pub struct EdgeServerError(#[from] std::io::Error);
 
-/// Serves connections of edges that somebody else has accepted, and has found out who they are.
-#[derive(Debug)]
+/// Serves connections of edges that somebody else has accepted, and has found out who they are. Cloning shares it.
+#[derive(Debug, Clone)]
 pub struct EdgeServer {
     streams: mpsc::Sender<Box<dyn Stream>>,
-    ended: oneshot::Receiver<()>,
 }
 
 impl std::fmt::Debug for dyn Stream {
@@ -283,7 +282,8 @@ impl std::fmt::Debug for dyn Stream {
 }
 
 impl EdgeServer {
-    /// Starts the server's thread. `draining` ends connections when their links are over, `stopping` at once.
+    /// Starts the server's thread. `draining` ends connections when their links are over, `stopping` at once. What comes
+    /// with it ends when every connection has.
     ///
     /// # Errors
     /// There can be no more threads.
@@ -291,7 +291,7 @@ impl EdgeServer {
         origin: Arc<dyn Origin>,
         draining: CancellationToken,
         stopping: CancellationToken,
-    ) -> Result<Self, EdgeServerError> {
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), EdgeServerError> {
         let (streams, mut come) = mpsc::channel::<Box<dyn Stream>>(WAITING);
         let (end, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -326,7 +326,11 @@ impl EdgeServer {
                 runtime.shutdown_background();
                 let _ = end.send(());
             })?;
-        Ok(Self { streams, ended })
+        let ended = async move {
+            // Dropped without a word it has ended too.
+            let _ = ended.await;
+        };
+        Ok((Self { streams }, ended))
     }
 
     /// Serves a connection. While many wait to be served it is dropped.
@@ -334,11 +338,6 @@ impl EdgeServer {
         if self.streams.try_send(Box::new(stream)).is_err() {
             tracing::warn!("a connection of an edge was not served: too many wait");
         }
-    }
-
-    /// Waits until every connection has ended, after `draining` or `stopping` was cancelled.
-    pub async fn ended(self) {
-        let _ = self.ended.await;
     }
 }
 
