@@ -156,7 +156,14 @@ pub async fn run(
     };
     match task {
         Task::SetupUrl => {
-            let url = offline::setup_url(config).await?;
+            let url = match reach_gateway(&config.socket_path()).await {
+                Ok(gateway) => gateway.setup_url().await?,
+                // The token has a file of its own, beside that of a gateway without a socket too.
+                Err(CommandError::Away { .. }) if !manner.only_gateway => {
+                    offline::setup_url(config).await?
+                }
+                Err(error) => return Err(error),
+            };
             told.line(&url, &json!({ "url": url }))?;
         }
         Task::Stats => {
