@@ -11,7 +11,7 @@ use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
 use futures_util::AsyncReadExt as _;
 use futures_util::io::BufReader;
-use stack_proto::edge_capnp::{body_sink, edge, link, origin};
+use stack_proto::edge_capnp::{body_sink, body_source, edge, link, origin};
 use stack_proto::gateway_capnp::gateway;
 use stack_types::{ErrorCode, Problem};
 use tokio::sync::{mpsc, oneshot};
@@ -177,7 +177,12 @@ impl link::Server for LinkImpl {
     ) -> Result<(), Error> {
         self.check()?;
         let params = params.get()?;
-        let request = convert::request_of(params.get_request()?)?;
+        let mut request = convert::request_of(params.get_request()?)?;
+        if params.get_request()?.get_more() {
+            let (more, asked) = mpsc::channel(1);
+            request.more = Some(more);
+            self.tasks.spawn_local(fetch_rest(params.get_body()?, asked));
+        }
         let sink = params.get_rest()?;
         let response = self.link.http(request).await;
         let mut response = response.map_err(|problem| exception(&problem))?;
@@ -225,6 +230,31 @@ impl link::Server for LinkImpl {
         Ok(())
     }
 }
+
+/// Fetches the rest of a request's body as it is asked for.
+async fn fetch_rest(source: body_source::Client, mut asked: Asked) {
+    let mut is_last = false;
+    while let Some(asked) = asked.recv().await {
+        if is_last {
+            let _ = asked.send(None);
+            continue;
+        }
+        let part = async {
+            let answer = source.next_request().send().promise.await?;
+            let answer = answer.get()?;
+            let part = bytes::Bytes::copy_from_slice(answer.get_bytes()?);
+            Ok::<_, Error>((part, answer.get_last()))
+        };
+        let part = part.await.map(|(part, last)| {
+            is_last = last;
+            part
+        });
+        // Whoever asked may be gone.
+        let _ = asked.send(Some(part.map_err(|_| super::Broken)));
+    }
+}
+
+type Asked = mpsc::Receiver<oneshot::Sender<Option<Result<bytes::Bytes, super::Broken>>>>;
 
 type Rest = mpsc::Receiver<Result<bytes::Bytes, super::Broken>>;
 
