@@ -270,6 +270,8 @@ interface Admin {
   audit @9 (since :UInt64, actor :Text, action :Text, cursor :Text) -> (entries :List(Text), next :Text);
   # Every event of a room, whoever is in it. The audit log has it.
   tail @10 (room :Text, start :Start, sink :Sink) -> (subscription :Subscription, head :UInt64, first :UInt64);
+  # Where the first administrator is made, with a new token when the last has ended; `conflict` once there is one.
+  setupUrl @11 () -> (url :Text);
 }
 
 struct Figure {

@@ -100,6 +100,17 @@ install_packages() {
   MISSING=()
 }
 
+# What the gateway is built with: a C and C++ compiler, CMake for nng, libsodium for ZeroMQ, the schema compiler and the
+# schema of streams.
+need_build_packages() {
+  need_package build-essential cc
+  need_package g++ c++
+  need_package cmake cmake
+  need_package libsodium-dev
+  need_package capnproto capnp
+  need_package libcapnp-dev
+}
+
 cannot_install() {
   fail "these Debian packages are missing: ${MISSING[*]}" "$1; install them with:" \
     "sudo apt-get update && sudo apt-get install --no-install-recommends ${MISSING[*]}"

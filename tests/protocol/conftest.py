@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
-from stackclient import Account, Api, Gateway, Sock, make_room, register
+from stackclient import Account, Api, BehindEdge, Gateway, Sock, make_room, register
 
 Connect = Callable[..., Awaitable[Sock]]
+
+GATEWAY = BehindEdge if os.environ.get("STACK_TEST_EDGE") else Gateway
+"""With STACK_TEST_EDGE the suite reaches its gateways by an edge each."""
 
 
 def pytest_configure() -> None:
@@ -23,7 +27,7 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
     """The module's gateway, without rate limits."""
-    running = Gateway()
+    running = GATEWAY()
     try:
         running.start()
         yield running
@@ -59,7 +63,7 @@ def start_gateway() -> Iterator[Callable[..., Gateway]]:
     started: list[Gateway] = []
 
     def start(**env: str | None) -> Gateway:
-        one = Gateway(**env)
+        one = GATEWAY(**env)
         started.append(one)
         return one.start()
 
@@ -78,15 +82,14 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
             kwargs.setdefault("token", who.access)
             gateway = gateway or who.api.gateway
         gateway = gateway or request.getfixturevalue("gateway")
-        socket = await Sock.open(gateway, **kwargs)
-        opened.append(socket)
-        return socket
+        opened.append(await Sock.open(gateway, **kwargs))
+        return opened[-1]
 
     yield open_socket
-    for socket in opened:
-        await socket.close()
-    for socket in opened:
-        socket.check()
+    for one in opened:
+        await one.close()
+    for one in opened:
+        one.check()
 
 
 @pytest.fixture
@@ -101,3 +104,11 @@ def seeded(request: pytest.FixtureRequest) -> random.Random:
 def room(alice: Account, bob: Account) -> str:
     """A private room of alice's in which bob is a member and carol is not."""
     return make_room(alice, bob)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on, as far as can be known."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -463,7 +463,11 @@ mod tests {
             file.write_all(&more.member[..torn]).unwrap();
             let mut archive = Archive::open(crashed.path(), &room(), BIG).unwrap();
             assert_eq!(archive.seq(), Seq(3));
-            archive.append(&more, NOW).unwrap();
+            assert_eq!(kept(crashed.path()), upto(3), "{torn}");
+            // Not what was torn: as many events come together as there are.
+            archive.append(&lines(4, 4), NOW).unwrap();
+            assert_eq!(kept(crashed.path()), upto(4), "{torn}");
+            archive.append(&lines(5, 9), NOW).unwrap();
             assert_eq!(kept(crashed.path()), upto(9), "{torn}");
         }
     }

@@ -57,8 +57,10 @@ impl Follow {
     /// # Errors
     /// The archive is damaged, or the token is good no more.
     pub(crate) async fn run(self, room: RoomId) -> anyhow::Result<()> {
-        let mut archive = block_in_place(|| Archive::open(&self.dir, &room, self.rotation))
-            .with_context(|| format!("cannot open the archive of {room}"))?;
+        let open = || Archive::open(&self.dir, &room, self.rotation);
+        let Some(mut archive) = self.patiently(&room, open).await? else {
+            return Ok(());
+        };
         loop {
             let after = archive.seq();
             let subscribed = tokio::select! {

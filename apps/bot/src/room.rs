@@ -110,8 +110,12 @@ impl Room {
         let room = self.id.clone();
         let Some(read) = self.read else {
             let subscription = client.subscribe(&room, Start::Live).await?;
-            self.read_to(subscription.cursor());
             let read = subscription.cursor();
+            self.read_to(read);
+            // Not later, or what comes from here on would be missed after a crash.
+            if let Err(error) = self.bot.state.save().await {
+                tracing::error!(%room, error = %error, "cannot write the state: {error}");
+            }
             tracing::info!(%room, %read, "reads {room} from now on");
             return Ok(subscription);
         };

@@ -26,6 +26,12 @@ pub struct Cli {
 pub enum Command {
     /// Starts the gateway.
     Serve,
+    /// Starts an edge: a gateway that holds client connections for another one, its origin.
+    Edge {
+        /// The origin: unix:/path/to/gateway.sock or tls://host:port.
+        #[arg(long, value_name = "URL")]
+        origin: Option<String>,
+    },
     /// Looks at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -199,6 +205,12 @@ impl Settings {
     /// These flags and the process's environment, to load the configuration from.
     #[must_use]
     pub fn into_inputs(self) -> Inputs {
+        self.into_inputs_with(&[])
+    }
+
+    /// [`Settings::into_inputs`], with flags of the command's own: setting, name and value.
+    #[must_use]
+    pub fn into_inputs_with(self, own: &[(&'static str, &'static str, Option<String>)]) -> Inputs {
         let flags = [
             ("listen", "--listen", self.listen),
             ("data_dir", "--data-dir", self.data_dir),
@@ -210,6 +222,7 @@ impl Settings {
         ];
         let flags = flags
             .into_iter()
+            .chain(own.iter().cloned())
             .filter_map(|(key, name, value)| value.map(|value| Flag { key, name, value }))
             .collect();
         Inputs::of_process(self.config, flags)

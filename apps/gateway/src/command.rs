@@ -124,7 +124,7 @@ impl Task {
             Command::Snapshot { file } => Some(Self::Snapshot { file }),
             Command::Audit(command) => Some(Self::Audit(command)),
             Command::SetupUrl => Some(Self::SetupUrl),
-            Command::Serve | Command::Config(_) | Command::Keys(_) => None,
+            Command::Serve | Command::Edge { .. } | Command::Config(_) | Command::Keys(_) => None,
             #[cfg(feature = "with-zmq")]
             Command::BusKeys { .. } => None,
         }
@@ -156,16 +156,23 @@ pub async fn run(
     };
     match task {
         Task::SetupUrl => {
-            let url = offline::setup_url(config).await?;
+            let url = match reach_gateway(&config.socket_path()).await {
+                Ok(gateway) => gateway.setup_url().await?,
+                // The token has a file of its own, beside that of a gateway without a socket too.
+                Err(CommandError::Away { .. }) if !manner.only_gateway => {
+                    offline::setup_url(config).await?
+                }
+                Err(error) => return Err(error),
+            };
             told.line(&url, &json!({ "url": url }))?;
         }
         Task::Stats => {
-            let figures = reach_gateway(&config.ipc.path).await?.stats().await?;
+            let figures = reach_gateway(&config.socket_path()).await?.stats().await?;
             told.stats(&figures)?;
         }
         Task::Tail { room, after } => {
             let room: RoomId = room.parse()?;
-            follow(&config.ipc.path, &room, after, &mut told).await?;
+            follow(&config.socket_path(), &room, after, &mut told).await?;
         }
         task => {
             let reached = reach(config, manner.only_gateway).await?;
@@ -319,11 +326,15 @@ async fn audit<W: Write>(
     };
     loop {
         let page = admin.audit(query.clone()).await?;
-        let entries = page.entries.iter().map(|entry| serde_json::from_str(entry));
-        let entries: Vec<Value> = entries.collect::<Result<_, _>>()?;
-        // A page of a search may have found nothing, and the next something.
-        if !entries.is_empty() || page.next.is_none() {
-            told.page(&mut table, &entries, audit_row, Value::clone)?;
+        if told.as_json {
+            for entry in &page.entries {
+                told.out.write_all(text::tame_json(entry).as_bytes())?;
+            }
+        } else if !page.entries.is_empty() || page.next.is_none() {
+            // A page of a search may have found nothing, and the next something.
+            let entries = page.entries.iter().map(|entry| serde_json::from_str(entry));
+            let entries: Vec<Value> = entries.collect::<Result<_, _>>()?;
+            table.write(told.out, entries.iter().map(audit_row))?;
         }
         query.cursor = page.next;
         if query.cursor.is_none() {

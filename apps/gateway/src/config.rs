@@ -4,6 +4,7 @@
 //! a gateway with a fault in its configuration does not start. What the program sees is typed and checked.
 
 mod bus;
+mod edge;
 mod key;
 mod layers;
 mod oauth;
@@ -21,6 +22,7 @@ use stack_ipc::IpcLimits;
 use stack_bus::BusConfig;
 use stack_types::{Clock, Limits};
 
+pub use edge::{EdgeSettings, OriginUrl};
 pub use layers::{Fault, Faults, Flag, Inputs};
 pub use oauth::{Issuer, OauthProvider, Preset};
 pub use print::{default_file, effective};
@@ -54,6 +56,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// The transport of events.
     pub bus: BusConfig,
+    /// Gateways that hold connections for another.
+    pub edge: EdgeSettings,
     /// The socket for programs on this machine.
     pub ipc: IpcSettings,
     /// Accounts and tokens.
@@ -81,8 +85,8 @@ pub struct Config {
 /// The socket for programs on this machine.
 #[derive(Debug, Clone)]
 pub struct IpcSettings {
-    /// Where it is.
-    pub path: PathBuf,
+    /// Where it is; unset, in the data folder.
+    pub path: Option<PathBuf>,
     /// Whether there is one.
     pub enabled: bool,
     /// What connections may take.
@@ -172,9 +176,16 @@ impl Config {
     /// Where the local socket is; `None` without one. A gateway that keeps everything in memory has no folder for it.
     #[must_use]
     pub fn ipc_path(&self) -> Option<PathBuf> {
-        let in_folder = self.ipc.path == self.data_dir.join(IPC_SOCKET);
+        let in_folder = self.ipc.path.is_none();
         let is_there = self.ipc.enabled && !(self.testing.in_memory && in_folder);
-        is_there.then(|| self.ipc.path.clone())
+        is_there.then(|| self.socket_path())
+    }
+
+    /// Where a gateway with this configuration has its local socket, if it has one.
+    #[must_use]
+    pub fn socket_path(&self) -> PathBuf {
+        let in_folder = || self.data_dir.join(IPC_SOCKET);
+        self.ipc.path.clone().unwrap_or_else(in_folder)
     }
 
     fn read(reader: &mut Reader) -> Self {
@@ -183,7 +194,7 @@ impl Config {
         let data_dir: PathBuf = reader.get("data_dir");
         let ipc_path = reader.get_set("ipc.path");
         let ipc = IpcSettings {
-            path: ipc_path.unwrap_or_else(|| data_dir.join(IPC_SOCKET)),
+            path: ipc_path,
             enabled: reader.get("ipc.enabled"),
             limits: IpcLimits {
                 // A message of the largest page, and of the largest HTTP request that an edge passes on, fits.
@@ -203,6 +214,7 @@ impl Config {
             log_format: reader.get("log_format"),
             tls,
             bus: bus::read(reader),
+            edge: edge::read(reader),
             auth: AuthSettings {
                 registration: reader.get("auth.registration"),
                 signing: reader.get("auth.signing"),

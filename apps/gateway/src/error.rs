@@ -59,8 +59,27 @@ pub enum StartError {
     #[error("the first run cannot be offered: {0}")]
     Setup(Problem),
     /// The local socket cannot be served.
-    #[error("the local socket cannot be served (ipc.path says where it is, ipc.enabled = false leaves it out)")]
+    #[error(
+        "the local socket cannot be served (ipc.path says where it is, ipc.enabled = false leaves it out)"
+    )]
     Ipc(#[from] stack_ipc::ServerError),
+    /// An edge does not know its origin.
+    #[error("an edge needs an origin: --origin, or edge.origin")]
+    NoOrigin,
+    /// An edge hears no events.
+    #[error(
+        "an edge needs bus.subscribe: the address at which its origin publishes (bus.url there)"
+    )]
+    DeafEdge,
+    /// The certificates of an edge or its origin are no good.
+    #[error("the way between edge and origin cannot be protected: {0}")]
+    EdgeTls(String),
+    /// There can be no thread for the link.
+    #[error("cannot keep a link to the origin")]
+    EdgeClient(#[source] stack_ipc::edge::EdgeClientError),
+    /// There can be no thread for edges.
+    #[error("cannot serve edges")]
+    EdgeServer(#[from] stack_ipc::edge::EdgeServerError),
     /// A measurement of ours is not well formed.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),

@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::app::{AppState, Parts};
 use crate::config::{Config, OauthProvider, Preset, Registration, Signing};
+use crate::edge::{self, EdgeOrigin};
 use crate::error::StartError;
 use crate::http::identity;
 use crate::http::origin::Origins;
@@ -41,7 +42,7 @@ use crate::{ipc, revocation, routes, server, sweeper};
 pub(crate) const DATABASE_FILE: &str = "stack.redb";
 
 /// How long what is left may take to notice that the deadline has passed.
-const LAST_GRACE: Duration = Duration::from_millis(500);
+pub(crate) const LAST_GRACE: Duration = Duration::from_millis(500);
 
 /// The gateway.
 #[derive(Debug)]
@@ -96,10 +97,12 @@ impl Gateway {
         let is_tls = tls.is_some();
         let places = Places::new(&config, parts.metrics.connections_refused());
         let app = AppState::new(config, origins, parts, lifecycle.clone());
-        ipc::start(&app)?;
         let router = routes::router(&app);
+        let origin = EdgeOrigin::new(app.clone(), router.clone());
+        ipc::start(&app, Arc::new(origin.clone()))?;
+        edge::listen(&app, origin).await?;
         let serve = server::serve(listener, tls, router, places, lifecycle.clone());
-        lifecycle.connections.spawn(serve);
+        lifecycle.serving.spawn(serve);
         Ok(RunningGateway {
             addr,
             is_tls,
@@ -183,7 +186,7 @@ impl fmt::Debug for RunningGateway {
 
 /// Ends every task when it is dropped, so that a gateway nobody holds any more does not go on.
 #[derive(Debug)]
-struct Abandon(Lifecycle);
+pub(crate) struct Abandon(pub(crate) Lifecycle);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
@@ -200,7 +203,7 @@ pub(crate) fn setup_url(origins: &Origins, setup: &SetupToken) -> String {
 /// second later; the kernel may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
 
-fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
+pub(crate) fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
     let bound = || {
         let socket = match addr {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,

@@ -11,13 +11,14 @@ mod session;
 
 use std::sync::Arc;
 
+use stack_ipc::edge::Origin;
 use stack_ipc::{Server, ServerConfig, ServerError};
 
 use crate::app::AppState;
 use service::GatewayService;
 
 /// Listens on the local socket, if the configuration has one. It ends with the lifecycle of the gateway.
-pub(crate) fn start(app: &AppState) -> Result<(), ServerError> {
+pub(crate) fn start(app: &AppState, origin: Arc<dyn Origin>) -> Result<(), ServerError> {
     let Some(path) = app.config().ipc_path() else {
         return Ok(());
     };
@@ -25,11 +26,11 @@ pub(crate) fn start(app: &AppState) -> Result<(), ServerError> {
     let config = ServerConfig {
         path,
         limits: app.config().ipc.limits,
-        origin: None,
+        origin: Some(origin),
         draining: lifecycle.draining.clone(),
         stopping: lifecycle.stopping.clone(),
     };
     let server = Server::start(config, Arc::new(GatewayService::new(app.clone())))?;
-    lifecycle.sockets.spawn(server.ended());
+    lifecycle.serving.spawn(server.ended());
     Ok(())
 }

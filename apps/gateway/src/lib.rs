@@ -8,6 +8,7 @@ pub mod bus_keys;
 pub mod cli;
 pub mod command;
 pub mod config;
+mod edge;
 mod error;
 mod gateway;
 mod http;
@@ -27,6 +28,7 @@ mod tls;
 mod ws;
 
 pub use assets::{ClientFile, ClientFiles};
+pub use edge::RunningEdge;
 pub use error::StartError;
 pub use gateway::{Gateway, RunningGateway};
 pub use tls::{Tls, TlsFault};

@@ -13,7 +13,10 @@ pub(crate) struct Lifecycle {
     pub(crate) draining: CancellationToken,
     /// The deadline has passed.
     pub(crate) stopping: CancellationToken,
-    /// HTTP connections, and the loop that accepts them.
+    /// What accepts connections, here and on the local socket. They are counted apart: a gateway that nobody uses has
+    /// none of those below.
+    pub(crate) serving: TaskTracker,
+    /// HTTP connections.
     pub(crate) connections: TaskTracker,
     /// WebSockets. Each is a task of its own, so that its HTTP connection and the buffers of that can go.
     pub(crate) sockets: TaskTracker,
@@ -26,8 +29,11 @@ pub(crate) struct Lifecycle {
 impl Lifecycle {
     /// Waits until no connection and no socket is left.
     pub(crate) async fn disconnected(&self) {
+        self.serving.close();
         self.connections.close();
         self.sockets.close();
+        // First, so that no connection is taken and missed behind the next line.
+        self.serving.wait().await;
         self.connections.wait().await;
         self.sockets.wait().await;
     }

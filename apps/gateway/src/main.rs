@@ -1,6 +1,7 @@
 //! The command line of the gateway: configuration, then telemetry, then the gateway until a signal takes it down.
 
 use std::io::{self, BufWriter, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -9,7 +10,7 @@ use stack_gateway::cli::{Cli, Command, ConfigCommand, KeysCommand};
 use stack_gateway::command::{self, CommandError, Manner, Task};
 use stack_gateway::config::{self, Config, Inputs};
 use stack_gateway::signals::Signals;
-use stack_gateway::{Gateway, RunningGateway, offline, telemetry};
+use stack_gateway::{Gateway, RunningEdge, offline, telemetry};
 
 /// The configuration is at fault; everything else that fails is 1.
 const FAULTY_CONFIGURATION: u8 = 2;
@@ -20,7 +21,13 @@ fn main() -> ExitCode {
         as_json: cli.json,
         only_gateway: cli.settings.names_socket(),
     };
-    let inputs = cli.settings.into_inputs();
+    let origin = match &cli.command {
+        Some(Command::Edge { origin }) => origin.clone(),
+        _ => None,
+    };
+    let inputs = cli
+        .settings
+        .into_inputs_with(&[("edge.origin", "--origin", origin)]);
     if let Some(Command::Config(command)) = cli.command {
         return run_config(command, &inputs);
     }
@@ -51,6 +58,7 @@ fn main() -> ExitCode {
     telemetry::init(&config);
     let done = match cli.command {
         None | Some(Command::Serve) => run(serve(config)),
+        Some(Command::Edge { .. }) => run(serve_edge(config)),
         Some(Command::Keys(command)) => keys(&config, command),
         Some(command) => match Task::of(command) {
             Some(task) => run(look_after(&config, task, manner)),
@@ -144,7 +152,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the start, so that no signal meets the default action, which is to die at once.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let gateway = Gateway::start(config).await?;
-    announce(&gateway)?;
+    announce(
+        gateway.addr(),
+        gateway.is_tls(),
+        gateway.url(),
+        gateway.setup_url(),
+    )?;
     let signal = signals.next().await;
     tracing::info!("{signal}: shutting down");
     tokio::select! {
@@ -153,13 +166,24 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
 }
 
+async fn serve_edge(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let edge = RunningEdge::start(config).await?;
+    announce(edge.addr(), edge.is_tls(), edge.url(), None)?;
+    let signal = signals.next().await;
+    tracing::info!("{signal}: shutting down");
+    tokio::select! {
+        () = edge.shutdown() => Ok(()),
+        signal = signals.next() => anyhow::bail!("a second signal, {signal}: leaving at once"),
+    }
+}
+
 /// One line that scripts wait for: the address that is really bound, and where a person opens it. Until there is an
 /// administrator a second one says where they are made.
-fn announce(gateway: &RunningGateway) -> io::Result<()> {
-    let scheme = if gateway.is_tls() { "https" } else { "http" };
-    let (addr, url) = (gateway.addr(), gateway.url());
+fn announce(addr: SocketAddr, is_tls: bool, url: &str, setup_url: Option<&str>) -> io::Result<()> {
+    let scheme = if is_tls { "https" } else { "http" };
     let mut told = format!("Stack is listening on {scheme}://{addr} (open {url})\n");
-    if let Some(setup) = gateway.setup_url() {
+    if let Some(setup) = setup_url {
         told.push_str(&format!("Set up: {setup}\n"));
     }
     // At once: a script may stop reading behind the first line, and must not end the gateway by that.

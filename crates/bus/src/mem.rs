@@ -151,14 +151,25 @@ impl Bus for MemBus {
         if state.closed {
             return Err(PublishError::Closed);
         }
-        let exact = state.exact.get(&message.topic).into_iter().flatten();
+        let topic = message.topic.clone();
+        let exact = state.exact.get(&topic).into_iter().flatten();
         let other = state
             .other
             .iter()
-            .filter(|(prefix, _)| prefix.matches(&message.topic))
+            .filter(|(prefix, _)| prefix.matches(&topic))
             .map(|(_, listener)| listener);
-        for listener in exact.chain(other) {
-            if listener.feed.offer(message.clone()) == Offer::Dropped {
+        let mut listeners = exact.chain(other).peekable();
+        let mut message = Some(message);
+        while let Some(listener) = listeners.next() {
+            // The last one gets it, the others a share of it.
+            let shared = match listeners.peek() {
+                Some(_) => message.clone(),
+                None => message.take(),
+            };
+            let Some(shared) = shared else {
+                break;
+            };
+            if listener.feed.offer(shared) == Offer::Dropped {
                 self.inner.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -212,7 +212,8 @@ pub(crate) struct Receiver {
     counters: Arc<Counters>,
     wanted: Arc<Wanted>,
     standing: watch::Sender<Standing>,
-    topic: Option<Topic>,
+    /// The last topic, and the family it is in.
+    topic: Option<(Topic, Option<usize>)>,
     publisher: String,
     answers: Answers,
     /// The newest ticket that is in force.
@@ -279,35 +280,51 @@ impl Receiver {
 
     /// Takes what arrived. A pulse that answers for a ticket says so by its topic, `welcome.<who>.<ticket>`.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Heard {
+        // What comes one behind the other is mostly about one room.
+        let same = self.topic.as_ref().and_then(|(topic, family)| {
+            let payload = bytes.strip_prefix(topic.as_str().as_bytes())?;
+            Some((
+                topic.clone(),
+                *family,
+                payload.strip_prefix(&[END_OF_TOPIC])?,
+            ))
+        });
+        let (topic, family, payload) = match same {
+            Some(same) => same,
+            None => match self.first_of(bytes) {
+                Ok(first) => first,
+                Err(heard) => return heard,
+            },
+        };
+        if let Some(family) = family {
+            self.received[family] += 1;
+        }
+        // Closed only when this process goes down.
+        let _ = self
+            .local
+            .publish(Message::new(topic, Frames::one(payload)));
+        Heard::Message
+    }
+
+    /// Reads a message of another topic than the last one's; what is meant for us, or for nobody, ends here.
+    fn first_of<'a>(&mut self, bytes: &'a [u8]) -> Result<(Topic, Option<usize>, &'a [u8]), Heard> {
         let Some((topic, payload)) = split(bytes) else {
-            return self.malformed();
+            return Err(self.malformed());
         };
         if topic == PULSE {
-            return self.pulse(payload, None);
+            return Err(self.pulse(payload, None));
         }
         if let Some(name) = topic.strip_prefix(WELCOME) {
             let welcome = name
                 .rsplit_once('.')
                 .filter(|(name, _)| *name == self.name)
                 .and_then(|(_, ticket)| ticket.parse().ok());
-            return self.pulse(payload, welcome);
+            return Err(self.pulse(payload, welcome));
         }
-        let known = self.topic.as_ref().filter(|known| known.as_str() == topic);
-        let topic = match known {
-            Some(known) => known.clone(),
-            None => match topic.parse::<Topic>() {
-                Ok(topic) => topic,
-                Err(_) => return self.malformed(),
-            },
-        };
-        if let Some(family) = family(topic.as_str()) {
-            self.received[family] += 1;
-        }
-        let message = Message::new(topic.clone(), Frames::one(payload));
-        self.topic = Some(topic);
-        // Closed only when this process goes down.
-        let _ = self.local.publish(message);
-        Heard::Message
+        let topic: Topic = topic.parse().map_err(|_| self.malformed())?;
+        let family = family(topic.as_str());
+        self.topic = Some((topic.clone(), family));
+        Ok((topic, family, payload))
     }
 
     fn malformed(&self) -> Heard {

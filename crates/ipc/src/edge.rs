@@ -16,7 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use stack_types::{Frames, RoomId, Seq};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use client::{CallError, Connecting, Connector, EdgeClient, EdgeClientError, EdgeLink, local};
 pub(crate) use server::OriginImpl;
@@ -156,7 +156,7 @@ pub struct EdgeLimits {
 }
 
 /// A client's request.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct HttpRequest {
     /// Where it comes from, as the edge sees it.
     pub peer: SocketAddr,
@@ -166,8 +166,10 @@ pub struct HttpRequest {
     pub target: String,
     /// Its headers, in order.
     pub headers: Vec<(String, Bytes)>,
-    /// Its whole body.
+    /// The beginning of its body.
     pub body: Bytes,
+    /// The rest of its body, if that is still to come.
+    pub more: Option<BodySource>,
     /// What its socket is called, if it asks for one.
     pub socket: Option<SocketId>,
 }
@@ -185,9 +187,12 @@ pub struct HttpResponse {
     pub rest: Option<mpsc::Receiver<Result<Bytes, Broken>>>,
 }
 
-/// The rest of an answer does not come.
+/// Asked for the next part of a body, by a place to put it: `None` behind the last.
+pub type BodySource = mpsc::Sender<oneshot::Sender<Option<Result<Bytes, Broken>>>>;
+
+/// The rest of a body does not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the answer broke off")]
+#[error("the body broke off")]
 pub struct Broken;
 
 /// The origin, as edges see it. Called on a thread that must not be held up.

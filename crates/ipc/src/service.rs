@@ -130,6 +130,9 @@ pub trait Admin: Send + Sync + 'static {
     /// A link with which somebody sets a new password.
     fn recovery_url(&self, username: String, reset_second_factor: bool) -> Answer<String>;
 
+    /// Where the first administrator is made.
+    fn setup_url(&self) -> Answer<String>;
+
     /// The audit log, newest first.
     fn audit(&self, query: AuditQuery) -> Answer<AuditPage>;
 

@@ -10,14 +10,20 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use capnp_rpc::RpcSystem;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use futures_util::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 /// What is collected before it is written, at most.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// The library has so long to notice that its peer has gone.
+const NOTICES_WITHIN: Duration = Duration::from_secs(1);
+/// While more than this is on its way to a peer, nothing long is made ready for it.
+const MOST_OWED: usize = 512 * 1024;
 /// After so many reads without a pause the others on the thread have a turn.
 const READS_AT_ONCE: u32 = 64;
 
@@ -28,6 +34,10 @@ pub(crate) struct Gate {
     most_calls: usize,
     /// The peer does not take what is written.
     blocked: Cell<bool>,
+    /// Bytes of long answers and events that may not be written yet, about.
+    owed: Cell<usize>,
+    /// Writing has failed: there is no peer any more.
+    dead: Cell<bool>,
     reader: RefCell<Option<Waker>>,
     /// Told when the peer takes bytes again, and when the last call has ended.
     news: Notify,
@@ -39,6 +49,8 @@ impl Gate {
             calls: Cell::new(0),
             most_calls,
             blocked: Cell::new(false),
+            owed: Cell::new(0),
+            dead: Cell::new(false),
             reader: RefCell::default(),
             news: Notify::new(),
         })
@@ -50,16 +62,43 @@ impl Gate {
         Call(self.clone())
     }
 
-    /// Waits until the peer takes what is written.
+    /// Waits until the peer takes what is written, and not much waits for it. To be called in front of what is long.
     pub(crate) async fn writable(&self) {
-        while self.blocked.get() {
+        while self.blocked.get() || self.owed.get() >= MOST_OWED {
             self.news.notified().await;
+        }
+    }
+
+    /// So many bytes are on their way to the peer.
+    pub(crate) fn owe(&self, bytes: usize) {
+        self.owed.set(self.owed.get() + bytes);
+    }
+
+    /// Everything that was on its way is written.
+    fn settled(&self) {
+        if self.owed.replace(0) >= MOST_OWED {
+            self.told();
         }
     }
 
     /// Waits until no call is under way.
     pub(crate) async fn idle(&self) {
         while self.calls.get() > 0 {
+            self.news.notified().await;
+        }
+    }
+
+    /// Lets the library see that there is no peer any more, by what it reads: only so does it end everything that
+    /// waits for the peer, and let go of what the peer holds.
+    fn die(&self) {
+        self.dead.set(true);
+        self.blocked.set(false);
+        self.owed.set(0);
+        self.told();
+    }
+
+    async fn died(&self) {
+        while !self.dead.get() {
             self.news.notified().await;
         }
     }
@@ -118,6 +157,9 @@ impl<R: AsyncRead + Unpin> AsyncRead for GatedReader<R> {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        if self.gate.dead.get() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         if !self.gate.is_open() {
             *self.gate.reader.borrow_mut() = Some(cx.waker().clone());
             return Poll::Pending;
@@ -142,6 +184,8 @@ pub(crate) struct Out<W> {
     bytes: Vec<u8>,
     /// So many of them are written.
     written: usize,
+    /// Who waits for room. The socket itself wakes the connection's task alone.
+    writer: Option<Waker>,
     gate: Rc<Gate>,
 }
 
@@ -151,27 +195,41 @@ impl<W: AsyncWrite + Unpin> Out<W> {
             inner,
             bytes: Vec::new(),
             written: 0,
+            writer: None,
             gate,
         }))
     }
 
-    /// Writes what waits.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.bytes.len() {
+    /// Writes what waits. A failure shows in what is read.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.written < self.bytes.len() && !self.gate.dead.get() {
             let rest = &self.bytes[self.written..];
-            let Poll::Ready(written) = Pin::new(&mut self.inner).poll_write(cx, rest) else {
-                self.gate.set_blocked(true);
-                return Poll::Pending;
-            };
-            match written? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                more => self.written += more,
+            match Pin::new(&mut self.inner).poll_write(cx, rest) {
+                Poll::Ready(Ok(more)) if more > 0 => self.written += more,
+                Poll::Ready(_) => self.gate.die(),
+                Poll::Pending => {
+                    self.gate.set_blocked(true);
+                    return Poll::Pending;
+                }
             }
         }
         self.written = 0;
         self.bytes.clear();
         self.gate.set_blocked(false);
-        Poll::Ready(Ok(()))
+        match self.writer.take() {
+            Some(writer) => writer.wake(),
+            None => self.gate.settled(),
+        }
+        Poll::Ready(())
+    }
+
+    /// Waits until everything is written.
+    fn poll_empty(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(());
+        }
+        self.writer = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -185,8 +243,11 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Writer<W> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut out = self.0.borrow_mut();
+        if out.gate.dead.get() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         if out.bytes.len() >= BUFFER_BYTES {
-            ready!(out.poll_drain(cx))?;
+            ready!(out.poll_empty(cx));
         }
         let taken = buf.len().min(BUFFER_BYTES);
         out.bytes.extend_from_slice(&buf[..taken]);
@@ -200,7 +261,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Writer<W> {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut out = self.0.borrow_mut();
-        ready!(out.poll_drain(cx))?;
+        ready!(out.poll_empty(cx));
         Pin::new(&mut out.inner).poll_close(cx)
     }
 }
@@ -211,24 +272,27 @@ pub(crate) async fn drive<W: AsyncWrite + Unpin>(
     out: &Rc<RefCell<Out<W>>>,
 ) -> Result<(), capnp::Error> {
     let mut rpc = pin!(rpc);
-    let ended = poll_fn(|cx| {
+    let gate = out.borrow().gate.clone();
+    let run = poll_fn(|cx| {
         let turn = rpc.as_mut().poll(cx);
-        match out.borrow_mut().poll_drain(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Ready(Ok(())) | Poll::Pending => turn,
-        }
-    })
-    .await;
-    if ended.is_ok() {
-        poll_fn(|cx| out.borrow_mut().poll_drain(cx)).await?;
+        // When it is not ready the task is woken by the socket.
+        let _ = out.borrow_mut().poll_drain(cx);
+        turn
+    });
+    let lost = async {
+        gate.died().await;
+        sleep(NOTICES_WITHIN).await;
+    };
+    tokio::select! {
+        ended = run => ended?,
+        () = lost => return Err(capnp::Error::disconnected("the peer has gone".to_owned())),
     }
-    ended
+    poll_fn(|cx| out.borrow_mut().poll_drain(cx)).await;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures_util::AsyncReadExt as _;
     use futures_util::io::Cursor;
     use tokio::time::timeout;

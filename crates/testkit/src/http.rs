@@ -268,7 +268,7 @@ impl Person {
         Self::of(client, &answer.expect(201))
     }
 
-    fn of(client: Client, answer: &Value) -> Self {
+    pub(crate) fn of(client: Client, answer: &Value) -> Self {
         let text = |value: &Value| value.as_str().expect("a string").to_owned();
         Self {
             id: text(&answer["user"]["id"]),

@@ -3,7 +3,9 @@
 //!
 //! A test awaits what it is about, within [`PATIENCE`]; nothing here sleeps.
 
+mod bots;
 mod http;
+mod native;
 mod one_time_code;
 mod ws;
 
@@ -15,7 +17,9 @@ use stack_gateway::config::Config;
 use stack_gateway::{Gateway, RunningGateway};
 use stack_types::{ManualClock, Timestamp};
 
+pub use crate::bots::Bot;
 pub use crate::http::{Answer, Call, Client, Person};
+pub use crate::native::Native;
 pub use crate::one_time_code::one_time_code;
 pub use crate::ws::{Closed, Socket, Stream};
 

@@ -28,9 +28,21 @@ impl Frames {
     /// One frame.
     #[must_use]
     pub fn one(json: &[u8]) -> Self {
-        let mut builder = FramesBuilder::with_capacity(json.len() + 10);
-        builder.push(json);
-        builder.finish()
+        // Every event that comes over a wire goes through here: two allocations, of just what is needed.
+        let body = text_header_len(json.len());
+        let mut bytes = Vec::with_capacity(body + json.len());
+        push_text_header(json.len(), &mut bytes);
+        bytes.extend_from_slice(json);
+        let offset = |at: usize| u32::try_from(at).expect(BELOW_4_GIB);
+        let mark = Mark {
+            header: 0,
+            body: offset(body),
+            end: offset(bytes.len()),
+        };
+        Self {
+            bytes: bytes.into(),
+            marks: Arc::new([mark]),
+        }
     }
 
     /// Frames that were laid out before: `wire` as [`Frames::wire`] gave it, `ends` where each frame ends in it.
@@ -227,6 +239,15 @@ fn push_text_header(len: usize, out: &mut Vec<u8>) {
     }
 }
 
+/// How long the header is that [`push_text_header`] writes.
+fn text_header_len(len: usize) -> usize {
+    match len {
+        0..126 => 2,
+        126..=0xffff => 4,
+        _ => 10,
+    }
+}
+
 /// How long the header in front of a frame is; `None` when the bytes are none of ours.
 fn header_len(frame: &[u8]) -> Option<u32> {
     let (len, told) = match *frame.get(1)? {
@@ -326,6 +347,16 @@ mod tests {
         assert!(frames.wire_range(3..3).is_empty());
         assert_eq!(frames.wire_from(1), frames.wire_range(1..3));
         assert!(frames.wire_from(3).is_empty());
+    }
+
+    #[test]
+    fn one_frame_is_as_one_of_many() {
+        for len in [0, 1, 125, 126, 65_535, 65_536] {
+            let json = vec![b'x'; len];
+            let mut builder = FramesBuilder::default();
+            builder.push(&json);
+            assert_eq!(Frames::one(&json), builder.finish(), "{len}");
+        }
     }
 
     #[test]

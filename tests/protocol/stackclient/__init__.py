@@ -5,6 +5,7 @@ what PROTOCOL.md promises of every frame.
 """
 
 from .accounts import Account, expired, expiring_in, login, mint, register, tag, token_claims
+from .edge import BehindEdge, Edge
 from .gateway import OUR_ORIGIN, Gateway
 from .http import Api, Cookies, assert_problem, set_cookies
 from .rooms import add_member, make_room
@@ -14,9 +15,11 @@ from .spec import ERROR_CODES, LOG_EVENTS
 __all__ = [
     "Account",
     "Api",
+    "BehindEdge",
     "Closed",
     "Cookies",
     "ERROR_CODES",
+    "Edge",
     "Gateway",
     "LOG_EVENTS",
     "OUR_ORIGIN",

@@ -79,13 +79,16 @@ class Gateway:
         host, port = self.base_url.split("://")[1].rsplit(":", 1)
         return host, int(port)
 
+    def arguments(self) -> list[str]:
+        return ["serve", "--data-dir", str(self.data_dir)]
+
     def start(self) -> Gateway:
         assert self.process is None, "already running"
         env = {k: v for k, v in os.environ.items() if not k.startswith("STACK_") and k != "AUTH_JWT_SECRET"}
         env.update({k: v for k, v in self.env.items() if v is not None})
         with self.log_path.open("a") as log:
             self.process = subprocess.Popen(
-                [str(find_binary()), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(self.data_dir)],
+                [str(find_binary()), *self.arguments(), "--listen", "127.0.0.1:0"],
                 cwd=self.home,
                 env=env,
                 stdin=subprocess.DEVNULL,

@@ -20,8 +20,7 @@ pub(super) struct Reached {
 /// The gateway that runs on the data folder, or else the file in it. Whoever names a socket means the gateway behind it
 /// and no file.
 pub(super) async fn reach(config: &Config, only_gateway: bool) -> Result<Reached, CommandError> {
-    let path = &config.ipc.path;
-    let error = match reach_gateway(path).await {
+    let (path, away) = match reach_gateway(&config.socket_path()).await {
         Ok(gateway) => {
             return Ok(Reached {
                 admin: Box::new(gateway),
@@ -36,10 +35,7 @@ pub(super) async fn reach(config: &Config, only_gateway: bool) -> Result<Reached
             admin: Box::new(admin),
             store: Some(store),
         }),
-        Err(OfflineError::Running(folder)) => {
-            let (path, away) = error;
-            Err(CommandError::NoSocket { folder, path, away })
-        }
+        Err(OfflineError::Running(folder)) => Err(CommandError::NoSocket { folder, path, away }),
         Err(error) => Err(error.into()),
     }
 }

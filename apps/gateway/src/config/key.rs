@@ -153,6 +153,37 @@ pub(super) const KEYS: &[Key] = &[
         "CURVE public keys of who may dial, one a line.",
     ),
     key(
+        "edge.origin",
+        Text,
+        "",
+        "Where an edge finds its origin: unix:/path/to/gateway.sock or tls://host:port; --origin says it too.",
+    ),
+    key(
+        "edge.listen",
+        Text,
+        "",
+        "Where this gateway listens for edges on other machines; those on this one come by its local socket.",
+    ),
+    key(
+        "edge.tls_cert",
+        Text,
+        "",
+        "Certificate that this end of an edge shows the other, in PEM.",
+    ),
+    key("edge.tls_key", Text, "", "Its private key, in PEM."),
+    key(
+        "edge.client_ca",
+        Text,
+        "",
+        "Certificates in PEM: whoever shows one that they have signed is an edge of this gateway, and speaks for its clients.",
+    ),
+    key(
+        "edge.origin_ca",
+        Text,
+        "",
+        "Certificates in PEM: one of them has signed that of an edge's origin.",
+    ),
+    key(
         "ipc.path",
         Text,
         "",

@@ -3,7 +3,7 @@
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::app::AppState;
 use crate::http::origin::Origins;
@@ -50,6 +50,18 @@ impl SecurityHeaders {
     }
 }
 
+impl SecurityHeaders {
+    /// Adds them to an answer.
+    pub(crate) fn add_to(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.0 {
+            headers.insert(name, value.clone());
+        }
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+    }
+}
+
 /// Everything from here and nothing inline; pictures may also be data, which the client makes itself. The socket is
 /// named, since some browsers do not count `ws:` of the same host as `'self'`; an IPv6 address cannot be named there.
 fn content_security_policy(origins: &Origins) -> String {
@@ -69,12 +81,6 @@ fn content_security_policy(origins: &Origins) -> String {
 /// Middleware: adds them. What has not said how long it may be kept is not kept: answers of the API are a person's.
 pub(crate) async fn add(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    for (name, value) in &app.security_headers().0 {
-        headers.insert(name, value.clone());
-    }
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
+    app.security_headers().add_to(response.headers_mut());
     response
 }

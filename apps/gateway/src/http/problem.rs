@@ -125,7 +125,11 @@ pub(crate) async fn render(request: Request, next: Next) -> Response {
         .get::<RequestId>()
         .cloned()
         .unwrap_or_default();
-    let response = next.run(request).await;
+    written(next.run(request).await, &id)
+}
+
+/// The same of one answer.
+pub(crate) fn written(response: Response, id: &RequestId) -> Response {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response;

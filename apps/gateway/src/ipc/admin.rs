@@ -19,6 +19,7 @@ use stack_types::{ErrorCode, GlobalRole, Problem, RoomId, Seq, Username};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::AppState;
+use crate::gateway;
 use crate::http::origin::Origins;
 
 /// Entries of one answer, unless asked otherwise, and at most.
@@ -223,6 +224,19 @@ impl Admin for AdminService {
                 .operators_recovery_link(&name, reset_second_factor);
             let link = link.await.map_err(|problem| of_user(problem, &name))?;
             Ok(format!("{}/recover#{}", parts.origins.public(), link.token))
+        })
+    }
+
+    fn setup_url(&self) -> Answer<String> {
+        self.answer(async |parts| {
+            parts.keeper.require_operator()?;
+            let token = parts.auth.setup_token().await?;
+            let token = token.ok_or_else(|| {
+                let detail =
+                    "the server is set up already; `users promote` makes somebody an administrator";
+                Problem::new(ErrorCode::Conflict, detail)
+            })?;
+            Ok(gateway::setup_url(&parts.origins, &token))
         })
     }
 

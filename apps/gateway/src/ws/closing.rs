@@ -11,17 +11,34 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use super::socket::Socket;
 use crate::server::Wire;
 
+/// Has the edge close the socket, and waits until the client is gone.
+pub(super) async fn close_relayed(
+    socket: &mut Socket,
+    outlet: &Outlet,
+    code: u16,
+    reason: Utf8Bytes,
+) {
+    let close = CloseFrame {
+        code: CloseCode::from(code),
+        reason,
+    };
+    if outlet.handed_over().await.is_err() || socket.close(close).is_err() {
+        return;
+    }
+    while socket.next().await.is_ok() {}
+}
+
 /// Sends the close frame behind everything that waits, and reads until the client has answered it and gone.
 pub(super) async fn close(
     socket: &mut Socket,
     outlet: &Outlet,
     wire: &Wire,
     code: u16,
-    reason: &'static str,
+    reason: Utf8Bytes,
 ) {
     let close = CloseFrame {
         code: CloseCode::from(code),
-        reason: Utf8Bytes::from_static(reason),
+        reason,
     };
     if socket.close(close).is_err() || outlet.flushed().await.is_err() {
         return;

@@ -13,18 +13,21 @@ use stack_auth::Caller;
 use stack_delivery::{Outlet, Pumped};
 use stack_proto::{Request, error};
 use stack_storage::Submitted;
-use stack_types::{ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, Signal};
+use stack_types::{
+    ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, RoomId, Seq, Signal,
+};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
-use tungstenite::Message;
 use tungstenite::error::CapacityError;
+use tungstenite::{Message, Utf8Bytes};
 
-use super::closing::close;
+use super::closing::{close, close_relayed};
 use super::credentials::Credentials;
 use super::dialect::{Asked, ClientFrame, Dialect};
 use super::expiry::Expiry;
 use super::heartbeat::{Heartbeat, random_fraction};
 use super::ingress::Egress;
+use super::relayed::Relayed;
 use super::replies::{Replies, Reply};
 use super::requests::{Answer, Handled, Requests, frame, signed_in};
 use super::socket::Socket;
@@ -38,7 +41,7 @@ use crate::server::Wire;
 const AUTH_WITHIN: Duration = Duration::from_secs(5);
 /// A close frame and what waits in front of it have so long to go out and be answered: less than the second in which
 /// the sockets of a revoked session are promised to be closed.
-const CLOSE_WITHIN: Duration = Duration::from_millis(800);
+pub(super) const CLOSE_WITHIN: Duration = Duration::from_millis(800);
 /// Messages on their way to the disk at most. More are read from the socket when one of them is answered.
 const MAX_WAITING: usize = 256;
 /// About as long is the answer to a message.
@@ -46,16 +49,16 @@ const ANSWER_BYTES: usize = 128;
 /// Messages that are taken in before the loop looks again at what comes before them.
 const MESSAGES_AT_ONCE: usize = 32;
 /// While more than this waits to be written, nothing is read: answers are only made as fast as they are taken.
-const MAX_PENDING_BYTES: usize = 256 * 1024;
+pub(super) const MAX_PENDING_BYTES: usize = 256 * 1024;
 /// Refusals for the rate in a row after which the socket closes: this client does not listen.
 const MAX_RATE_REFUSALS: u32 = 100;
 /// Clients are told to come back spread over so long, and not before the first of it has passed.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a socket ends.
-enum End {
+pub(super) enum End {
     /// Close it with this code and reason.
-    Close(u16, &'static str),
+    Close(u16, Utf8Bytes),
     /// The client has closed it, or it is broken; nothing is left to say.
     Gone,
 }
@@ -79,11 +82,11 @@ pub(super) fn serve(
     let mut socket = Socket::new(wire.clone(), outlet.clone(), read_ahead, most, dialect);
     async move {
         let end = tokio::select! {
-            end = run(&app, &mut socket, &outlet, credentials) => end,
-            () = app.lifecycle().stopping.cancelled() => End::Close(1001, "the server is going down"),
+            end = run(&app, &mut socket, &outlet, None, Start::Anew(credentials)) => end,
+            () = app.lifecycle().stopping.cancelled() => End::Close(1001, "the server is going down".into()),
         };
         if let End::Close(code, reason) = end {
-            tracing::debug!(code, reason, "socket closed");
+            tracing::debug!(code, %reason, "socket closed");
             // A client that does not take its close frame in time is left behind.
             let closing = close(&mut socket, &outlet, &wire, code, reason);
             let _ = Box::pin(timeout(CLOSE_WITHIN, closing)).await;
@@ -93,18 +96,51 @@ pub(super) fn serve(
     }
 }
 
+/// How a socket begins.
+pub(crate) enum Start {
+    /// It was opened just now.
+    Anew(Credentials),
+    /// It was opened before: somebody has signed in, and reads these rooms behind these events.
+    Again(Box<Caller>, Vec<(RoomId, Seq)>),
+}
+
+/// Serves a socket whose client is connected to an edge until it ends.
+pub(super) async fn serve_relayed(app: AppState, relayed: Relayed, start: Start, dialect: Dialect) {
+    let outlet = Outlet::relayed(relayed.clone(), relayed.clone());
+    let mut socket = Socket::relayed(relayed.clone(), dialect);
+    let end = tokio::select! {
+        end = run(&app, &mut socket, &outlet, Some(relayed), start) => end,
+        // The edge hears of it by the end of its link, and keeps its socket.
+        () = app.lifecycle().stopping.cancelled() => End::Gone,
+    };
+    if let End::Close(code, reason) = end {
+        tracing::debug!(code, %reason, "socket at an edge closed");
+        let closing = close_relayed(&mut socket, &outlet, code, reason);
+        let _ = timeout(CLOSE_WITHIN, closing).await;
+    }
+    outlet.close();
+}
+
 async fn run(
     app: &AppState,
     socket: &mut Socket,
     outlet: &Arc<Outlet>,
-    credentials: Credentials,
+    relayed: Option<Relayed>,
+    start: Start,
 ) -> End {
-    let signed_in = Box::pin(authenticate(app, socket, outlet, credentials)).await;
-    let mut connection =
-        match signed_in.and_then(|(caller, answer)| enter(app, outlet, caller, answer)) {
-            Ok(connection) => connection,
-            Err(end) => return end,
-        };
+    let (credentials, rooms) = match start {
+        Start::Anew(credentials) => (credentials, Vec::new()),
+        Start::Again(caller, rooms) => (Credentials::Caller(caller), rooms),
+    };
+    let is_relayed = relayed.is_some();
+    let signed_in = Box::pin(authenticate(app, socket, outlet, is_relayed, credentials)).await;
+    let entered =
+        signed_in.and_then(|(caller, answer)| enter(app, outlet, relayed, caller, answer));
+    let mut connection = match entered {
+        Ok(connection) => connection,
+        Err(end) => return end,
+    };
+    connection.requests.resume(rooms);
     connection.run(socket).await
 }
 
@@ -112,6 +148,7 @@ async fn run(
 fn enter(
     app: &AppState,
     outlet: &Arc<Outlet>,
+    relayed: Option<Relayed>,
     caller: Caller,
     answer: Option<Bytes>,
 ) -> Result<Connection, End> {
@@ -125,13 +162,14 @@ fn enter(
             None,
             &Problem::new(ErrorCode::LimitExceeded, detail),
         )));
-        return Err(End::Close(4008, "too many connections"));
+        return Err(End::Close(4008, "too many connections".into()));
     };
     // The session may have been revoked between the check of its token and now; from here on the place hears of it.
     if let Err(problem) = app.auth().recheck(&caller) {
         outlet.send(frame(&error(None, &problem)));
-        return Err(End::Close(4001, "the session is over"));
+        return Err(End::Close(4001, "the session is over".into()));
     }
+    stands(app, relayed.as_ref(), &caller);
     if let Some(answer) = answer {
         outlet.send(answer);
     }
@@ -146,6 +184,7 @@ fn enter(
             lease: app.presences().connect(user, connection),
             subscriptions: HashMap::new(),
             replies: None,
+            relayed,
             caller,
         },
         place,
@@ -155,16 +194,29 @@ fn enter(
     })
 }
 
+/// Tells an edge what its socket shows when it attaches again.
+fn stands(app: &AppState, relayed: Option<&Relayed>, caller: &Caller) {
+    let Some(relayed) = relayed else {
+        return;
+    };
+    match app.auth().keep(caller) {
+        Ok(standing) => relayed.stands(standing),
+        // It will have to sign in again.
+        Err(problem) => tracing::error!(%problem, "a caller cannot be written down: {problem}"),
+    }
+}
+
 /// Finds out who is there: from the upgrade, or else from the first frame.
 async fn authenticate(
     app: &AppState,
     socket: &mut Socket,
     outlet: &Outlet,
+    is_relayed: bool,
     credentials: Credentials,
 ) -> Result<(Caller, Option<Bytes>), End> {
     let refused = |id: Option<u64>, problem: &Problem| {
         outlet.send(frame(&error(id, problem)));
-        End::Close(4001, "not signed in")
+        End::Close(4001, "not signed in".into())
     };
     let ip = match credentials {
         Credentials::Caller(caller) => return Ok((*caller, None)),
@@ -181,8 +233,10 @@ async fn authenticate(
     loop {
         let message = tokio::select! {
             biased;
-            () = app.lifecycle().draining.cancelled() => return Err(drain(outlet)),
-            () = sleep_until(deadline) => return Err(End::Close(1008, "no auth in time")),
+            () = app.lifecycle().draining.cancelled() => {
+                return Err(if is_relayed { End::Gone } else { drain(outlet) });
+            }
+            () = sleep_until(deadline) => return Err(End::Close(1008, "no auth in time".into())),
             // Pongs and the like go straight to the socket or wait in the outlet, which is not pumped yet.
             flushed = outlet.flushed(), if outlet.pending_bytes() > 0 => match flushed {
                 Ok(()) => continue,
@@ -253,7 +307,7 @@ impl Connection {
                 summons = self.place.summons() => match summons {
                     Summons::Revoked => {
                         outlet.send(frame(&stack_proto::JsonCodec.signal(&Signal::SessionRevoked)));
-                        return End::Close(4001, "the session was revoked");
+                        return End::Close(4001, "the session was revoked".into());
                     }
                     Summons::Doubt => {
                         if let Some(end) = self.recheck() {
@@ -279,7 +333,7 @@ impl Connection {
                         let user = self.requests.caller.user.id;
                         tracing::error!(error = &source as &dyn std::error::Error, %user, "the log cannot be read");
                         outlet.send(frame(&error(None, &source.into())));
-                        return End::Close(4500, "internal error");
+                        return End::Close(4500, "internal error".into());
                     }
                 },
                 replies = replies(self.requests.replies.as_ref()) => {
@@ -350,13 +404,15 @@ impl Connection {
         let outlet = &self.requests.outlet;
         if now >= self.expiry.next() {
             let Some(expires_at) = self.expiry.reached() else {
-                return Some(End::Close(4001, "the session has expired"));
+                return Some(End::Close(4001, "the session has expired".into()));
             };
             let signal = Signal::SessionExpiring { expires_at };
             outlet.send(frame(&stack_proto::JsonCodec.signal(&signal)));
         }
         if now >= self.heartbeat.due {
-            if !self.heartbeat.is_alive(now, outlet.written_bytes()) {
+            // An edge looks after its sockets itself.
+            let is_here = self.requests.relayed.is_none();
+            if is_here && !self.heartbeat.is_alive(now, outlet.written_bytes()) {
                 return Some(End::Gone);
             }
             socket.ping();
@@ -387,10 +443,11 @@ impl Connection {
         };
         let (answer, begins) = match self.requests.handle(id, request) {
             Handled::Done(answer) => (answer, None),
-            Handled::Subscribed(answer, gap, subscription) => (answer, Some((gap, subscription))),
+            Handled::Subscribed(answer, begins) => (answer, Some(begins)),
             Handled::SignedIn(caller, answer) => {
                 self.place.change_caller(&caller);
                 self.expiry = Expiry::of(&caller, self.requests.app.clock().now());
+                stands(&self.requests.app, self.requests.relayed.as_ref(), &caller);
                 self.requests.caller = *caller;
                 // As at the first sign-in: a revocation in between would have found the session before.
                 if let Some(end) = self.recheck() {
@@ -413,14 +470,22 @@ impl Connection {
                 return Ok(());
             }
         };
+        if let (Some(begins), Ok(answer), Some(relayed)) =
+            (&begins, &answer, &self.requests.relayed)
+        {
+            self.rate_refusals = 0;
+            let answer = answer.clone().unwrap_or_default();
+            self.requests.begin_relayed(relayed, begins, answer);
+            return Ok(());
+        }
         if let Some(end) = self.answer(id, answer) {
             return Err(end);
         }
-        if let Some((gap, subscription)) = begins {
-            if let Some(gap) = gap {
+        if let Some(begins) = begins {
+            if let Some(gap) = begins.gap {
                 self.requests.outlet.send(gap);
             }
-            self.requests.app.hub().begin(&subscription);
+            self.requests.app.hub().begin(&begins.subscription);
         }
         Ok(())
     }
@@ -476,7 +541,7 @@ impl Connection {
         }
         self.rate_refusals += 1;
         let too_many = self.rate_refusals >= MAX_RATE_REFUSALS;
-        too_many.then_some(End::Close(4029, "rate limited repeatedly"))
+        too_many.then_some(End::Close(4029, "rate limited repeatedly".into()))
     }
 
     /// Looks whether the session still stands, and says how the socket ends if not.
@@ -488,12 +553,14 @@ impl Connection {
             .recheck(&self.requests.caller)
             .err()?;
         self.requests.outlet.send(frame(&error(None, &problem)));
-        Some(End::Close(4001, "the session is over"))
+        Some(End::Close(4001, "the session is over".into()))
     }
 
     /// Says goodbye: tells the client when to come back, and answers what is still on its way to the disk.
     async fn finish(&mut self, outlet: &Outlet) -> End {
-        let end = drain(outlet);
+        // A client at an edge stays there until the origin is back.
+        let is_relayed = self.requests.relayed.is_some();
+        let end = if is_relayed { End::Gone } else { drain(outlet) };
         if let Some(in_turn) = self.in_turn.take()
             && let Some((id, answer)) = in_turn.await
             && let Some(end) = self.answer(id, answer)
@@ -522,7 +589,7 @@ async fn in_turn(work: &mut Option<BoxFuture<'static, Turn>>) -> Turn {
 
 /// The next message, as soon as there is one and not too much waits to be written. That is looked at whenever the
 /// connection is woken: what waits is written by the pump, which does not end a turn of the loop.
-async fn next_unless_full(
+pub(super) async fn next_unless_full(
     socket: &mut Socket,
     outlet: &Outlet,
 ) -> Result<Message, tungstenite::Error> {
@@ -543,39 +610,47 @@ async fn replies(replies: Option<&Arc<Replies>>) -> Vec<Reply> {
     }
 }
 
-fn drain(outlet: &Outlet) -> End {
+pub(super) fn drain(outlet: &Outlet) -> End {
     let reconnect_in = RECONNECT_WITHIN.mul_f64(0.1 + 0.9 * random_fraction());
     let signal = Signal::Drain {
         reconnect_in_ms: u64::try_from(reconnect_in.as_millis()).unwrap_or(0),
     };
     outlet.send(frame(&stack_proto::JsonCodec.signal(&signal)));
-    End::Close(1001, "the server is going down")
+    End::Close(1001, "the server is going down".into())
 }
 
 fn read(said: &ClientFrame, outlet: &Outlet) -> Result<Asked, End> {
     said.read().map_err(|malformed| {
         let problem = Problem::new(ErrorCode::BadRequest, malformed);
         outlet.send(frame(&error(None, &problem)));
-        End::Close(4000, "malformed frame")
+        End::Close(4000, "malformed frame".into())
     })
 }
 
 /// The frame in a message; `None` for a ping or pong, which the library has dealt with.
-fn frame_of(
+pub(super) fn frame_of(
     message: Result<Message, tungstenite::Error>,
     dialect: Dialect,
 ) -> Result<Option<ClientFrame>, End> {
     match (message, dialect) {
         (Ok(Message::Text(text)), Dialect::Json) => Ok(Some(ClientFrame::Json(text))),
         (Ok(Message::Binary(bytes)), Dialect::Capnp) => Ok(Some(ClientFrame::Capnp(bytes))),
-        (Ok(Message::Binary(_)), Dialect::Json) => Err(End::Close(4000, "malformed frame: binary")),
-        (Ok(Message::Text(_)), Dialect::Capnp) => Err(End::Close(4000, "malformed frame: text")),
+        (Ok(Message::Binary(_)), Dialect::Json) => {
+            Err(End::Close(4000, "malformed frame: binary".into()))
+        }
+        (Ok(Message::Text(_)), Dialect::Capnp) => {
+            Err(End::Close(4000, "malformed frame: text".into()))
+        }
         (Ok(_), _) => Ok(None),
         (Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. })), _) => {
-            Err(End::Close(1009, "the frame is over the limit"))
+            Err(End::Close(1009, "the frame is over the limit".into()))
         }
-        (Err(tungstenite::Error::Utf8(_)), _) => Err(End::Close(1007, "the text is not UTF-8")),
-        (Err(tungstenite::Error::Protocol(_)), _) => Err(End::Close(1002, "this is not WebSocket")),
+        (Err(tungstenite::Error::Utf8(_)), _) => {
+            Err(End::Close(1007, "the text is not UTF-8".into()))
+        }
+        (Err(tungstenite::Error::Protocol(_)), _) => {
+            Err(End::Close(1002, "this is not WebSocket".into()))
+        }
         (Err(_), _) => Err(End::Gone),
     }
 }

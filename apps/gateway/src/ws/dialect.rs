@@ -50,6 +50,14 @@ impl ClientFrame {
     }
 }
 
+/// The sub-protocol of this name, which was chosen before.
+pub(super) fn named(name: Option<&str>) -> Dialect {
+    match name {
+        Some(CAPNP_SUBPROTOCOL) => Dialect::Capnp,
+        _ => Dialect::Json,
+    }
+}
+
 /// The first of our sub-protocols that the client offers, and the header that says so. Who offers none at all is
 /// taken to speak JSON; who offers others only would not understand us.
 ///

@@ -10,16 +10,18 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use stack_auth::{Caller, Scope};
 use stack_delivery::{Outlet, Subscription};
+use stack_ipc::edge::{Begin, RoomHead};
 use stack_presence::Lease;
 use stack_proto::{JsonCodec, Request, ok, pong};
-use stack_rooms::{Page, PageQuery, Say, SendMessage};
+use stack_rooms::{Page, PageQuery, Say, SendMessage, Subscribed};
 use stack_storage::Submitted;
 use stack_types::{
     ErrorCode, EventCodec as _, Frames, PresenceStatus, Problem, RoomId, RoomRole, Seq, SessionId,
-    Timestamp, UnsubscribeReason, UserId,
+    Signal, Timestamp, UnsubscribeReason, UserId,
 };
 
 use super::access;
+use super::relayed::Relayed;
 use super::replies::Replies;
 use crate::app::AppState;
 
@@ -36,8 +38,19 @@ pub(super) enum Handled {
     InTurn(BoxFuture<'static, Answer>),
     /// The caller has signed in again.
     SignedIn(Box<Caller>, Answer),
-    /// It is done. After the answer, this is told, and the subscription begins.
-    Subscribed(Answer, Option<Bytes>, Arc<Subscription>),
+    /// It is done. After the answer, a subscription begins.
+    Subscribed(Answer, Begins),
+}
+
+/// A subscription that is to begin.
+pub(super) struct Begins {
+    pub(super) subscription: Arc<Subscription>,
+    /// What is told in front of its events.
+    pub(super) gap: Option<Bytes>,
+    /// The room's last event.
+    head: Seq,
+    /// Whether the client said where.
+    exact: bool,
 }
 
 /// A signed-in connection, as its requests see it.
@@ -49,6 +62,8 @@ pub(super) struct Requests {
     pub(super) subscriptions: HashMap<RoomId, Arc<Subscription>>,
     /// Where the writer leaves its answers; there is none before something was said.
     pub(super) replies: Option<Arc<Replies>>,
+    /// The way to its client, if that is connected to an edge.
+    pub(super) relayed: Option<Relayed>,
 }
 
 #[derive(Serialize)]
@@ -229,9 +244,64 @@ impl Requests {
         if !again {
             self.lease.enter(room);
         }
-        let gap = subscribed.gap.map(|gap| frame(&JsonCodec.signal(&gap)));
-        let answer = Ok(answer(id, subscribed.answer));
-        Handled::Subscribed(answer, gap, subscribed.subscription)
+        let begins = Begins::of(&subscribed, after.is_some());
+        Handled::Subscribed(Ok(answer(id, subscribed.answer)), begins)
+    }
+
+    /// Lets the edge hand out the events of a subscription, behind the answer.
+    pub(super) fn begin_relayed(&self, relayed: &Relayed, begins: &Begins, answer: Bytes) {
+        let mut told = false;
+        let hub = self.app.hub();
+        hub.begin_relayed(&begins.subscription, |after| {
+            told = true;
+            relayed.begin(Begin {
+                room: begins.subscription.room().clone(),
+                after,
+                exact: begins.exact,
+                answer: answer.clone(),
+                gap: begins.gap.clone().unwrap_or_default(),
+                at: RoomHead {
+                    head: begins.head,
+                    ..RoomHead::default()
+                },
+            });
+        });
+        // It has ended already, and its client was told; the answer is owed all the same.
+        if !told {
+            self.outlet.send(answer);
+        }
+    }
+
+    /// Takes up the rooms that a client at an edge read before, behind the events that it has.
+    pub(super) fn resume(&mut self, rooms: Vec<(RoomId, Seq)>) {
+        let Some(relayed) = self.relayed.clone() else {
+            return;
+        };
+        for (room, after) in rooms {
+            let user = self.caller.user.id;
+            let allowed = self.caller.require_in_room(Scope::Read, &room);
+            let subscribed = allowed.and_then(|()| {
+                let rooms = self.app.rooms();
+                rooms.subscribe(user, &room, Some(after), &self.outlet, None)
+            });
+            match subscribed {
+                Ok(subscribed) => {
+                    self.lease.enter(&room);
+                    let begins = Begins::of(&subscribed, true);
+                    self.subscriptions.insert(room, subscribed.subscription);
+                    self.begin_relayed(&relayed, &begins, Bytes::new());
+                }
+                Err(refused) => {
+                    let reason = self.app.rooms().why_ended(user, &room);
+                    tracing::debug!(%room, %user, %refused, "a room is not taken up again: {refused}");
+                    let signal = Signal::Unsubscribed {
+                        room: room.clone(),
+                        reason,
+                    };
+                    relayed.tell_end(room, frame(&JsonCodec.signal(&signal)));
+                }
+            }
+        }
     }
 
     fn unsubscribe(&mut self, id: Option<u64>, room: &RoomId) -> Answer {
@@ -257,8 +327,26 @@ impl Requests {
     }
 }
 
+impl Begins {
+    fn of(subscribed: &Subscribed, exact: bool) -> Self {
+        Self {
+            subscription: subscribed.subscription.clone(),
+            gap: subscribed
+                .gap
+                .as_ref()
+                .map(|gap| frame(&JsonCodec.signal(gap))),
+            head: subscribed.answer.head,
+            exact,
+        }
+    }
+}
+
 impl Drop for Requests {
     fn drop(&mut self) {
+        // What ends here goes on at the edge, if the socket does.
+        if let Some(relayed) = &self.relayed {
+            relayed.let_go();
+        }
         for subscription in self.subscriptions.values() {
             self.app
                 .hub()

@@ -15,13 +15,22 @@ use tungstenite::{Error, Message, WebSocket};
 
 use super::dialect::Dialect;
 use super::ingress::Ingress;
+use super::relayed::Relayed;
 use crate::server::Wire;
 
 /// What the library holds of a socket's bytes between reads. An idle socket must not cost a page; a longer frame gets
 /// its own room.
 const READ_BUFFER_BYTES: usize = 256;
 /// The socket of a connection.
-pub(super) struct Socket(WebSocket<Ingress>, Dialect);
+pub(super) struct Socket(Way, Dialect);
+
+/// Where its client is connected.
+enum Way {
+    /// Here.
+    Here(WebSocket<Ingress>),
+    /// To an edge, which speaks the protocol with it.
+    Relayed(Relayed),
+}
 
 impl Socket {
     /// The server's end of an upgraded stream. `read_ahead` came with the upgrade request and is the socket's already.
@@ -38,10 +47,13 @@ impl Socket {
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
         let ingress = Ingress::new(wire, outlet, read_ahead);
-        Self(
-            WebSocket::from_raw_socket(ingress, Role::Server, Some(config)),
-            dialect,
-        )
+        let socket = WebSocket::from_raw_socket(ingress, Role::Server, Some(config));
+        Self(Way::Here(socket), dialect)
+    }
+
+    /// The origin's end of a socket at an edge.
+    pub(super) fn relayed(relayed: Relayed, dialect: Dialect) -> Self {
+        Self(Way::Relayed(relayed), dialect)
     }
 
     /// How its frames are written.
@@ -59,28 +71,27 @@ impl Socket {
 
     /// [`Socket::next`], for who waits for other things too.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+        let socket = match &mut self.0 {
+            Way::Here(socket) => socket,
+            Way::Relayed(relayed) => return relayed.poll_next(cx),
+        };
         loop {
-            match self.0.read() {
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => self.shrink(),
+            match socket.read() {
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    shrink(socket);
+                }
                 read => return Poll::Ready(read),
             }
-            ready!(self.0.get_mut().poll_readable(cx))?;
-        }
-    }
-
-    /// Gives back the room that a long frame took: the library would keep it for as long as the socket lives. It starts
-    /// anew when it has taken in all that it was given, in whole messages, and has nothing of its own to say.
-    fn shrink(&mut self) {
-        if self.0.get_ref().is_between_after_long() && self.0.can_write() {
-            let config = *self.0.get_config();
-            let ingress = self.0.get_mut().renewed();
-            self.0 = WebSocket::from_raw_socket(ingress, Role::Server, Some(config));
+            ready!(socket.get_mut().poll_readable(cx))?;
         }
     }
 
     /// Sends a ping. A failure shows as a closed outlet.
     pub(super) fn ping(&mut self) {
-        let _ = self.0.send(Message::Ping(Bytes::new()));
+        // An edge pings for itself.
+        if let Way::Here(socket) = &mut self.0 {
+            let _ = socket.send(Message::Ping(Bytes::new()));
+        }
     }
 
     /// Sends a close frame.
@@ -88,6 +99,19 @@ impl Socket {
     /// # Errors
     /// The socket is closed or broken.
     pub(super) fn close(&mut self, frame: CloseFrame) -> Result<(), Error> {
-        self.0.close(Some(frame))
+        match &mut self.0 {
+            Way::Here(socket) => socket.close(Some(frame)),
+            Way::Relayed(relayed) => relayed.close(&frame),
+        }
+    }
+}
+
+/// Gives back the room that a long frame took: the library would keep it for as long as the socket lives. It starts
+/// anew when it has taken in all that it was given, in whole messages, and has nothing of its own to say.
+fn shrink(socket: &mut WebSocket<Ingress>) {
+    if socket.get_ref().is_between_after_long() && socket.can_write() {
+        let config = *socket.get_config();
+        let ingress = socket.get_mut().renewed();
+        *socket = WebSocket::from_raw_socket(ingress, Role::Server, Some(config));
     }
 }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-fn program(arguments: &[&str]) -> Command {
+pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stack-gateway"));
     // Nothing of the environment the tests run in may change what they see.
     command
@@ -19,11 +19,11 @@ fn program(arguments: &[&str]) -> Command {
     command
 }
 
-async fn output(command: &mut Command) -> Output {
+pub(crate) async fn output(command: &mut Command) -> Output {
     timeout(PATIENCE, command.output()).await.unwrap().unwrap()
 }
 
-async fn started(folder: &tempfile::TempDir) -> (Child, String) {
+pub(crate) async fn started(folder: &tempfile::TempDir) -> (Child, String) {
     let mut command = program(&["--listen", "127.0.0.1:0"]);
     command
         .arg("--data-dir")
@@ -46,7 +46,7 @@ async fn started(folder: &tempfile::TempDir) -> (Child, String) {
     (child, url)
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let pid = child.id().unwrap().to_string();
     let sent = std::process::Command::new("kill")
         .args([format!("-{name}"), pid])
@@ -130,7 +130,7 @@ async fn faults_of_the_configuration_are_told_together() {
         let mut command = program(arguments);
         command
             .current_dir(folder.path())
-            .env("STACK_BUS_URL", "nng+tcp://127.0.0.1:1")
+            .env("STACK_BUS_URL", "carrier:pigeon")
             .env("AUTH_JWT_SECRET", "hunter2");
         let output = output(&mut command).await;
         let told = String::from_utf8_lossy(&output.stderr);
@@ -253,11 +253,8 @@ async fn the_setup_link_is_told_at_the_start_and_again_beside_it() {
 
     let again = setup_url(&folder).await;
     assert!(again.status.success(), "{again:?}");
-    assert!(
-        String::from_utf8_lossy(&again.stdout)
-            .trim_end()
-            .ends_with(token)
-    );
+    // The gateway itself knows where it listens.
+    assert_eq!(String::from_utf8_lossy(&again.stdout).trim_end(), url);
 
     let (_, rest) = listening.split_once("listening on ").unwrap();
     let origin = rest.split_whitespace().next().unwrap();
@@ -375,7 +372,7 @@ async fn signing_keys_change_beside_a_running_gateway_and_are_on_record() {
     );
 
     let running = output(&mut run(&["audit"]).await).await;
-    assert_eq!(running.status.code(), Some(1));
+    assert!(running.status.success(), "{running:?}");
     signal(&child, "TERM");
     timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
     let log = output(&mut run(&["audit", "--jsonl"]).await).await;
@@ -397,6 +394,6 @@ async fn signing_keys_change_beside_a_running_gateway_and_are_on_record() {
     let rotated: Vec<_> = rotated.collect();
     assert_eq!(rotated.len(), 2, "{actions:?}");
     assert!(signs.starts_with(rotated[0]));
-    let one = output(&mut run(&["audit", "--action", "register"]).await).await;
+    let one = output(&mut run(&["audit", "--action", "register", "--json"]).await).await;
     assert_eq!(String::from_utf8(one.stdout).unwrap().lines().count(), 1);
 }

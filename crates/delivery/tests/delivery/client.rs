@@ -3,18 +3,29 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use stack_delivery::{Hub, Outlet, Pumped, Subscription};
+use stack_delivery::{Hub, Outlet, Pumped, Room, Subscription};
 use stack_proto::JsonCodec;
-use stack_storage::RoomRef;
 use stack_types::{EventCodec, Frames, Seq, UserId};
 use tokio::task::JoinSet;
 
 use crate::pipe::Pipe;
 use crate::said::{Said, room_of};
 
+/// A hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum On {
+    /// The one that gets the commits.
+    Own,
+    /// One that has the bus, and the store.
+    Other,
+    /// One that has the bus, and a log that is far.
+    Far,
+}
+
 pub(crate) struct Client {
     pub(crate) user: UserId,
-    pub(crate) on_other_hub: bool,
+    /// Which of the hubs it connects to.
+    pub(crate) on: On,
     /// The last event it has of each room it listens to.
     pub(crate) cursors: BTreeMap<usize, u64>,
     pub(crate) connection: Option<Connection>,
@@ -135,7 +146,7 @@ impl Connection {
     }
 
     /// As the gateway does it: the new one takes the old one's place, and the answer comes before its events.
-    pub(crate) fn subscribe(&mut self, user: UserId, found: &RoomRef, room: usize, after: u64) {
+    pub(crate) fn subscribe(&mut self, user: UserId, found: Room, room: usize, after: u64) {
         let before = self.subscriptions.get(&room);
         let subscription = before
             .and_then(|before| self.hub.renew(before, || Seq(after)))

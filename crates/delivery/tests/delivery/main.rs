@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod client;
+mod far_log;
 mod lossy_bus;
 mod model;
 mod pipe;

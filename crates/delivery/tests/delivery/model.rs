@@ -2,15 +2,15 @@
 //! stall, vanish and come back with their cursors, and hubs and the store restart on the same file. Whoever listens
 //! has every event once and in order, as the model has it; what was not acknowledged is not there.
 //!
-//! Two hubs read the one store: one gets its commits, as in a gateway, and publishes them; the other has only what the
-//! bus brings.
+//! Three hubs have what is said there: one gets its commits, as in a gateway, and publishes them; another has what the bus
+//! brings and reads the same store; the third has the bus too, and reads a log that is far and sometimes away.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use stack_delivery::{Hub, HubHandle, Source};
+use stack_delivery::{Hub, HubHandle, Log, Source};
 use stack_proto::JsonCodec;
 use stack_storage::{
     Appended, CreateRoom, KeptLog, Location, PageLimit, RoomRef, RoomTx, Store, StoreConfig,
@@ -22,7 +22,8 @@ use stack_types::{
 };
 use tokio::sync::oneshot;
 
-use crate::client::{Client, Connection};
+use crate::client::{Client, Connection, On};
+use crate::far_log::{FarLog, room_of};
 use crate::lossy_bus::{Faults, LossyBus, Suffered};
 use crate::pipe::Pipe;
 use crate::property;
@@ -56,6 +57,8 @@ struct Running {
     rooms: Vec<RoomRef>,
     own: (Hub, HubHandle),
     other: (Hub, HubHandle),
+    far: (Hub, HubHandle),
+    far_log: Arc<FarLog>,
 }
 
 impl Running {
@@ -76,6 +79,10 @@ impl Running {
         let own = Hub::spawn(store.clone(), bus.clone(), codec, source);
         let own = own.await.unwrap();
         let other = Self::other_hub(&store, bus).await;
+        let far_log = FarLog::of(&store);
+        let log = Log::Remote(far_log.clone());
+        let far = Hub::spawn(log, bus.clone(), Arc::new(JsonCodec), Source::Bus);
+        let far = far.await.unwrap();
         let rooms = (0..ROOMS).filter_map(|room| store.room(&id(room)).unwrap());
         Self {
             rooms: rooms.collect(),
@@ -83,6 +90,8 @@ impl Running {
             store_handle,
             own,
             other,
+            far,
+            far_log,
         }
     }
 
@@ -104,6 +113,8 @@ impl Running {
     fn heal(&self) {
         self.own.0.heal();
         self.other.0.heal();
+        self.far_log.look(&self.far.0);
+        self.far.0.heal();
     }
 
     async fn read(&self, room: usize) -> Vec<Event> {
@@ -145,7 +156,7 @@ impl World {
         }
         let client = |index| Client {
             user: format!("user{index}").parse().unwrap(),
-            on_other_hub: index % 2 == 0,
+            on: [On::Other, On::Own, On::Far][index % 3],
             cursors: BTreeMap::new(),
             connection: None,
             wanted: Vec::new(),
@@ -247,6 +258,8 @@ impl World {
             Step::Take { client, bytes } => self.with_pipe(client, |pipe| pipe.allow(bytes)),
             Step::TakeAll { client } => self.with_pipe(client, |pipe| pipe.allow(usize::MAX)),
             Step::Heal => self.running().heal(),
+            Step::Away => self.running().far_log.go(true),
+            Step::Back => self.running().far_log.go(false),
             Step::RestartHub => self.restart_hub().await,
             Step::Restart { on_their_way } => self.restart(on_their_way).await,
         }
@@ -266,12 +279,11 @@ impl World {
         if self.clients[client].connection.is_some() {
             return;
         }
-        let on_other_hub = self.clients[client].on_other_hub;
         let running = self.running();
-        let (hub, _) = if on_other_hub {
-            &running.other
-        } else {
-            &running.own
+        let (hub, _) = match self.clients[client].on {
+            On::Own => &running.own,
+            On::Other => &running.other,
+            On::Far => &running.far,
         };
         let connection = Connection::open(hub.clone());
         self.clients[client].connection = Some(connection);
@@ -283,17 +295,22 @@ impl World {
     }
 
     fn subscribe(&mut self, client: usize, room: usize, after: u64) {
-        let found = self.running().rooms[room].clone();
+        let found = &self.running().rooms[room];
+        let found = match self.clients[client].on {
+            On::Own | On::Other => found.into(),
+            On::Far => room_of(&self.running().far.0, found, after),
+        };
         let client = &mut self.clients[client];
         if let Some(connection) = &mut client.connection {
-            connection.subscribe(client.user, &found, room, after);
+            connection.subscribe(client.user, found, room, after);
         }
     }
 
     /// As a gateway does it when it hears of a removal: on every hub, whoever is there.
     fn end(&mut self, client: usize, room: usize) {
         let user = self.clients[client].user;
-        for (hub, _) in [&self.running().own, &self.running().other] {
+        let running = self.running();
+        for (hub, _) in [&running.own, &running.other, &running.far] {
             hub.end(&id(room), UnsubscribeReason::Removed, |subscription| {
                 subscription.user() == user
             });
@@ -310,7 +327,7 @@ impl World {
 
     async fn restart_hub(&mut self) {
         for client in 0..CLIENTS {
-            if self.clients[client].on_other_hub {
+            if self.clients[client].on == On::Other {
                 self.break_off(client, 0).await;
             }
         }
@@ -348,10 +365,12 @@ impl World {
         running.store_handle.shutdown().await;
         running.own.1.shutdown().await;
         running.other.1.shutdown().await;
+        running.far.1.shutdown().await;
     }
 
     /// Everybody comes back and takes what there is.
     async fn settle(&mut self) {
+        self.running().far_log.go(false);
         for client in 0..CLIENTS {
             self.resume(client);
             self.with_pipe(client, |pipe| pipe.allow(usize::MAX));

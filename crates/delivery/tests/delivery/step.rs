@@ -59,6 +59,9 @@ pub(crate) enum Step {
         client: usize,
     },
     Heal,
+    /// The log of the far hub is out of reach, or is there again.
+    Away,
+    Back,
     RestartHub,
     /// Store and hubs, while so many messages are on their way.
     Restart {
@@ -85,6 +88,8 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (client.clone(), 1usize..3_000).prop_map(|(client, bytes)| Step::Take { client, bytes }),
         3 => client.prop_map(|client| Step::TakeAll { client }),
         1 => Just(Step::Heal),
+        1 => Just(Step::Away),
+        2 => Just(Step::Back),
         1 => Just(Step::RestartHub),
         1 => (0usize..30).prop_map(|on_their_way| Step::Restart { on_their_way }),
     ];

@@ -199,6 +199,17 @@ impl Admin for AdminClient {
         })
     }
 
+    fn setup_url(&self) -> Answer<String> {
+        self.call(Calling::Again, |admin| {
+            let request = admin.setup_url_request();
+            async move {
+                let response = request.send().promise.await?;
+                Ok(response.get()?.get_url()?.to_string()?)
+            }
+            .boxed_local()
+        })
+    }
+
     fn audit(&self, query: AuditQuery) -> Answer<AuditPage> {
         self.call(Calling::Again, move |admin| {
             let mut request = admin.audit_request();

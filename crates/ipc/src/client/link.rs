@@ -34,6 +34,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A gateway that listens has so long to answer the login.
 const LOGIN_WITHIN: Duration = Duration::from_secs(20);
+/// What was said last has so long to go out.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// What is read from the kernel at once.
 const READ_BYTES: usize = 64 * 1024;
 /// The longest message that is taken: a page of history is at most 900 KiB of JSON.
@@ -304,6 +306,7 @@ impl Link {
             options,
         );
         let mut rpc = RpcSystem::new(Box::new(network), None);
+        let disconnector = rpc.get_disconnector();
         let gateway: gateway::Client = rpc.bootstrap(Side::Server);
         let lost = CancellationToken::new();
         let entered = {
@@ -327,16 +330,22 @@ impl Link {
         }
         self.news.notify_waiters();
         let ended = tokio::select! {
-            ended = drive(&mut rpc, &out) => ended,
-            () = lost.cancelled() => Ok(()),
+            ended = drive(&mut rpc, &out) => Some(ended),
+            () = lost.cancelled() => None,
         };
+        let is_running = ended.is_none();
         {
             let mut state = self.state.borrow_mut();
             state.entered = None;
-            let why = ended.err().map(|error| error.to_string());
+            let why = ended.and_then(Result::err).map(|error| error.to_string());
             state.last = Some(why.unwrap_or_else(|| "it hung up".to_owned()));
         }
         self.news.notify_waiters();
+        // What waits for the connection lets go of it only when it is ended, not when it is dropped.
+        if is_running {
+            let end = async { tokio::join!(drive(&mut rpc, &out), disconnector) };
+            let _ = timeout(LAST_WORDS, end).await;
+        }
         Ok(())
     }
 
@@ -428,9 +437,13 @@ impl Link {
     ) -> Result<T, ClientError> {
         loop {
             let (entered, generation) = self.entered(Some(deadline)).await?;
-            let answer = match timeout_at(deadline, ask(&entered)).await {
-                Ok(answer) => answer,
-                Err(_) => return Err(ClientError::Broken),
+            let answer = tokio::select! {
+                biased;
+                answer = timeout_at(deadline, ask(&entered)) => match answer {
+                    Ok(answer) => answer,
+                    Err(_) => return Err(ClientError::Broken),
+                },
+                () = self.gone(generation) => Err(Failure::Lost),
             };
             let failure = match answer {
                 Ok(answer) => return Ok(answer),

@@ -180,7 +180,9 @@ impl Running {
                 ended: ended.clone(),
             };
             let asked = tokio::select! {
+                biased;
                 asked = self.ask(&entered, capnp_rpc::new_client(sink), cursor.get()) => asked,
+                () = link.gone(generation) => Err(Failure::Lost),
                 () = self.inbox.abandoned() => return,
             };
             let (begun, _held) = match asked {

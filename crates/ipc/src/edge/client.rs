@@ -17,7 +17,7 @@ use futures_util::io::BufReader;
 use interprocess::local_socket::GenericFilePath;
 use interprocess::local_socket::tokio::Stream as LocalStream;
 use interprocess::local_socket::tokio::prelude::*;
-use stack_proto::edge_capnp::{body_sink, edge, link, origin};
+use stack_proto::edge_capnp::{body_sink, body_source, edge, link, origin};
 use stack_proto::gateway_capnp::gateway;
 use stack_types::{ErrorCode, Problem, RoomId, Seq};
 use tokio::sync::{mpsc, oneshot};
@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use super::server::reader_options;
 use super::{
-    Broken, EdgeEvents, EdgeLimits, HttpRequest, HttpResponse, LogPage, Queue, RoomHead, SocketId,
+    BodySource, Broken, EdgeEvents, EdgeLimits, HttpRequest, HttpResponse, LogPage, Queue, RoomHead, SocketId,
     Stream, Up, VERSION, convert,
 };
 use crate::refusal::problem_of;
@@ -399,6 +399,10 @@ async fn http(link: &link::Client, request: &HttpRequest) -> Result<HttpResponse
         done: Cell::new(false),
     };
     call.get().set_rest(capnp_rpc::new_client(sink));
+    if let Some(more) = &request.more {
+        let source = SourceImpl { more: more.clone() };
+        call.get().set_body(capnp_rpc::new_client(source));
+    }
     let answer = call.send().promise.await?;
     let (mut response, more) = convert::response_of(answer.get()?.get_response()?)?;
     response.rest = more.then_some(rest);
@@ -471,6 +475,30 @@ impl edge::Server for EdgeImpl {
         params: edge::DownParams,
     ) -> impl Future<Output = Result<(), Error>> + 'static {
         std::future::ready(self.take_in(&params))
+    }
+}
+
+/// Gives the rest of a request's body.
+struct SourceImpl {
+    more: BodySource,
+}
+
+impl body_source::Server for SourceImpl {
+    async fn next(
+        self: Rc<Self>,
+        _: body_source::NextParams,
+        mut results: body_source::NextResults,
+    ) -> Result<(), Error> {
+        let gone = || Error::disconnected("the client has gone".into());
+        let (place, part) = oneshot::channel();
+        self.more.send(place).await.map_err(|_| gone())?;
+        let mut results = results.get();
+        match part.await.map_err(|_| gone())? {
+            Some(Ok(part)) => results.set_bytes(&part),
+            Some(Err(_)) => return Err(gone()),
+            None => results.set_last(true),
+        }
+        Ok(())
     }
 }
 

@@ -225,6 +225,7 @@ pub(super) fn fill_request(
     to.set_target(&request.target[..]);
     to.set_body(&request.body);
     to.set_socket(request.socket.unwrap_or(0));
+    to.set_more(request.more.is_some());
     let headers = to.init_headers(count(request.headers.len())?);
     fill_headers(&request.headers, headers);
     Ok(())
@@ -240,6 +241,7 @@ pub(super) fn request_of(from: http_request::Reader<'_>) -> Result<HttpRequest, 
         target: text(from.get_target()?)?.to_owned(),
         headers: headers_of(from.get_headers()?)?,
         body: bytes(from.get_body()?),
+        more: None,
         socket: Some(from.get_socket()).filter(|socket| *socket != 0),
     })
 }

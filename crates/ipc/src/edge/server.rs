@@ -11,7 +11,7 @@ use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
 use futures_util::AsyncReadExt as _;
 use futures_util::io::BufReader;
-use stack_proto::edge_capnp::{body_sink, edge, link, origin};
+use stack_proto::edge_capnp::{body_sink, body_source, edge, link, origin};
 use stack_proto::gateway_capnp::gateway;
 use stack_types::{ErrorCode, Problem};
 use tokio::sync::{mpsc, oneshot};
@@ -177,7 +177,12 @@ impl link::Server for LinkImpl {
     ) -> Result<(), Error> {
         self.check()?;
         let params = params.get()?;
-        let request = convert::request_of(params.get_request()?)?;
+        let mut request = convert::request_of(params.get_request()?)?;
+        if params.get_request()?.get_more() {
+            let (more, asked) = mpsc::channel(1);
+            request.more = Some(more);
+            self.tasks.spawn_local(fetch_rest(params.get_body()?, asked));
+        }
         let sink = params.get_rest()?;
         let response = self.link.http(request).await;
         let mut response = response.map_err(|problem| exception(&problem))?;
@@ -226,6 +231,31 @@ impl link::Server for LinkImpl {
     }
 }
 
+/// Fetches the rest of a request's body as it is asked for.
+async fn fetch_rest(source: body_source::Client, mut asked: Asked) {
+    let mut is_last = false;
+    while let Some(asked) = asked.recv().await {
+        if is_last {
+            let _ = asked.send(None);
+            continue;
+        }
+        let part = async {
+            let answer = source.next_request().send().promise.await?;
+            let answer = answer.get()?;
+            let part = bytes::Bytes::copy_from_slice(answer.get_bytes()?);
+            Ok::<_, Error>((part, answer.get_last()))
+        };
+        let part = part.await.map(|(part, last)| {
+            is_last = last;
+            part
+        });
+        // Whoever asked may be gone.
+        let _ = asked.send(Some(part.map_err(|_| super::Broken)));
+    }
+}
+
+type Asked = mpsc::Receiver<oneshot::Sender<Option<Result<bytes::Bytes, super::Broken>>>>;
+
 type Rest = mpsc::Receiver<Result<bytes::Bytes, super::Broken>>;
 
 async fn send_rest(mut rest: Rest, sink: body_sink::Client) -> Result<(), Error> {
@@ -269,11 +299,10 @@ impl gateway::Server for ForEdges {
 #[error("cannot start the thread of edges")]
 pub struct EdgeServerError(#[from] std::io::Error);
 
-/// Serves connections of edges that somebody else has accepted, and has found out who they are.
-#[derive(Debug)]
+/// Serves connections of edges that somebody else has accepted, and has found out who they are. Cloning shares it.
+#[derive(Debug, Clone)]
 pub struct EdgeServer {
     streams: mpsc::Sender<Box<dyn Stream>>,
-    ended: oneshot::Receiver<()>,
 }
 
 impl std::fmt::Debug for dyn Stream {
@@ -283,7 +312,8 @@ impl std::fmt::Debug for dyn Stream {
 }
 
 impl EdgeServer {
-    /// Starts the server's thread. `draining` ends connections when their links are over, `stopping` at once.
+    /// Starts the server's thread. `draining` ends connections when their links are over, `stopping` at once. What comes
+    /// with it ends when every connection has.
     ///
     /// # Errors
     /// There can be no more threads.
@@ -291,7 +321,7 @@ impl EdgeServer {
         origin: Arc<dyn Origin>,
         draining: CancellationToken,
         stopping: CancellationToken,
-    ) -> Result<Self, EdgeServerError> {
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), EdgeServerError> {
         let (streams, mut come) = mpsc::channel::<Box<dyn Stream>>(WAITING);
         let (end, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -326,7 +356,11 @@ impl EdgeServer {
                 runtime.shutdown_background();
                 let _ = end.send(());
             })?;
-        Ok(Self { streams, ended })
+        let ended = async move {
+            // Dropped without a word it has ended too.
+            let _ = ended.await;
+        };
+        Ok((Self { streams }, ended))
     }
 
     /// Serves a connection. While many wait to be served it is dropped.
@@ -334,11 +368,6 @@ impl EdgeServer {
         if self.streams.try_send(Box::new(stream)).is_err() {
             tracing::warn!("a connection of an edge was not served: too many wait");
         }
-    }
-
-    /// Waits until every connection has ended, after `draining` or `stopping` was cancelled.
-    pub async fn ended(self) {
-        let _ = self.ended.await;
     }
 }
 

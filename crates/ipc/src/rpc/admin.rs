@@ -181,6 +181,16 @@ impl admin::Server for AdminImpl {
         Ok(())
     }
 
+    async fn setup_url(
+        self: Rc<Self>,
+        _: admin::SetupUrlParams,
+        mut results: admin::SetupUrlResults,
+    ) -> Result<(), Error> {
+        let (_call, url) = self.answer(|admin| Ok(admin.setup_url())).await?;
+        results.get().set_url(&url[..]);
+        Ok(())
+    }
+
     async fn audit(
         self: Rc<Self>,
         params: admin::AuditParams,

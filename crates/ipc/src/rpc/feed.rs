@@ -53,6 +53,7 @@ async fn pass_on(conn: &Conn, mut feed: Box<dyn Feed>, sink: sink::Client) -> Re
                     conn.gate.writable().await;
                     let mut request = sink.events_request();
                     let count = batch.len() as u32;
+                    conn.gate.owe(wire_bytes(&frames, &batch));
                     fill_events(&frames, batch, request.get().init_events(count))?;
                     request.send().await?;
                 }
@@ -74,6 +75,11 @@ async fn pass_on(conn: &Conn, mut feed: Box<dyn Feed>, sink: sink::Client) -> Re
         }
     }
     Ok(())
+}
+
+/// How long the frames of a run are together.
+fn wire_bytes(frames: &Frames, run: &Range<usize>) -> usize {
+    frames.wire_from(run.start).len() - frames.wire_from(run.end).len()
 }
 
 /// Runs of frames that go into a message each.

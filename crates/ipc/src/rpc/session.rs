@@ -149,6 +149,7 @@ impl session::Server for SessionImpl {
             self.session.history(room, cursor, limit)
         };
         let page = self.conn.settle(answer.await)?;
+        self.conn.gate.owe(page.events.wire().len());
         let mut to = results.get().init_page();
         to.set_head(page.head.0);
         to.set_first(page.first.0);

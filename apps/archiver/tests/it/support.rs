@@ -1,0 +1,189 @@
+//! A gateway with a bot, the archiver as a process, and a reader of archives.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use flate2::read::MultiGzDecoder;
+use serde_json::Value;
+use stack_testkit::{Bot, PATIENCE, Person, TestGateway};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::{sleep, timeout};
+
+/// How often a file is looked at again.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Everything of one test.
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) gateway: TestGateway,
+    pub(crate) admin: Person,
+    pub(crate) bot: Bot,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let gateway = gateway(folder.path()).await;
+        let admin = gateway.administrator("root").await;
+        let bot = admin.bot("Archive", &["read"]).await;
+        let world = Self {
+            folder,
+            gateway,
+            admin,
+            bot,
+        };
+        world.write_token(&world.bot.token);
+        world
+    }
+
+    /// A room with the bot in it.
+    pub(crate) async fn room(&self, id: &str) {
+        self.admin.room(id, false).await;
+        self.admin.bring(id, &self.bot.id).await;
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write_token(&self, token: &str) {
+        fs::write(self.path("token"), token).unwrap();
+        fs::set_permissions(self.path("token"), Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// The archiver, with further arguments.
+    pub(crate) fn archiver(&self, dir: &Path, arguments: &[&str]) -> Archiver {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stack-archiver"))
+            .env_clear()
+            .arg("--socket")
+            .arg(self.path("gateway.sock"))
+            .arg("--token-file")
+            .arg(self.path("token"))
+            .arg("--dir")
+            .arg(dir)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        Archiver { child, log }
+    }
+
+    /// Waits until the archive has as many lines of a room as the room has events, and says whether it is all of them.
+    pub(crate) async fn is_kept(&self, dir: &Path, room: &str) {
+        let log = self.admin.log(room).await;
+        let all = log.len() as u64;
+        let done = async {
+            while cursor(dir, room) < all {
+                sleep(LOOK).await;
+            }
+        };
+        let kept = timeout(PATIENCE * 3, done).await;
+        assert!(kept.is_ok(), "{room}: {} of {all}", cursor(dir, room));
+        let kept = lines(dir, room);
+        for (index, (kept, event)) in kept.iter().zip(&log).enumerate() {
+            assert_eq!(kept, event, "{room}: line {}", index + 1);
+        }
+        assert_eq!(kept.len(), log.len(), "{room}");
+    }
+}
+
+/// A gateway in memory, with its socket in a folder.
+pub(crate) async fn gateway(folder: &Path) -> TestGateway {
+    let path = folder.join("gateway.sock");
+    TestGateway::with(|config| config.ipc.path = Some(path)).await
+}
+
+/// A process that keeps rooms.
+pub(crate) struct Archiver {
+    pub(crate) child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Archiver {
+    /// Waits until it logs something.
+    pub(crate) async fn says(&mut self, what: &str) {
+        let mut said = Vec::new();
+        let found = async {
+            while let Some(line) = self.log.next_line().await.unwrap() {
+                if line.contains(what) {
+                    return true;
+                }
+                said.push(line);
+            }
+            false
+        };
+        let found = timeout(PATIENCE, found).await;
+        assert_eq!(found, Ok(true), "{what}: {said:#?}");
+    }
+
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill").arg(pid).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// What it ends with, and what it has logged until then.
+    pub(crate) async fn ends(mut self) -> (Option<i32>, String) {
+        let mut log = String::new();
+        let ended = async {
+            while let Some(line) = self.log.next_line().await.unwrap() {
+                log.push_str(&line);
+                log.push('\n');
+            }
+            self.child.wait().await.unwrap()
+        };
+        let status = timeout(PATIENCE, ended).await.unwrap();
+        (status.code(), log)
+    }
+}
+
+/// How far an archive goes.
+pub(crate) fn cursor(dir: &Path, room: &str) -> u64 {
+    let Ok(text) = fs::read(dir.join(room).join("cursor.json")) else {
+        return 0;
+    };
+    let cursor: Value = serde_json::from_slice(&text).unwrap();
+    cursor["seq"].as_u64().unwrap()
+}
+
+/// The files of a room that hold lines, in order.
+pub(crate) fn files(dir: &Path, room: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir.join(room)) else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.to_string_lossy().contains(".jsonl.gz"));
+    files.sort();
+    files
+}
+
+/// The finished files and what they hold.
+pub(crate) fn finished(dir: &Path, room: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = files(dir, room);
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "gz"));
+    let read = |path: PathBuf| (path.clone(), fs::read(path).unwrap());
+    files.into_iter().map(read).collect()
+}
+
+/// Every line that is kept of a room.
+pub(crate) fn lines(dir: &Path, room: &str) -> Vec<Value> {
+    let mut text = String::new();
+    for path in files(dir, room) {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{path:?}");
+        let file = File::open(path).unwrap();
+        MultiGzDecoder::new(file).read_to_string(&mut text).unwrap();
+    }
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}

@@ -1,0 +1,293 @@
+//! Requests at an edge: what is about the edge itself is answered here, everything else by the origin.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::upgrade::OnUpgrade;
+use serde_json::json;
+use stack_bus::Bus;
+use stack_ipc::edge::{CallError, HttpRequest, HttpResponse};
+use stack_types::{ErrorCode, Problem};
+use tokio::time::timeout;
+
+use super::node::Node;
+use crate::http::headers::SecurityHeaders;
+use crate::http::problem::{self, ApiError};
+use crate::http::request_id::{self, RequestId, X_REQUEST_ID};
+use crate::http::{Peer, trace};
+use crate::metrics::{CONTENT_TYPE, Metrics, Reading};
+use crate::server;
+use crate::ws::{self, Opened};
+
+/// Headers that are about one connection, and no part of what is said on it.
+const OF_CONNECTION: [HeaderName; 6] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// What the requests of an edge reach.
+pub(super) struct Edge {
+    pub(super) node: Node,
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) metrics: Metrics,
+    pub(super) security_headers: SecurityHeaders,
+}
+
+type Shared = State<Arc<Edge>>;
+
+/// Everything an edge answers.
+pub(super) fn router(edge: Arc<Edge>) -> Router {
+    let own = Router::new()
+        .route("/health", get(health))
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .route("/ping", get(async || "pong"))
+        .route("/metrics", get(metrics))
+        .layer(from_fn(problem::render))
+        .layer(from_fn_with_state(edge.clone(), add_headers));
+    Router::new()
+        .merge(own)
+        .route("/ws", get(upgrade).fallback(forward))
+        .fallback(forward)
+        .layer(from_fn(trace::span))
+        .layer(from_fn(request_id::assign))
+        .with_state(edge)
+}
+
+async fn add_headers(State(edge): Shared, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    edge.security_headers.add_to(response.headers_mut());
+    response
+}
+
+/// What an edge stands on.
+fn checks(edge: &Edge) -> (bool, serde_json::Value) {
+    let draining = edge.node.lifecycle().draining.is_cancelled();
+    let parts = [
+        ("origin", edge.node.upstream().link().is_some()),
+        ("delivery", !edge.node.hub().has_failed()),
+        ("accepting", !draining),
+    ];
+    let told = parts.map(|(name, works)| {
+        let word = if works { "ok" } else { "failed" };
+        (name.to_owned(), json!(word))
+    });
+    let pass = parts.iter().all(|(_, works)| *works);
+    (pass, serde_json::Value::Object(told.into_iter().collect()))
+}
+
+async fn health(State(edge): Shared) -> Response {
+    let (pass, checks) = checks(&edge);
+    let status = if pass { "ok" } else { "degraded" };
+    Json(json!({ "status": status, "checks": checks })).into_response()
+}
+
+async fn readyz(State(edge): Shared) -> Response {
+    let (pass, checks) = checks(&edge);
+    if pass {
+        return Json(json!({ "status": "ready", "checks": checks })).into_response();
+    }
+    let detail = "something the gateway stands on does not work";
+    ApiError::from(Problem::new(ErrorCode::Unavailable, detail))
+        .with("checks", checks)
+        .into_response()
+}
+
+async fn metrics(State(edge): Shared) -> Response {
+    let lifecycle = edge.node.lifecycle();
+    let text = edge.metrics.text(&Reading {
+        hub: edge.node.hub(),
+        bus: &*edge.bus,
+        connections: lifecycle.connections.len(),
+        sockets: lifecycle.sockets.len(),
+    });
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => ApiError::from(Problem::internal(error)).into_response(),
+    }
+}
+
+/// Has a request answered by the origin.
+async fn forward(State(edge): Shared, request: Request) -> Response {
+    let id = id_of(&request);
+    match forwarded(&edge, request, &id).await {
+        Ok(response) => response,
+        Err(problem) => refusal(&edge, problem, &id),
+    }
+}
+
+fn id_of(request: &Request) -> RequestId {
+    let id = request.extensions().get::<RequestId>();
+    id.cloned().unwrap_or_default()
+}
+
+/// A refusal of the edge's own.
+fn refusal(edge: &Edge, problem: Problem, id: &RequestId) -> Response {
+    let mut response = problem::written(ApiError::from(problem).into_response(), id);
+    edge.security_headers.add_to(response.headers_mut());
+    response
+}
+
+async fn forwarded(edge: &Edge, request: Request, id: &RequestId) -> Result<Response, Problem> {
+    let (link, limits) = edge.node.upstream().link().ok_or_else(ws::away)?;
+    let (mut parts, body) = request.into_parts();
+    for name in &OF_CONNECTION {
+        parts.headers.remove(name);
+    }
+    // What is longer than any body may be is cut: the origin sees that it is too long.
+    let body = Limited::new(body, limits.http_body_bytes + 1);
+    let too_late = |_| Problem::new(ErrorCode::Timeout, "this took too long");
+    let body = match timeout(limits.http_timeout, body.collect())
+        .await
+        .map_err(too_late)?
+    {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Bytes::from(vec![0; limits.http_body_bytes + 1])
+        }
+        Err(_) => {
+            return Err(Problem::new(
+                ErrorCode::BadRequest,
+                "the body cannot be read",
+            ));
+        }
+    };
+    let request = packed(&parts, body, id);
+    let response = link.http(request).await.map_err(told)?;
+    Ok(unpacked(response))
+}
+
+/// What a client is told of a request that came to nothing.
+fn told(error: CallError) -> Problem {
+    match error {
+        CallError::Lost => ws::away(),
+        CallError::Refused(problem) => problem,
+    }
+}
+
+fn packed(parts: &http::request::Parts, body: Bytes, id: &RequestId) -> HttpRequest {
+    let peer = parts.extensions.get::<Peer>();
+    let headers = parts.headers.iter();
+    let mut headers: Vec<_> = headers
+        .filter(|(name, _)| **name != X_REQUEST_ID)
+        .map(|(name, value)| {
+            let value = Bytes::copy_from_slice(value.as_bytes());
+            (name.as_str().to_owned(), value)
+        })
+        .collect();
+    // The same at both ends, so that their logs speak of the same request.
+    let id = Bytes::copy_from_slice(id.as_str().as_bytes());
+    headers.push((X_REQUEST_ID.as_str().to_owned(), id));
+    let target = parts.uri.path_and_query();
+    HttpRequest {
+        // The server puts the peer into every request.
+        peer: peer.map_or(([0, 0, 0, 0], 0).into(), |peer| peer.0),
+        method: parts.method.as_str().to_owned(),
+        target: target.map_or("/", |target| target.as_str()).to_owned(),
+        headers,
+        body,
+        socket: None,
+    }
+}
+
+fn unpacked(response: HttpResponse) -> Response {
+    let body = match response.rest {
+        None => Body::from(response.body),
+        Some(rest) => {
+            let first = Some(Ok(response.body));
+            let parts = stream::unfold((first, rest), |(first, mut rest)| async move {
+                let part = match first {
+                    Some(part) => Some(part),
+                    None => rest.recv().await,
+                };
+                part.map(|part| (part, (None, rest)))
+            });
+            Body::from_stream(parts)
+        }
+    };
+    let mut answer = Response::new(body);
+    *answer.status_mut() =
+        StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in response.headers {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_maybe_shared(value),
+        ) {
+            answer.headers_mut().append(name, value);
+        }
+    }
+    answer
+}
+
+/// Upgrades a request to a WebSocket, if the origin does.
+async fn upgrade(State(edge): Shared, mut request: Request) -> Response {
+    let id = id_of(&request);
+    let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let entered = edge.node.upstream().enter();
+    let (Some(on_upgrade), Some((entered, link))) = (on_upgrade, entered) else {
+        // Without a connection to upgrade it is for the origin to say what is wrong with it.
+        return forward(State(edge), request).await;
+    };
+    let (parts, _) = request.into_parts();
+    let has_credentials = has_credentials(&parts);
+    let mut packed = packed(&parts, Bytes::new(), &id);
+    packed.socket = Some(entered.id());
+    let response = match link.http(packed).await {
+        Ok(response) => response,
+        Err(error) => return refusal(&edge, told(error), &id),
+    };
+    if response.status != StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+        return unpacked(response);
+    }
+    let response = unpacked(response);
+    let limits = edge.node.upstream().link().map(|(_, limits)| limits);
+    let opened = Opened {
+        entered,
+        link,
+        subprotocol: subprotocol(response.headers()),
+        has_credentials,
+        frame_bytes: limits.map_or(64 * 1024, |limits| limits.frame_bytes),
+    };
+    let node = edge.node.clone();
+    edge.node.lifecycle().sockets.spawn(async move {
+        // The client went away before the upgrade was through.
+        let Ok(upgraded) = on_upgrade.await else {
+            return;
+        };
+        let (wire, read_ahead, place) = match server::into_wire(upgraded) {
+            Ok(parts) => parts,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was gone before it was a socket: {error}");
+                return;
+            }
+        };
+        Box::pin(ws::serve_at_edge(node, wire, read_ahead, opened)).await;
+        drop(place);
+    });
+    response
+}
+
+fn subprotocol(headers: &HeaderMap) -> Option<String> {
+    let chosen = headers.get(header::SEC_WEBSOCKET_PROTOCOL)?;
+    chosen.to_str().ok().map(str::to_owned)
+}
+
+/// Whether an upgrade says who it is, perhaps.
+fn has_credentials(parts: &http::request::Parts) -> bool {
+    let has_ticket = |query: &str| query.split('&').any(|pair| pair.starts_with("ticket="));
+    parts.headers.contains_key(header::AUTHORIZATION)
+        || parts.headers.contains_key(header::COOKIE)
+        || parts.uri.query().is_some_and(has_ticket)
+}
