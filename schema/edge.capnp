@@ -23,7 +23,7 @@ interface Link {
   up @0 (items :List(Up)) -> stream;
   # A request, served as if its client were connected to the origin. The beginning of the answer's body comes at once; if
   # there is more the sink gets it.
-  http @1 (request :HttpRequest, rest :BodySink) -> (response :HttpResponse);
+  http @1 (request :HttpRequest, rest :BodySink, body :BodySource) -> (response :HttpResponse);
   # Events of a room behind `after`, without a look at who reads them: readers were let in by a Begin.
   page @2 (room :Text, after :UInt64, events :UInt32, bytes :UInt32) -> (page :LogPage);
   # Where rooms stand now, in the order asked for. It is also how an edge finds out that the origin is there.
@@ -121,9 +121,12 @@ struct HttpRequest {
   # Path and query.
   target @2 :Text;
   headers @3 :List(Header);
+  # The beginning of its body.
   body @4 :Data;
   # What the socket is to be called if this is an upgrade. 0: it is none.
   socket @5 :UInt64;
+  # The source has more of the body.
+  more @6 :Bool;
 }
 
 struct Header {
@@ -136,6 +139,12 @@ struct HttpResponse {
   headers @1 :List(Header);
   body @2 :Data;
   more @3 :Bool;
+}
+
+# Gives the rest of a request's body, as it is asked for.
+interface BodySource {
+  # `last`: nothing comes behind it.
+  next @0 () -> (bytes :Data, last :Bool);
 }
 
 # Takes the rest of an answer.

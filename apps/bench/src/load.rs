@@ -1,6 +1,7 @@
 //! The scenarios: each loads one server and gives its numbers as one JSON object.
 
 pub(crate) mod acks;
+pub(crate) mod bus;
 pub(crate) mod catch_up;
 pub(crate) mod fan_out;
 pub(crate) mod fill;

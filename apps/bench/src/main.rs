@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use load::{Server, acks, catch_up, fan_out, fill, history, idle, soak, storm};
+use load::{Server, acks, bus, catch_up, fan_out, fill, history, idle, soak, storm};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -57,6 +57,10 @@ enum Command {
         #[arg(long, default_value_t = 3000)]
         measure_ms: u64,
     },
+    /// A transport of the bus between two processes, or a bare loop over its library.
+    Bus(bus::Options),
+    /// The second process of it.
+    BusReader(bus::ReaderOptions),
     /// Everything, side by side.
     Suite(suite::Options),
     /// Minutes of everything at once, and whether memory and latencies stayed flat.
@@ -122,6 +126,11 @@ fn main() -> Result<()> {
             println!("{}", floor::disk(kind, &folder, measure_ms)?);
             Ok(())
         }
+        Command::Bus(options) => {
+            println!("{}", bus::run(&options)?);
+            Ok(())
+        }
+        Command::BusReader(options) => bus::read(&options),
         Command::Suite(options) => suite::run(&options),
         Command::Soak(options) => suite::soak(&options),
         Command::Report(options) => suite::report(&options),

@@ -283,6 +283,7 @@ impl Patience {
 fn measure(machine: &Machine, case: &Case, quick: bool) -> Result<Value> {
     match case.subject {
         Subject::Append | Subject::AppendEach | Subject::RedbRows => machine.floor(case),
+        Subject::Bus | Subject::BareSockets => machine.bus(case),
         _ => {
             let server = Running::start(machine, case, quick)?;
             let result = machine.load(&server, &case.arguments);

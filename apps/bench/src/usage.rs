@@ -115,6 +115,18 @@ impl Meter {
         })
     }
 
+    /// Starts measuring this process, and as the server another one at whose other end of a wire it is.
+    ///
+    /// # Errors
+    /// The other one is gone.
+    pub(crate) fn beside(other: u32) -> Result<Self> {
+        Ok(Self {
+            server: Some(other),
+            server_ns: process_ns(other)?,
+            ..Self::alone()?
+        })
+    }
+
     /// The shares since the start.
     ///
     /// # Errors

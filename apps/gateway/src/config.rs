@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use stack_ipc::IpcLimits;
-use stack_bus::BusConfig;
+use stack_bus::{Bus, BusConfig};
 use stack_types::{Clock, Limits};
 
 pub use edge::{EdgeSettings, OriginUrl};
@@ -146,6 +146,8 @@ pub struct Testing {
     pub cheap_passwords: bool,
     /// Add routes that panic and that never answer.
     pub routes: bool,
+    /// A bus that is there, instead of that of the settings.
+    pub bus: Option<Arc<dyn Bus>>,
     /// A clock to move by hand.
     pub clock: Option<Arc<dyn Clock>>,
     /// A web client to serve instead of the embedded one.

@@ -229,7 +229,10 @@ async fn compose(
         .unwrap_or_else(|| Arc::new(SystemClock));
     let codec: Arc<dyn EventCodec> = Arc::new(JsonCodec);
     let metrics = Metrics::new()?;
-    let bus = stack_bus::open(&config.bus)?;
+    let bus = match &config.testing.bus {
+        Some(bus) => bus.clone(),
+        None => stack_bus::open(&config.bus)?,
+    };
     let (store, store_handle, commits) = open_store(
         config,
         codec.clone(),

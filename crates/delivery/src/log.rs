@@ -13,8 +13,9 @@ use stack_types::{EventBatch, RoomId, Seq};
 /// A log that is somewhere else, and may be out of reach for a while.
 pub trait RemoteLog: Send + Sync + 'static {
     /// The events of a room behind `after`, oldest first, as much as `limit` allows; none when there are none. It waits
-    /// for as long as the log cannot be reached. Dropping the future leaves nothing behind.
-    fn page_after(&self, room: &RoomId, after: Seq, limit: PageLimit) -> Reading;
+    /// for as long as the log cannot be reached. What is known of the room has happened: a page that was read before that is
+    /// not good enough, since what was taken back since may stand in it. Dropping the future leaves nothing behind.
+    fn page_after(&self, room: &RemoteRoom, after: Seq, limit: PageLimit) -> Reading;
 }
 
 /// What [`RemoteLog::page_after`] gives.
@@ -64,6 +65,12 @@ impl RemoteRoom {
     #[must_use]
     pub fn id(&self) -> &RoomId {
         &self.id
+    }
+
+    /// Its last event, as far as it is known here.
+    #[must_use]
+    pub fn head(&self) -> Seq {
+        Seq(self.head.load(Ordering::Acquire))
     }
 
     /// Takes in where it stood at some time. What was known may be newer: nothing goes back.
@@ -133,7 +140,7 @@ impl Room {
     pub(crate) fn head(&self) -> Seq {
         match self {
             Self::Stored(room) => room.head(),
-            Self::Remote(room) => Seq(room.head.load(Ordering::Acquire)),
+            Self::Remote(room) => room.head(),
         }
     }
 
@@ -165,7 +172,7 @@ impl Log {
         match (self, room) {
             (Self::Stored(store), Room::Stored(room)) => store.page_after(room, after, limit).await,
             (Self::Remote(log), Room::Remote(room)) => {
-                let page = log.page_after(room.id(), after, limit).await;
+                let page = log.page_after(room, after, limit).await;
                 room.learn(page.at);
                 Ok(page.events)
             }

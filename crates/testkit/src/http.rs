@@ -49,7 +49,9 @@ pub struct Person {
 }
 
 impl Client {
-    pub(crate) fn program(origin: String) -> Self {
+    /// A client without cookies, as programs have, of whatever is at this origin.
+    #[must_use]
+    pub fn program(origin: String) -> Self {
         Self::new(origin, false)
     }
 
@@ -258,7 +260,8 @@ impl Answer {
 }
 
 impl Person {
-    pub(crate) async fn register(client: Client, username: &str) -> Self {
+    /// Makes an account and signs it in, with a bearer token.
+    pub async fn register(client: Client, username: &str) -> Self {
         let body = json!({ "username": username, "password": PASSWORD, "token_delivery": "body" });
         let answer = client
             .post("/api/v1/auth/register")

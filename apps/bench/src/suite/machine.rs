@@ -62,6 +62,22 @@ impl Machine {
             .arg(self.out.join("data"));
         json_of(command.args(&case.arguments))
     }
+
+    /// Measures a transport, its publisher on the servers' core and its reader on the generator's.
+    ///
+    /// # Errors
+    /// A socket's, as text.
+    pub(crate) fn bus(&self, case: &Case) -> Result<Value> {
+        let mut command = Self::pinned(self.server_core, self.bench.as_os_str());
+        command
+            .args(["bus", "--reader-core", &self.load_core.to_string()])
+            .arg("--folder")
+            .arg(self.out.join("data"));
+        if case.subject == Subject::BareSockets {
+            command.arg("--bare");
+        }
+        json_of(command.args(&case.arguments))
+    }
 }
 
 fn json_of(command: &mut Command) -> Result<Value> {

@@ -24,6 +24,10 @@ pub(crate) enum Subject {
     AppendEach,
     /// Plain redb rows.
     RedbRows,
+    /// A transport of the bus.
+    Bus,
+    /// A loop over bare sockets of the transport's library.
+    BareSockets,
 }
 
 impl Subject {
@@ -39,6 +43,8 @@ impl Subject {
             Self::Append => "append",
             Self::AppendEach => "append-each",
             Self::RedbRows => "redb-rows",
+            Self::Bus => "stack's bus",
+            Self::BareSockets => "bare-sockets",
         }
     }
 
@@ -95,7 +101,10 @@ pub(crate) fn subscribers_of(case: &Case) -> String {
 
 /// All cases of a round, in order.
 pub(crate) fn cases(quick: bool) -> Vec<Case> {
-    use Subject::{Append, AppendEach, Gateway, Nats, RedbRows, SendLoop, SocketIo, Ws, WsCorked};
+    use Subject::{
+        Append, AppendEach, BareSockets, Bus, Gateway, Nats, RedbRows, SendLoop, SocketIo, Ws,
+        WsCorked,
+    };
     let pick = |short: u64, full: u64| if quick { short } else { full };
     let subscribers = pick(50, 1000);
     let times = format!(
@@ -179,8 +188,23 @@ pub(crate) fn cases(quick: bool) -> Vec<Case> {
     add("catch-up", &[Gateway], "catch-up");
     add(HISTORY, &[Gateway], &format!("{pages} --warm"));
     add("history-cold", &[Gateway], &pages);
+    for (scenario, wire) in WIRES {
+        add(
+            scenario,
+            &[Bus, BareSockets],
+            &format!("--wire {wire} {times}"),
+        );
+    }
     cases
 }
+
+/// The transports of the bus, and what they are called.
+pub(crate) const WIRES: [(&str, &str); 4] = [
+    ("bus-nng-tcp", "nng+tcp"),
+    ("bus-nng-ipc", "nng+ipc"),
+    ("bus-zmq-tcp", "zmq+tcp"),
+    ("bus-zmq-ipc", "zmq+ipc"),
+];
 
 /// Pages of a room that fits the cache; `history-cold` is the same with the cache that a gateway has by default.
 pub(crate) const HISTORY: &str = "history";

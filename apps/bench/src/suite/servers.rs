@@ -206,7 +206,11 @@ fn command(machine: &Machine, case: &Case, address: SocketAddr, data: &PathBuf) 
                 .args(["--subscribers", &plan::subscribers_of(case)]);
             command
         }
-        Subject::Append | Subject::AppendEach | Subject::RedbRows => {
+        Subject::Append
+        | Subject::AppendEach
+        | Subject::RedbRows
+        | Subject::Bus
+        | Subject::BareSockets => {
             bail!("{} is no server", case.subject.name())
         }
     })

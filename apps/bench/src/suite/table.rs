@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::plan::Subject;
+use super::plan::{Subject, WIRES};
 use super::results::{Number, Results, median};
 
 /// What a target wants.
@@ -291,7 +291,33 @@ fn targets(results: &Results) -> Vec<Line> {
         AtMost(1.3),
         "history",
     );
+    lines.extend(wires(results));
     lines
+}
+
+/// The transports of the bus beside their libraries.
+fn wires(results: &Results) -> Vec<Line> {
+    use Subject::{BareSockets, Bus};
+    let kinds = [
+        (
+            "batches of 100 frames, frames/s",
+            MESSAGES,
+            Wanted::AtLeast(0.5),
+        ),
+        ("one frame and back, p50", P50, Wanted::Nothing),
+    ];
+    let line =
+        |(scenario, wire): (&'static str, &str), (what, path, wanted): (&str, &str, _)| Line {
+            what: format!("bus over {wire}: {what} by bare sockets"),
+            value: results.ratio((scenario, Bus, path), (scenario, BareSockets, path)),
+            unit: "×",
+            wanted,
+            cases: vec![(scenario, Bus), (scenario, BareSockets)],
+        };
+    WIRES
+        .iter()
+        .flat_map(|wire| kinds.map(|kind| line(*wire, kind)))
+        .collect()
 }
 
 /// The scenario of a number; its lifetime is the plan's.
@@ -402,6 +428,34 @@ fn fan_out(results: &Results) -> String {
     out
 }
 
+/// What the transports of the bus carry, if they were measured.
+fn bus(results: &Results) -> String {
+    let mut out = String::new();
+    for (scenario, wire) in WIRES {
+        for subject in [Subject::Bus, Subject::BareSockets] {
+            let number = |path| results.median(scenario, subject, path);
+            if let (Some(frames), Some(p50), Some(p99)) =
+                (number(MESSAGES), number(P50), number(P99))
+            {
+                out.push_str(&format!(
+                    "| {wire} | {} | {} | {} | {} |\n",
+                    subject.name(),
+                    figure(frames),
+                    duration(p50),
+                    duration(p99)
+                ));
+            }
+        }
+    }
+    if !out.is_empty() {
+        out.insert_str(
+            0,
+            "\n| bus | subject | frames/s in batches of 100 | one frame and back, p50 | p99 |\n| --- | --- | ---: | ---: | ---: |\n",
+        );
+    }
+    out
+}
+
 fn rest(results: &Results) -> String {
     use Subject::{Append, AppendEach, Gateway, Nats, RedbRows, SocketIo, Ws, WsCorked};
     let mut out =
@@ -436,6 +490,7 @@ fn rest(results: &Results) -> String {
             ));
         }
     }
+    out.push_str(&bus(results));
     out.push_str(
         "\n| server RSS | idle connection | with a subscription |\n| --- | ---: | ---: |\n",
     );

@@ -1,5 +1,6 @@
 //! Requests at an edge: what is about the edge itself is answered here, everything else by the origin.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -8,21 +9,22 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use serde_json::json;
 use stack_bus::Bus;
-use stack_ipc::edge::{CallError, HttpRequest, HttpResponse};
+use stack_ipc::edge::{Broken, CallError, HttpRequest, HttpResponse};
 use stack_types::{ErrorCode, Problem};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
 
 use super::node::Node;
 use crate::http::headers::SecurityHeaders;
 use crate::http::problem::{self, ApiError};
 use crate::http::request_id::{self, RequestId, X_REQUEST_ID};
-use crate::http::{Peer, trace};
+use crate::http::{Peer, leftover, trace};
 use crate::metrics::{CONTENT_TYPE, Metrics, Reading};
 use crate::server;
 use crate::ws::{self, Opened};
@@ -36,6 +38,9 @@ const OF_CONNECTION: [HeaderName; 6] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// So much of a body goes with its head, if it is there.
+const TOGETHER_BYTES: usize = 64 * 1024;
 
 /// What the requests of an edge reach.
 pub(super) struct Edge {
@@ -61,6 +66,7 @@ pub(super) fn router(edge: Arc<Edge>) -> Router {
         .merge(own)
         .route("/ws", get(upgrade).fallback(forward))
         .fallback(forward)
+        .layer(from_fn(leftover::settle))
         .layer(from_fn(trace::span))
         .layer(from_fn(request_id::assign))
         .with_state(edge)
@@ -141,32 +147,64 @@ fn refusal(edge: &Edge, problem: Problem, id: &RequestId) -> Response {
 }
 
 async fn forwarded(edge: &Edge, request: Request, id: &RequestId) -> Result<Response, Problem> {
-    let (link, limits) = edge.node.upstream().link().ok_or_else(ws::away)?;
-    let (mut parts, body) = request.into_parts();
+    let (link, _) = edge.node.upstream().link().ok_or_else(ws::away)?;
+    let (mut parts, mut body) = request.into_parts();
     for name in &OF_CONNECTION {
         parts.headers.remove(name);
     }
-    // What is longer than any body may be is cut: the origin sees that it is too long.
-    let body = Limited::new(body, limits.http_body_bytes + 1);
-    let too_late = |_| Problem::new(ErrorCode::Timeout, "this took too long");
-    let body = match timeout(limits.http_timeout, body.collect())
-        .await
-        .map_err(too_late)?
-    {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Bytes::from(vec![0; limits.http_body_bytes + 1])
-        }
-        Err(_) => {
-            return Err(Problem::new(
-                ErrorCode::BadRequest,
-                "the body cannot be read",
-            ));
-        }
+    // A client that waits to be asked for its body is asked by whoever reads it.
+    let (beginning, is_whole) = if parts.headers.contains_key(header::EXPECT) {
+        (Bytes::new(), body.is_end_stream())
+    } else {
+        what_is_here(&mut body).await
     };
-    let request = packed(&parts, body, id);
-    let response = link.http(request).await.map_err(told)?;
-    Ok(unpacked(response))
+    let mut request = packed(&parts, beginning, id);
+    if is_whole {
+        return link.http(request).await.map(unpacked).map_err(told);
+    }
+    let (more, asked) = mpsc::channel(1);
+    request.more = Some(more);
+    let response = tokio::select! {
+        biased;
+        response = link.http(request) => response,
+        never = give_rest(body, asked) => match never {},
+    };
+    response.map(unpacked).map_err(told)
+}
+
+/// As much of a body as has come with its head, and whether that is all of it.
+async fn what_is_here(body: &mut Body) -> (Bytes, bool) {
+    let mut here = Vec::new();
+    while here.len() < TOGETHER_BYTES {
+        if body.is_end_stream() {
+            return (here.into(), true);
+        }
+        match body.frame().now_or_never() {
+            Some(Some(Ok(frame))) => {
+                here.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()))
+            }
+            Some(None) => return (here.into(), true),
+            // One that is broken says so again.
+            Some(Some(Err(_))) | None => break,
+        }
+    }
+    (here.into(), false)
+}
+
+/// Gives the rest of a body as it is asked for.
+async fn give_rest(
+    mut body: Body,
+    mut asked: mpsc::Receiver<oneshot::Sender<Option<Result<Bytes, Broken>>>>,
+) -> Infallible {
+    while let Some(asked) = asked.recv().await {
+        let part = match body.frame().await {
+            None => None,
+            Some(Ok(frame)) => Some(Ok(frame.into_data().unwrap_or_default())),
+            Some(Err(_)) => Some(Err(Broken)),
+        };
+        let _ = asked.send(part);
+    }
+    std::future::pending().await
 }
 
 /// What a client is told of a request that came to nothing.
@@ -198,6 +236,7 @@ fn packed(parts: &http::request::Parts, body: Bytes, id: &RequestId) -> HttpRequ
         target: target.map_or("/", |target| target.as_str()).to_owned(),
         headers,
         body,
+        more: None,
         socket: None,
     }
 }

@@ -1,17 +1,17 @@
 //! The edge's end of the link: who is told of it, and the log of the origin as the edge's hub reads it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stack_delivery::{Hub, LogPage, Reading, RemoteLog, Room, RoomHead};
+use stack_delivery::{Hub, LogPage, Reading, RemoteLog, RemoteRoom, Room, RoomHead};
 use stack_ipc::edge::{CallError, Down, EdgeEvents, EdgeLimits, EdgeLink, SocketId};
 use stack_storage::PageLimit;
 use stack_types::{EventBatch, RoomId, Seq};
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::Lifecycle;
@@ -25,6 +25,11 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
 const PAGE_WITHIN: Duration = Duration::from_secs(10);
 /// The pause before a page that was refused is asked for again.
 const PAGE_PAUSE: Duration = Duration::from_millis(500);
+/// A page that was read serves all who ask for the same so soon after: when the bus loses a batch, everybody in its room
+/// does.
+const PAGE_SERVES: Duration = Duration::from_millis(200);
+/// Pages that are kept for that at most, of 64 KiB or one event each.
+const KEPT_PAGES: usize = 32;
 /// Rooms that one question names.
 const ROOMS_AT_ONCE: usize = 4096;
 
@@ -46,6 +51,15 @@ struct UpstreamInner {
     next: AtomicU64,
     state: Mutex<State>,
     current: watch::Sender<Option<(EdgeLink, EdgeLimits)>>,
+    /// Pages that were just read.
+    pages: Mutex<VecDeque<KeptPage>>,
+}
+
+struct KeptPage {
+    room: RoomId,
+    after: Seq,
+    read: Instant,
+    page: LogPage,
 }
 
 #[derive(Default)]
@@ -61,6 +75,7 @@ impl Default for UpstreamInner {
             next: AtomicU64::new(1),
             state: Mutex::default(),
             current: watch::Sender::new(None),
+            pages: Mutex::default(),
         }
     }
 }
@@ -85,6 +100,40 @@ impl Upstream {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// A page that was read when the room stood at `known` or beyond. Whatever was taken back is an event too: what was known
+    /// to have happened stands in such a page as it is now.
+    fn kept(&self, room: &RoomId, after: Seq, known: Seq) -> Option<LogPage> {
+        let mut pages = self.0.pages.lock();
+        while pages
+            .front()
+            .is_some_and(|kept| kept.read.elapsed() > PAGE_SERVES)
+        {
+            pages.pop_front();
+        }
+        let found = pages
+            .iter()
+            .rev()
+            .find(|kept| kept.after == after && kept.room == *room && kept.page.at.head >= known);
+        found.map(|kept| kept.page.clone())
+    }
+
+    fn keep(&self, room: &RoomId, after: Seq, page: &LogPage) {
+        // Of what is not there yet nothing is kept.
+        if page.events.frames().is_empty() {
+            return;
+        }
+        let mut pages = self.0.pages.lock();
+        if pages.len() == KEPT_PAGES {
+            pages.pop_front();
+        }
+        pages.push_back(KeptPage {
+            room: room.clone(),
+            after,
+            read: Instant::now(),
+            page: page.clone(),
+        });
     }
 
     /// Gives a new socket its number; from here on it hears of the link. `None` without one.
@@ -136,18 +185,24 @@ impl EdgeEvents for Upstream {
 }
 
 impl RemoteLog for Upstream {
-    fn page_after(&self, room: &RoomId, after: Seq, limit: PageLimit) -> Reading {
-        let (upstream, room) = (self.clone(), room.clone());
+    fn page_after(&self, room: &RemoteRoom, after: Seq, limit: PageLimit) -> Reading {
+        let (upstream, known) = (self.clone(), room.head());
+        let room = room.id().clone();
         Box::pin(async move {
             loop {
                 let link = upstream.linked().await;
+                if let Some(page) = upstream.kept(&room, after, known) {
+                    return page;
+                }
                 let page = link.page(&room, after, limit.events, limit.bytes);
                 match timeout(PAGE_WITHIN, page).await {
                     Ok(Ok(page)) => {
-                        return LogPage {
+                        let page = LogPage {
                             events: EventBatch::new(page.from, page.frames),
                             at: head_of(page.at),
                         };
+                        upstream.keep(&room, after, &page);
+                        return page;
                     }
                     Ok(Err(CallError::Lost)) => sleep(PAGE_PAUSE / 10).await,
                     Ok(Err(CallError::Refused(problem))) => {

@@ -12,12 +12,13 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use stack_ipc::edge::{
-    Broken, Downs, EdgeLimits, Ending, HttpRequest, HttpResponse, Link, LogPage, Origin, RoomHead,
-    SocketId, Up,
+    BodySource, Broken, Downs, EdgeLimits, Ending, HttpRequest, HttpResponse, Link, LogPage,
+    Origin, RoomHead, SocketId, Up,
 };
 use stack_ipc::service::Answer;
 use stack_storage::PageLimit;
@@ -412,12 +413,35 @@ async fn next_part(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
     }
 }
 
+/// A request's body: its beginning, and what comes when it is asked for.
+fn body_of(beginning: Bytes, more: Option<BodySource>) -> Body {
+    let Some(more) = more else {
+        return Body::from(beginning);
+    };
+    let first = (!beginning.is_empty()).then_some(Ok(beginning));
+    let parts = stream::unfold((first, more), |(first, more)| async move {
+        let part = match first {
+            Some(part) => Some(part),
+            None => {
+                let (place, part) = oneshot::channel();
+                let asked = more.send(place).await;
+                match asked {
+                    Ok(()) => part.await.unwrap_or(Some(Err(Broken))),
+                    Err(_) => Some(Err(Broken)),
+                }
+            }
+        };
+        part.map(|part| (part, (None, more)))
+    });
+    Body::from_stream(parts)
+}
+
 fn request_of(link: &Arc<LinkState>, request: HttpRequest) -> Result<Request<Body>, Problem> {
     let malformed = || Problem::new(ErrorCode::BadRequest, "an edge sent no request");
     let mut made = Request::builder()
         .method(request.method.as_bytes())
         .uri(&request.target)
-        .body(Body::from(request.body))
+        .body(body_of(request.body, request.more))
         .map_err(|_| malformed())?;
     for (name, value) in &request.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| malformed())?;

@@ -25,6 +25,10 @@ const READ_BUFFER_BYTES: usize = 256;
 pub(super) struct Socket(Way, Dialect);
 
 /// Where its client is connected.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most sockets are here, and those at edges cost little otherwise"
+)]
 enum Way {
     /// Here.
     Here(WebSocket<Ingress>),

@@ -14,6 +14,7 @@ mod browsers;
 mod command;
 mod csrf;
 mod disabling;
+mod edges;
 mod health;
 mod ipc;
 mod keepers;

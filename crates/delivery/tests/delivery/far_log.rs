@@ -2,7 +2,7 @@
 
 use stack_delivery::{Hub, LogPage, Reading, RemoteLog, RemoteRoom, Room, RoomHead};
 use stack_storage::{PageLimit, RoomRef, Store};
-use stack_types::{RoomId, Seq};
+use stack_types::Seq;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -40,8 +40,8 @@ impl FarLog {
 }
 
 impl RemoteLog for FarLog {
-    fn page_after(&self, room: &RoomId, after: Seq, limit: PageLimit) -> Reading {
-        let (store, room) = (self.store.clone(), room.clone());
+    fn page_after(&self, room: &RemoteRoom, after: Seq, limit: PageLimit) -> Reading {
+        let (store, room) = (self.store.clone(), room.id().clone());
         let mut is_away = self.is_away.subscribe();
         Box::pin(async move {
             loop {

@@ -29,8 +29,8 @@ use tokio_util::task::TaskTracker;
 
 use super::server::reader_options;
 use super::{
-    BodySource, Broken, EdgeEvents, EdgeLimits, HttpRequest, HttpResponse, LogPage, Queue, RoomHead, SocketId,
-    Stream, Up, VERSION, convert,
+    BodySource, Broken, EdgeEvents, EdgeLimits, HttpRequest, HttpResponse, LogPage, Queue,
+    RoomHead, SocketId, Stream, Up, VERSION, convert,
 };
 use crate::refusal::problem_of;
 use crate::wire::{Gate, Out, Writer, drive};

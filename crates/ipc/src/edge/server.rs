@@ -181,7 +181,8 @@ impl link::Server for LinkImpl {
         if params.get_request()?.get_more() {
             let (more, asked) = mpsc::channel(1);
             request.more = Some(more);
-            self.tasks.spawn_local(fetch_rest(params.get_body()?, asked));
+            self.tasks
+                .spawn_local(fetch_rest(params.get_body()?, asked));
         }
         let sink = params.get_rest()?;
         let response = self.link.http(request).await;
