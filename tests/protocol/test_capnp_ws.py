@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from stackclient import Account, Api, Gateway, Sock, add_member, dial, login, make_room, upgrade_refused
+from stackclient import Account, Api, Gateway, Sock, add_member, dial, login, make_room, register, upgrade_refused
 from stackclient.gateway import REPOSITORY
 
 NATIVE = "stack.v1.capnp"
@@ -107,7 +107,7 @@ async def native(gateway: Gateway):
     """Opens sockets: `await native(alice)`, `await native()`; closes them at the end."""
     opened: list[ClientConnection] = []
 
-    async def open_socket(who: Account | None = None, **kwargs: Any) -> Native:
+    async def open_socket(who: Account | None = None, *, gateway: Gateway = gateway, **kwargs: Any) -> Native:
         token = who.access if who else None
         ws = await dial(gateway, token=token, subprotocols=[NATIVE], **kwargs)
         assert ws.subprotocol == NATIVE
@@ -221,16 +221,31 @@ async def test_resume_by_cursor_without_hole_or_repeat(native, alice: Account, b
 
 
 async def test_slow_reader_gets_everything_in_order(native, gateway: Gateway, alice: Account, bob: Account):
-    messages, at_once = 20_000, 200
+    await slow_reader(native, gateway, alice, bob, messages=20_000)
+
+
+async def test_slow_reader_under_tls_gets_everything_in_order(native):
+    """Two sinks that each hold what they took, one behind the other."""
+    running = Gateway().with_tls()
+    try:
+        api = Api(running.start())
+        await slow_reader(native, running, register(api), register(api), messages=10_000)
+        api.close()
+    finally:
+        running.dispose()
+
+
+async def slow_reader(native, gateway: Gateway, alice: Account, bob: Account, messages: int):
+    at_once = 200
     room = make_room(alice, bob)
     raw = tcp.socket()
     raw.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, 32 * 1024)
     raw.setblocking(False)
     await asyncio.get_running_loop().sock_connect(raw, gateway.host_port)
-    slow: Native = await native(bob, sock=raw, max_queue=1)
+    slow: Native = await native(bob, gateway=gateway, sock=raw, max_queue=1)
     await slow.ok("subscribe", room=room, start={"after": 0})
 
-    sender: Native = await native(alice)
+    sender: Native = await native(alice, gateway=gateway)
     said = 0
     while said < messages:
         for n in range(at_once):

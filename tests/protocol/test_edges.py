@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -182,6 +183,73 @@ async def test_the_origin_goes_away_and_comes_back() -> None:
         for socket in (hers, his):
             await socket.close()
             socket.check()
+    finally:
+        edge.dispose()
+        origin.dispose()
+
+
+async def test_who_subscribes_again_under_load_goes_on_behind_the_answer(
+    origin: Gateway, edge: Edge, people: tuple[Account, Account, str], connect: Connect
+) -> None:
+    """The bus may be quicker than the answer: what was given out before it stands at or below its `head`, and behind it
+    comes the next. The sockets look at every frame."""
+    alice, bob, room = people
+    speaker = await connect(alice, gateway=origin)
+    readers = [await connect(bob, gateway=edge) for _ in range(4)]
+    over = False
+
+    async def speak() -> None:
+        while not over:
+            for future in [await speaker.ask("send", {"room": room, "body": "on"}) for _ in range(8)]:
+                assert (await future)["type"] == "ok"
+
+    async def again(reader: Sock, after: bool) -> int:
+        count = 0
+        while not over:
+            cursor = reader.cursors.get(room)
+            seen = len(reader.log(room))
+            answer = await reader.subscribe(room, cursor if after else None)
+            assert cursor is None or answer["head"] >= cursor
+            if count % 5 == 0:
+                await reader.until(lambda: len(reader.log(room)) > seen, "an event")
+            count += 1
+        return count
+
+    tasks = [asyncio.create_task(again(reader, n % 2 == 1)) for n, reader in enumerate(readers)]
+    speaking = asyncio.create_task(speak())
+    await asyncio.sleep(2)
+    over = True
+    counts = await asyncio.gather(*tasks)
+    await speaking
+    assert min(counts) > 10, counts
+
+
+async def test_an_origin_that_hangs_is_one_that_is_away() -> None:
+    origin = Gateway()
+    origin.env["STACK_BUS_URL"] = bus_url(origin)
+    edge = Edge(origin)
+    try:
+        origin.start()
+        edge.start()
+        edge.linked()
+        alice = register(Api(edge), "alice")
+        room = make_room(alice)
+        socket = await Sock.open(edge, token=alice.access)
+        await socket.subscribe(room, 0)
+        await socket.reached(room, await socket.send(room, "before"))
+        assert origin.process is not None
+        origin.process.send_signal(signal.SIGSTOP)
+        error = await socket.fails("send", {"room": room, "body": "into the void"}, "unavailable")
+        assert error["retryable"]
+        assert not edge.is_ready()
+        origin.process.send_signal(signal.SIGCONT)
+        edge.linked()
+        while (answer := await socket.request("send", {"room": room, "body": "after"}))["type"] == "error":
+            assert answer["payload"]["code"] == "unavailable"
+            await asyncio.sleep(0.02)
+        await socket.reached(room, answer["payload"]["seq"], 10)
+        await socket.close()
+        socket.check()
     finally:
         edge.dispose()
         origin.dispose()

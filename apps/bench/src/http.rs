@@ -51,7 +51,10 @@ pub(crate) fn request(
 }
 
 /// Sends a request that has to succeed, and gives its JSON.
-fn demand(
+///
+/// # Errors
+/// It does not.
+pub(crate) fn demand(
     server: SocketAddr,
     method: &str,
     path: &str,

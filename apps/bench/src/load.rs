@@ -7,6 +7,7 @@ pub(crate) mod fan_out;
 pub(crate) mod fill;
 pub(crate) mod history;
 pub(crate) mod idle;
+pub(crate) mod ipc;
 pub(crate) mod soak;
 pub(crate) mod storm;
 

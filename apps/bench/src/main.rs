@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use load::{Server, acks, bus, catch_up, fan_out, fill, history, idle, soak, storm};
+use load::{Server, acks, bus, catch_up, fan_out, fill, history, idle, ipc, soak, storm};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -61,6 +61,12 @@ enum Command {
     Bus(bus::Options),
     /// The second process of it.
     BusReader(bus::ReaderOptions),
+    /// Bare sockets of the library that the local socket speaks by.
+    IpcBare(ipc::BareOptions),
+    /// The other process of it.
+    IpcBareServer(ipc::BareServerOptions),
+    /// Programs that stall and flood, until they are killed.
+    IpcDaemons(ipc::DaemonsOptions),
     /// Everything, side by side.
     Suite(suite::Options),
     /// Minutes of everything at once, and whether memory and latencies stayed flat.
@@ -85,6 +91,10 @@ enum Scenario {
     History(history::Options),
     /// Everything at once, for minutes.
     Soak(soak::Options),
+    /// A program at the local socket.
+    Ipc(ipc::Options),
+    /// WebSocket clients with and without programs that stall and flood.
+    IpcNeighbours(ipc::NeighboursOptions),
     /// Fills a room with messages.
     Fill {
         /// The room.
@@ -107,6 +117,8 @@ fn main() -> Result<()> {
                 Scenario::CatchUp(options) => catch_up::run(&server, options)?,
                 Scenario::History(options) => history::run(&server, options)?,
                 Scenario::Soak(options) => soak::run(&server, options)?,
+                Scenario::Ipc(options) => ipc::run(&server, options)?,
+                Scenario::IpcNeighbours(options) => ipc::run_neighbours(&server, options)?,
                 Scenario::Fill { room, count } => {
                     serde_json::json!({"head": fill::run(&server, room, *count)?})
                 }
@@ -131,6 +143,12 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::BusReader(options) => bus::read(&options),
+        Command::IpcBare(options) => {
+            println!("{}", ipc::run_bare(&options)?);
+            Ok(())
+        }
+        Command::IpcBareServer(options) => ipc::serve_bare(&options),
+        Command::IpcDaemons(options) => ipc::daemons(&options),
         Command::Suite(options) => suite::run(&options),
         Command::Soak(options) => suite::soak(&options),
         Command::Report(options) => suite::report(&options),

@@ -25,6 +25,10 @@ use table::{Table, left, right};
 
 pub use text::shown;
 
+/// How often `tail` looks whether anybody reads it.
+#[cfg(unix)]
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -230,8 +234,33 @@ async fn follow<W: Write>(
     tokio::select! {
         biased;
         _ = signals.next() => Ok(()),
+        () = nobody_reads() => Ok(()),
         followed = tail::follow(path, room, after, told.as_json, told.out) => followed,
     }
+}
+
+/// Waits until nobody reads standard output any more. In a room where nothing is said, no write would find that out.
+#[cfg(unix)]
+async fn nobody_reads() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        let stdout = io::stdout();
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        let looked = poll(&mut fds, Some(&Timespec::default()));
+        let over = PollFlags::ERR | PollFlags::HUP;
+        if looked.is_ok() && fds[0].revents().intersects(over) {
+            return;
+        }
+    }
+}
+
+/// Elsewhere the next write finds it out.
+#[cfg(not(unix))]
+async fn nobody_reads() {
+    std::future::pending().await
 }
 
 async fn users<W: Write>(

@@ -23,9 +23,12 @@ pub(crate) fn start(app: &AppState, origin: Arc<dyn Origin>) -> Result<(), Serve
         return Ok(());
     };
     let lifecycle = app.lifecycle();
+    let mut limits = app.config().ipc.limits;
+    // A client's longest frame comes up from an edge whole, among others.
+    limits.message_bytes = limits.message_bytes.max(2 * app.limits().frame_bytes);
     let config = ServerConfig {
         path,
-        limits: app.config().ipc.limits,
+        limits,
         origin: Some(origin),
         draining: lifecycle.draining.clone(),
         stopping: lifecycle.stopping.clone(),

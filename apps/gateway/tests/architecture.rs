@@ -39,8 +39,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("daemon", &[]),
     ("archiver", &["types", "ipc", "daemon"]),
     ("bot", &["types", "ipc", "daemon"]),
-    // It measures from outside; the bus it measures between two processes of its own, beside bare sockets.
-    ("bench", &["types", "bus"]),
+    // It measures from outside; the bus it measures between two processes of its own, beside bare sockets, and the local
+    // socket as a program, beside a bare loop over the same messages.
+    ("bench", &["types", "bus", "ipc", "proto"]),
 ];
 
 /// What tests may import besides. The crates that hand events on are tested with the frames that go out, and
@@ -56,8 +57,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("argon2", &["auth"]),
     ("async-nats", &["bus", "storage"]),
     ("axum", &["gateway"]),
-    ("capnp", &["proto", "ipc"]),
-    ("capnp-rpc", &["ipc"]),
+    ("capnp", &["proto", "ipc", "bench"]),
+    ("capnp-rpc", &["ipc", "bench"]),
     ("capnpc", &["proto"]),
     ("clap", &["gateway", "bench", "archiver", "bot"]),
     ("hyper", &["gateway"]),

@@ -29,7 +29,7 @@ use crate::listener::{BindError, Socket, may_connect, peer_of};
 use crate::refusal::exception;
 use crate::rpc::GatewayImpl;
 use crate::service::{Peer, Service};
-use crate::wire::{Call, Gate, GatedReader, Out, Writer, drive};
+use crate::wire::{Call, Gate, GatedReader, Out, PANICKED, Writer, drive};
 
 /// Messages nest to a depth of six at most: a call's parameters and what is in them.
 const NESTING: i32 = 32;
@@ -325,6 +325,13 @@ async fn connection(shared: Rc<Shared>, stream: Stream, peer: Peer, is_full: boo
         () = conn.end.cancelled() => None,
         () = drained(&shared, &gate) => None,
         () = shared.stopping.cancelled() => return,
+    };
+    let ended = match ended {
+        Some(Err(error)) if error.extra == PANICKED => {
+            tracing::error!("a connection of the local socket panicked and is ended");
+            None
+        }
+        ended => ended,
     };
     match ended {
         Some(Ok(())) => {}

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -20,6 +21,8 @@ use tokio::time::sleep;
 
 /// What is collected before it is written, at most.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// What a connection ends with in which a call panicked.
+pub(crate) const PANICKED: &str = "a call panicked";
 /// The library has so long to notice that its peer has gone.
 const NOTICES_WITHIN: Duration = Duration::from_secs(1);
 /// While more than this is on its way to a peer, nothing long is made ready for it.
@@ -266,7 +269,8 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Writer<W> {
     }
 }
 
-/// Runs a connection until it ends, and writes what it says.
+/// Runs a connection until it ends, and writes what it says. A call that panics ends with [`PANICKED`], and the
+/// connection can be run on until it is ended in order.
 pub(crate) async fn drive<W: AsyncWrite + Unpin>(
     rpc: &mut RpcSystem<Side>,
     out: &Rc<RefCell<Out<W>>>,
@@ -274,7 +278,9 @@ pub(crate) async fn drive<W: AsyncWrite + Unpin>(
     let mut rpc = pin!(rpc);
     let gate = out.borrow().gate.clone();
     let run = poll_fn(|cx| {
-        let turn = rpc.as_mut().poll(cx);
+        let turn = catch_unwind(AssertUnwindSafe(|| rpc.as_mut().poll(cx)));
+        let turn =
+            turn.unwrap_or_else(|_| Poll::Ready(Err(capnp::Error::failed(PANICKED.to_owned()))));
         // When it is not ready the task is woken by the socket.
         let _ = out.borrow_mut().poll_drain(cx);
         turn

@@ -64,6 +64,23 @@ pub(crate) struct Options {
     measure_ms: u64,
 }
 
+impl Options {
+    /// So many subscribers, and messages at a rate.
+    pub(crate) fn open(subscribers: usize, rate: f64, measure_ms: u64) -> Self {
+        Self {
+            subscribers,
+            in_flight: 32,
+            window: Window::Answered,
+            rate: Some(rate),
+            listen: false,
+            flood: 0,
+            stall: false,
+            warm_ms: 1000,
+            measure_ms,
+        }
+    }
+}
+
 /// The room while it is used.
 struct Room {
     template: Template,

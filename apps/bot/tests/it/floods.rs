@@ -69,6 +69,8 @@ async fn many_users_together_are_answered_at_the_rooms_rate() {
         let within = times[index..].iter().filter(|ts| **ts < from + 1000);
         assert!(within.count() <= 4 + 2, "{times:?}");
     }
-    assert!(times.len() <= 4 + 5, "{times:?}");
+    // Those of the rate, and one note that there are too many.
+    let seconds = (times[times.len() - 1] - times[0]).div_ceil(1000);
+    assert!(times.len() as u64 <= 4 + seconds + 1, "{times:?}");
     world.gateway.shutdown().await;
 }

@@ -10,7 +10,7 @@ use crate::support::{WIDE, World, script};
 #[tokio::test]
 async fn what_came_while_it_was_away_is_answered_and_what_is_old_is_not() {
     let world = World::new().await;
-    world.configure("max_age = '4s'", WIDE);
+    world.configure("max_age = '7s'", WIDE);
     // Before it ever was there.
     let before = world.say("!help").await;
     let bot = world.start().await;
@@ -19,7 +19,7 @@ async fn what_came_while_it_was_away_is_answered_and_what_is_old_is_not() {
     bot.kill().await;
 
     let old = world.say("!help").await;
-    sleep(Duration::from_millis(4100)).await;
+    sleep(Duration::from_millis(7100)).await;
     let young = world.say("!help").await;
     let bot = world.start().await;
     world.answer(young).await;

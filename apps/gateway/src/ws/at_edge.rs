@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use stack_delivery::{Outlet, Pumped, RemoteRoom, Room, RoomHead, Subscription};
 use stack_ipc::edge::{Begin, Down, EdgeLink, Ending, Reattach, Up};
-use stack_proto::{Incoming, error};
+use stack_proto::{Incoming, Request, error};
 use stack_types::{ErrorCode, Problem, RoomId, Seq, UserId};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -35,6 +35,9 @@ use crate::server::Wire;
 /// Messages and bytes of one client that the origin has not taken in yet, at most. More are read when it has.
 const MAX_UNTAKEN: usize = 64;
 const MAX_UNTAKEN_BYTES: usize = 256 * 1024;
+/// Requests of one client that are not answered, at most: more than a connection lets be under way. Of those before them
+/// the client is not told when the link is lost.
+const MAX_ASKED: usize = 1024;
 /// What was written counts as gone to the client when so little waits here.
 const LITTLE_BYTES: usize = 16 * 1024;
 /// Clients are told so when the origin is away: it comes back within seconds.
@@ -241,14 +244,18 @@ impl Client {
         }
         let (item, len) = match message {
             Ok(Message::Text(text)) => {
-                self.asked
-                    .extend(Incoming::parse(&text).ok().and_then(|said| said.id));
+                // There is no answer to `typing`.
+                let said = Incoming::parse(&text).ok();
+                let asks = said.filter(|said| said.kind != "typing");
+                self.asks(asks.and_then(|said| said.id));
                 let len = text.len();
                 (Up::Text(text.as_str().to_owned()), len)
             }
             Ok(Message::Binary(bytes)) => {
-                let said = ClientFrame::Capnp(bytes.clone()).read();
-                self.asked.extend(said.ok().and_then(|(id, _)| id));
+                let said = ClientFrame::Capnp(bytes.clone()).read().ok();
+                let asks =
+                    said.filter(|(_, request)| !matches!(request, Ok(Request::Typing { .. })));
+                self.asks(asks.and_then(|(id, _)| id));
                 let len = bytes.len();
                 (Up::Binary(bytes), len)
             }
@@ -261,6 +268,14 @@ impl Client {
         self.untaken_bytes += len;
         self.tell(item);
         None
+    }
+
+    /// Notes a request that the origin will answer.
+    fn asks(&mut self, id: Option<u64>) {
+        self.asked.extend(id);
+        if self.asked.len() > MAX_ASKED {
+            self.asked.pop_front();
+        }
     }
 
     /// Nothing more can be read. Why that ends the socket is the origin's to say.
@@ -358,6 +373,7 @@ impl Client {
         let (mut after, mut answer) = (begin.after, begin.answer);
         if let Some(had) = had {
             if had > begin.at.head {
+                tracing::debug!(room = %begin.room, "the events were quicker than the answer");
                 answer = with_head(&answer, had);
             }
             if !begin.exact {

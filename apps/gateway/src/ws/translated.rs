@@ -4,6 +4,7 @@
 //! Whole frames are taken, and only while nothing is left of those before, so that what comes always begins with one.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -34,15 +35,23 @@ struct Left {
     failed: bool,
 }
 
-/// What was last translated on this thread. The hub writes the same to one subscriber after the other.
+/// What was lately translated on this thread, the newest first. The hub writes the same to one subscriber after the
+/// other, a batch at a time.
 #[derive(Default)]
-struct Last {
+struct Lately(VecDeque<Chunk>);
+
+/// Whole frames, and the messages that say the same.
+#[derive(Default)]
+struct Chunk {
     frames: Vec<u8>,
     messages: Vec<u8>,
 }
 
+/// About as much as a batch holds. A thread keeps no more than so many chunks.
+const MOST_CHUNKS: usize = 16;
+
 thread_local! {
-    static LAST: RefCell<Last> = RefCell::default();
+    static LATELY: RefCell<Lately> = RefCell::default();
 }
 
 impl<S: Sink> Translated<S> {
@@ -104,15 +113,16 @@ impl<S: Sink> Sink for Translated<S> {
         if !left.bytes.is_empty() || self.inner.backlog() > 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         if left.failed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        LAST.with_borrow_mut(|last| match last.translate(bytes) {
-            Ok(()) => {
-                let taken = last.frames.len();
-                self.pass_on(&mut left, &last.messages)?;
-                last.shrink();
-                Ok(taken)
+        LATELY.with_borrow_mut(|lately| match lately.translated(bytes) {
+            Ok(chunk) => {
+                self.pass_on(&mut left, &chunk.messages)?;
+                Ok(chunk.frames.len())
             }
             Err(fault) => {
                 tracing::error!(
@@ -141,12 +151,36 @@ impl<S: Sink> Sink for Translated<S> {
     }
 }
 
-impl Last {
-    /// Translates whole frames from the beginning of `bytes` on, at least one, until it is enough for once.
+impl Lately {
+    /// The translation of whole frames from the beginning of `bytes` on, at least one. There must be some.
+    fn translated(&mut self, bytes: &[u8]) -> Result<&Chunk, Fault> {
+        let known = self
+            .0
+            .iter()
+            .position(|chunk| bytes.starts_with(&chunk.frames));
+        let chunk = match known.and_then(|at| self.0.remove(at)) {
+            Some(chunk) => chunk,
+            None => {
+                let oldest = self.0.len() == MOST_CHUNKS;
+                let mut chunk = oldest
+                    .then(|| self.0.pop_back())
+                    .flatten()
+                    .unwrap_or_default();
+                chunk.translate(bytes)?;
+                chunk
+            }
+        };
+        // A page is read once. It is not worth keeping, nor is the room that it took.
+        self.0
+            .retain(|chunk| chunk.messages.len() <= 2 * CHUNK_BYTES);
+        self.0.push_front(chunk);
+        Ok(&self.0[0])
+    }
+}
+
+impl Chunk {
+    /// Translates whole frames from the beginning of `bytes` on, until it is enough for once.
     fn translate(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        if !self.frames.is_empty() && bytes.starts_with(&self.frames) {
-            return Ok(());
-        }
         self.frames.clear();
         self.messages.clear();
         let mut taken = 0;
@@ -177,13 +211,6 @@ impl Last {
             _ => return Err(Fault::NotAFrame),
         }
         Ok(frame.bytes)
-    }
-
-    /// A page is not kept: it is read once.
-    fn shrink(&mut self) {
-        if self.messages.len() > 2 * CHUNK_BYTES {
-            *self = Self::default();
-        }
     }
 }
 
@@ -405,13 +432,21 @@ mod tests {
 
     #[test]
     fn one_subscriber_is_told_the_same_as_the_other() {
-        let jsons = [pong(1), pong(2)];
-        for wire in [frames(&jsons), frames(&jsons), frames(&jsons[1..])] {
+        // More than is kept of what was translated, and what begins alike.
+        let jsons: Vec<String> = (0..6000).map(pong).collect();
+        for range in [0..6000, 0..6000, 0..1, 0..2000, 0..3000, 1..2, 5999..6000] {
             let fake = Fake::default();
-            fake.room.store(1000, Ordering::Relaxed);
+            fake.room.store(usize::MAX, Ordering::Relaxed);
             let sink = Translated::new(fake.clone());
-            assert_eq!(sink.try_write(wire.wire()).unwrap(), wire.wire().len());
-            assert_eq!(read(&fake.taken.lock()), jsons[2 - wire.len()..]);
+            let wire = frames(&jsons[range.clone()]).wire().clone();
+            let mut taken = 0;
+            while taken < wire.len() {
+                taken += sink.try_write(&wire[taken..]).unwrap();
+            }
+            assert!(
+                read(&fake.taken.lock()) == jsons[range.clone()],
+                "{range:?}"
+            );
         }
     }
 }
