@@ -65,6 +65,8 @@ struct Up {
     # The sub-protocol it speaks. Empty: none was asked for.
     subprotocol @1 :Text;
     rooms @2 :List(Cursor);
+    # The client's address, without a port.
+    peer @3 :Text;
   }
 
   struct Cursor {

@@ -155,7 +155,7 @@ def test_whatever_is_killed_nothing_is_lost_and_nothing_comes_twice(start_gatewa
     archive = gateway.home / "archive"
     archiver = Daemon(
         gateway, "stack-archiver", "--socket", "data/gateway.sock", "--token-file", "token", "--dir", "archive",
-        "--rotate-bytes", "20000", "--gather", "0s", "--look-every", "1s",
+        "--rotate-bytes", "2000", "--gather", "0s", "--look-every", "1s",
     )  # fmt: skip
     helper = Daemon(gateway, "stack-bot", "--config", "bot.toml")
     daemons = [archiver, helper]
@@ -207,12 +207,15 @@ def test_whatever_is_killed_nothing_is_lost_and_nothing_comes_twice(start_gatewa
             log = admin.whole_log(room)
             assert answers(log, bot.id) == expected[room]
             wait(lambda room=room, log=log: cursor(archive, room) >= len(log), "the archive is behind")
-            assert archived(archive / room) == log
         for daemon in daemons:
             assert daemon.stop() == 0, daemon.log_path.read_text()[-4000:]
+        for room in rooms:
+            assert archived(archive / room) == admin.whole_log(room)
+        now = finished(archive)
+        assert {name: now[name] for name in done} == done, "a finished file was touched again"
         events = sum(writer.said for writer in writers)
-        print(f"{events} messages, {len(asked)} commands, {len(done)} finished files, killed: {dict(killed)}")
-        assert done and asked
+        print(f"{events} messages, {len(asked)} commands, {len(now)} finished files, killed: {dict(killed)}")
+        assert now and asked
     finally:
         for writer in writers:
             writer.over.set()

@@ -12,8 +12,9 @@ pub(crate) mod soak;
 pub(crate) mod storm;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::dialect::{Dialect, ROOM};
 use crate::http;
@@ -34,9 +35,20 @@ pub(crate) struct Server {
     /// It is a gateway: it wants users and rooms.
     #[arg(long)]
     pub(crate) gateway: bool,
+    /// The gateway's local socket.
+    #[arg(long)]
+    socket: Option<PathBuf>,
 }
 
 impl Server {
+    /// The gateway's local socket.
+    ///
+    /// # Errors
+    /// It was not named.
+    pub(crate) fn socket(&self) -> Result<&Path> {
+        self.socket.as_deref().context("--socket is missing")
+    }
+
     /// Prepares the server and gives a swarm that can speak to it.
     ///
     /// # Errors

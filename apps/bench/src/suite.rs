@@ -284,6 +284,7 @@ fn measure(machine: &Machine, case: &Case, quick: bool) -> Result<Value> {
     match case.subject {
         Subject::Append | Subject::AppendEach | Subject::RedbRows => machine.floor(case),
         Subject::Bus | Subject::BareSockets => machine.bus(case),
+        Subject::BareRpc => machine.bare_rpc(case),
         _ => {
             let server = Running::start(machine, case, quick)?;
             let result = machine.load(&server, &case.arguments);

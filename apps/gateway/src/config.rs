@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use stack_ipc::IpcLimits;
 use stack_bus::{Bus, BusConfig};
+use stack_ipc::IpcLimits;
 use stack_types::{Clock, Limits};
 
 pub use edge::{EdgeSettings, OriginUrl};

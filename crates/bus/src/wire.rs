@@ -31,6 +31,7 @@ pub(crate) const PULSE_WIRE: &[u8] = b"control.bus\0";
 pub(crate) const WELCOME: &str = "welcome.";
 
 /// The longest name a welcome is asked for by; whoever asks for more is not one of us.
+#[cfg(feature = "with-zmq")]
 const MAX_WELCOME_BYTES: usize = 64;
 
 /// The separator of topic and payload.
@@ -63,6 +64,7 @@ pub(crate) fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// The topic that a subscription asks to be welcomed under.
+#[cfg(feature = "with-zmq")]
 pub(crate) fn welcome_of(subscribed: &[u8]) -> Option<&str> {
     let topic = std::str::from_utf8(subscribed).ok()?.strip_suffix('\0')?;
     (topic.starts_with(WELCOME) && topic.len() <= WELCOME.len() + MAX_WELCOME_BYTES)
@@ -229,10 +231,12 @@ pub(crate) struct Receiver {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answers {
     /// It filters for its subscribers, and says when it does.
-    #[cfg(feature = "with-zmq")]
+    #[cfg_attr(
+        not(feature = "with-zmq"),
+        expect(dead_code, reason = "ZeroMQ's can be asked, and it is not built in")
+    )]
     WhenAsked,
     /// It sends everything, and the subscriber filters.
-    #[cfg(feature = "with-nng")]
     Never,
 }
 
@@ -418,6 +422,12 @@ mod tests {
 
     const ID: &str = "0011223344556677";
 
+    /// For what is the same for both.
+    #[cfg(feature = "with-nng")]
+    const ANSWERS: Answers = Answers::Never;
+    #[cfg(not(feature = "with-nng"))]
+    const ANSWERS: Answers = Answers::WhenAsked;
+
     struct End {
         receiver: Receiver,
         counters: Arc<Counters>,
@@ -473,6 +483,11 @@ mod tests {
         assert_eq!(split(b"room.a\0\0x"), Some(("room.a", &b"\0x"[..])));
         assert_eq!(split(b"room.a"), None);
         assert_eq!(split(b"\xff\0x"), None);
+    }
+
+    #[cfg(feature = "with-zmq")]
+    #[test]
+    fn who_asks_for_a_welcome_is_one_of_us() {
         assert_eq!(welcome_of(b"welcome.me.1\0"), Some("welcome.me.1"));
         for other in [&b"welcome.me.1"[..], b"room.a\0", b"", &[b'w'; 100]] {
             assert_eq!(welcome_of(other), None);
@@ -546,11 +561,7 @@ mod tests {
 
     #[test]
     fn a_restarted_publisher_counts_from_anew() {
-        #[cfg(feature = "with-nng")]
-        let answers = Answers::Never;
-        #[cfg(not(feature = "with-nng"))]
-        let answers = Answers::WhenAsked;
-        let mut end = end(answers);
+        let mut end = end(ANSWERS);
         end.wanted.add(b"room.");
         for _ in 0..3 {
             end.says("room.a", true);
@@ -567,11 +578,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_counted() {
-        #[cfg(feature = "with-nng")]
-        let answers = Answers::Never;
-        #[cfg(not(feature = "with-nng"))]
-        let answers = Answers::WhenAsked;
-        let mut end = end(answers);
+        let mut end = end(ANSWERS);
         for bad in [
             &b"no separator"[..],
             b"\0no topic",

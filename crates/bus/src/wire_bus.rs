@@ -201,9 +201,7 @@ impl Opening {
 impl LinkEnd {
     fn holds(&self, standing: Standing, ticket: u64) -> bool {
         match self.answers {
-            #[cfg(feature = "with-zmq")]
             Answers::WhenAsked => standing.welcomed >= ticket,
-            #[cfg(feature = "with-nng")]
             Answers::Never => standing.heard,
         }
     }

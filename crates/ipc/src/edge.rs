@@ -8,7 +8,7 @@ mod client;
 mod convert;
 mod server;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub struct Reattach {
     pub subprotocol: Option<String>,
     /// The rooms it reads, and the last event of each that it was given.
     pub rooms: Vec<(RoomId, Seq)>,
+    /// The client's address.
+    pub peer: IpAddr,
 }
 
 /// What the origin does with a client's socket.

@@ -6,6 +6,7 @@
 mod client;
 pub mod edge;
 mod error;
+mod ledger;
 mod listener;
 mod refusal;
 mod rpc;

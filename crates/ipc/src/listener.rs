@@ -216,6 +216,23 @@ mod tests {
         socket.close();
     }
 
+    #[test]
+    fn only_its_own_user_and_root_may_connect_whatever_their_group() {
+        let own = rustix::process::geteuid().as_raw();
+        let gid = rustix::process::getegid().as_raw();
+        let may = |uid| {
+            may_connect(&Peer {
+                uid,
+                gid,
+                pid: None,
+            })
+        };
+        assert!(may(own) && may(0));
+        for other in [own + 1, own + 1000, u32::MAX] {
+            assert!(!may(other), "{other}");
+        }
+    }
+
     #[tokio::test]
     async fn what_is_no_socket_is_left_alone() {
         let (_folder, path) = path();

@@ -96,6 +96,7 @@ impl gateway::Server for GatewayImpl {
         let (gate, tasks) = (Some(conn.gate.clone()), conn.shared.tasks.clone());
         let origin = conn.settle(OriginImpl::client(origin.clone(), version, gate, tasks))?;
         conn.entered();
+        conn.ledger.is_of_edge();
         let mut client = results.get().init_origin();
         client.set_as_capability(origin.client.hook);
         Ok(())

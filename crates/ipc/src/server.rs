@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::edge::Origin;
+use crate::ledger::{Kept, Ledger};
 use crate::listener::{BindError, Socket, may_connect, peer_of};
 use crate::refusal::exception;
 use crate::rpc::GatewayImpl;
@@ -279,6 +280,7 @@ pub(crate) struct Conn {
     pub(crate) shared: Rc<Shared>,
     pub(crate) peer: Peer,
     pub(crate) gate: Rc<Gate>,
+    pub(crate) ledger: Rc<Ledger>,
     /// Bounds the pages that are on their way.
     pub(crate) pages: Semaphore,
     /// There is no place for it: every call is refused.
@@ -305,10 +307,13 @@ async fn connection(shared: Rc<Shared>, stream: Stream, peer: Peer, is_full: boo
         Side::Server,
         options,
     );
+    let ledger = Ledger::new(gate.clone());
+    let network = Kept::new(network, ledger.clone());
     let conn = Rc::new(Conn {
         shared: shared.clone(),
         peer,
         gate: gate.clone(),
+        ledger,
         pages: Semaphore::new(PAGES_AT_ONCE),
         is_full,
         has_entered: Cell::new(false),

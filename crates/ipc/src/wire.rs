@@ -41,6 +41,8 @@ pub(crate) struct Gate {
     owed: Cell<usize>,
     /// Writing has failed: there is no peer any more.
     dead: Cell<bool>,
+    /// Bytes that were read and not asked for yet.
+    read: Cell<usize>,
     reader: RefCell<Option<Waker>>,
     /// Told when the peer takes bytes again, and when the last call has ended.
     news: Notify,
@@ -54,6 +56,7 @@ impl Gate {
             blocked: Cell::new(false),
             owed: Cell::new(0),
             dead: Cell::new(false),
+            read: Cell::new(0),
             reader: RefCell::default(),
             news: Notify::new(),
         })
@@ -75,6 +78,11 @@ impl Gate {
     /// So many bytes are on their way to the peer.
     pub(crate) fn owe(&self, bytes: usize) {
         self.owed.set(self.owed.get() + bytes);
+    }
+
+    /// How many bytes were read since this was asked before.
+    pub(crate) fn take_read(&self) -> usize {
+        self.read.take()
     }
 
     /// Everything that was on its way is written.
@@ -174,8 +182,10 @@ impl<R: AsyncRead + Unpin> AsyncRead for GatedReader<R> {
             return Poll::Pending;
         }
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if read.is_pending() {
-            self.reads = 0;
+        match &read {
+            Poll::Pending => self.reads = 0,
+            Poll::Ready(Ok(bytes)) => self.gate.read.set(self.gate.read.get() + bytes),
+            Poll::Ready(Err(_)) => {}
         }
         read
     }

@@ -336,3 +336,69 @@ async fn what_a_client_holds_goes_with_it_and_wrong_tokens_are_final() {
     running.forgotten().await;
     running.stop().await;
 }
+
+/// Calls, and what else is asked for, by their numbers.
+mod asking {
+    use capnp::message::Builder;
+    use capnp::serialize::write_message_to_words;
+    use capnp_rpc::rpc_capnp::message;
+
+    pub(super) fn bootstrap(question: u32) -> Vec<u8> {
+        let mut builder = Builder::new_default();
+        let mut bootstrap = builder.init_root::<message::Builder<'_>>().init_bootstrap();
+        bootstrap.set_question_id(question);
+        write_message_to_words(&builder)
+    }
+
+    /// Of the version, which stays at the server.
+    pub(super) fn version_to_itself(question: u32) -> Vec<u8> {
+        use capnp::traits::HasTypeId as _;
+        use stack_proto::gateway_capnp::gateway;
+        let mut builder = Builder::new_default();
+        let mut call = builder.init_root::<message::Builder<'_>>().init_call();
+        call.set_question_id(question);
+        call.set_interface_id(gateway::Client::TYPE_ID);
+        call.set_method_id(2);
+        call.reborrow().get_send_results_to().set_yourself(());
+        call.init_target().init_promised_answer().set_question_id(0);
+        write_message_to_words(&builder)
+    }
+}
+
+/// Says all of this and gives what is answered until the connection ends.
+async fn until_the_end(running: &Running, asked: Vec<u8>) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let stream = tokio::net::UnixStream::connect(&running.path)
+        .await
+        .unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let mut answered = Vec::new();
+    // Where it is ended not everything is taken.
+    let (_, read) = tokio::join!(
+        writing.write_all(&asked),
+        timeout(Duration::from_secs(5), reading.read_to_end(&mut answered)),
+    );
+    let _ = read.expect("the connection goes on");
+    String::from_utf8_lossy(&answered).into_owned()
+}
+
+#[tokio::test]
+async fn who_is_never_done_with_answers_is_ended() {
+    let running = Running::start(IpcLimits::default());
+    let other = running.client().await;
+    let asked = (0..20_000).flat_map(asking::bootstrap).collect();
+    let answered = until_the_end(&running, asked).await;
+    assert!(answered.contains("limit_exceeded"), "{}", answered.len());
+    assert!(other.rooms().await.unwrap().is_empty());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn answers_are_not_kept_for_who_does_not_want_them_sent() {
+    let running = Running::start(IpcLimits::default());
+    let asked = [asking::bootstrap(0), asking::version_to_itself(1)].concat();
+    let answered = until_the_end(&running, asked).await;
+    assert!(answered.contains("bad_request"), "{answered}");
+    running.stop().await;
+}

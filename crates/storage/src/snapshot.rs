@@ -61,6 +61,14 @@ impl Store {
         .await?
     }
 
+    /// Whether a copy can be at this place, as far as that can be told without making one.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exists`] and [`SnapshotError::NoFolder`].
+    pub fn check_snapshot(&self, path: &Path) -> Result<(), SnapshotError> {
+        check_place(path).map(|_| ())
+    }
+
     /// How large the file is; 0 in memory.
     ///
     /// # Errors
@@ -75,14 +83,7 @@ impl Store {
 }
 
 fn snapshot(tx: &ReadTransaction, path: &Path, bytes: u64) -> Result<u64, SnapshotError> {
-    let folder = match path.parent() {
-        Some(folder) if folder.is_dir() => folder,
-        _ => return Err(SnapshotError::NoFolder(path.to_owned())),
-    };
-    // A link that leads nowhere is there too.
-    if path.symlink_metadata().is_ok() {
-        return Err(SnapshotError::Exists(path.to_owned()));
-    }
+    let folder = check_place(path)?;
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
@@ -107,6 +108,19 @@ fn snapshot(tx: &ReadTransaction, path: &Path, bytes: u64) -> Result<u64, Snapsh
     removed.map_err(cannot)?;
     sync_folder(folder).map_err(cannot)?;
     Ok(bytes)
+}
+
+/// The folder of a place where a copy can be.
+fn check_place(path: &Path) -> Result<&Path, SnapshotError> {
+    let folder = match path.parent() {
+        Some(folder) if folder.is_dir() => folder,
+        _ => return Err(SnapshotError::NoFolder(path.to_owned())),
+    };
+    // A link that leads nowhere is there too.
+    if path.symlink_metadata().is_ok() {
+        return Err(SnapshotError::Exists(path.to_owned()));
+    }
+    Ok(folder)
 }
 
 /// A file that was not there, for its owner alone from the start.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::json;
 use stack_testkit::TestGateway;
 
-use crate::support::{World, lines};
+use crate::support::{World, lines, reaches};
 
 #[tokio::test]
 async fn it_follows_all_rooms_of_its_bot_also_later_ones() {
@@ -77,14 +77,7 @@ async fn every_kind_of_event_is_kept_as_a_subscriber_gets_it() {
     let redact = json!({ "room": "general", "seq": seq });
     socket.ok("redact", redact).await;
     let log = world.admin.log("general").await;
-    let done = async {
-        while lines(&dir, "general").len() < log.len() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(stack_testkit::PATIENCE, done)
-        .await
-        .unwrap();
+    reaches(&dir, "general", log.len() as u64).await;
     let now = lines(&dir, "general");
     assert_eq!(now[..kept.len()], kept);
     assert_eq!(now.last(), log.last());
@@ -184,5 +177,33 @@ async fn a_deleted_room_is_finished() {
     let (code, log) = archiver.ends().await;
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(crate::support::finished(&dir, "general").len(), 1);
+    world.gateway.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_stands_in_the_archive_as_a_gap() {
+    let world = World::new().await;
+    world.admin.room("general", false).await;
+    let settings = json!({ "settings": { "history": "joined" } });
+    let change = world.admin.call("PATCH", "/api/v1/rooms/general");
+    change.json(&settings).send().await.expect(200);
+    let last = world.admin.say("general", "before its time").await;
+    world.admin.bring("general", &world.bot.id).await;
+    world.admin.say("general", "hello").await;
+    let dir = world.path("archive");
+    let start = || world.archiver(&dir, &["--gather", "0s"]);
+    let mut archiver = start();
+    let log = world.admin.log("general").await;
+    reaches(&dir, "general", log.len() as u64).await;
+    let gap = json!({ "room": "general", "from": 1, "to": last, "reason": "joined" });
+    let kept = lines(&dir, "general");
+    assert_eq!(kept[0], json!({ "type": "gap", "payload": gap }));
+    assert_eq!(kept[1..], log[last as usize..]);
+    // It is not told again.
+    archiver.child.kill().await.unwrap();
+    let _archiver = start();
+    let more = world.admin.say("general", "once more").await;
+    reaches(&dir, "general", more).await;
+    assert_eq!(lines(&dir, "general")[..kept.len()], kept);
     world.gateway.shutdown().await;
 }

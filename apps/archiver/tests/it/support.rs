@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -80,14 +80,7 @@ impl World {
     /// Waits until the archive has as many lines of a room as the room has events, and says whether it is all of them.
     pub(crate) async fn is_kept(&self, dir: &Path, room: &str) {
         let log = self.admin.log(room).await;
-        let all = log.len() as u64;
-        let done = async {
-            while cursor(dir, room) < all {
-                sleep(LOOK).await;
-            }
-        };
-        let kept = timeout(PATIENCE * 3, done).await;
-        assert!(kept.is_ok(), "{room}: {} of {all}", cursor(dir, room));
+        reaches(dir, room, log.len() as u64).await;
         let kept = lines(dir, room);
         for (index, (kept, event)) in kept.iter().zip(&log).enumerate() {
             assert_eq!(kept, event, "{room}: line {}", index + 1);
@@ -155,6 +148,17 @@ pub(crate) fn cursor(dir: &Path, room: &str) -> u64 {
     cursor["seq"].as_u64().unwrap()
 }
 
+/// Waits until an archive goes so far. Then nothing of it is being written, unless there is more to come.
+pub(crate) async fn reaches(dir: &Path, room: &str, seq: u64) {
+    let done = async {
+        while cursor(dir, room) < seq {
+            sleep(LOOK).await;
+        }
+    };
+    let done = timeout(PATIENCE * 3, done).await;
+    assert!(done.is_ok(), "{room}: {} of {seq}", cursor(dir, room));
+}
+
 /// The files of a room that hold lines, in order.
 pub(crate) fn files(dir: &Path, room: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir.join(room)) else {
@@ -176,14 +180,25 @@ pub(crate) fn finished(dir: &Path, room: &str) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// Every line that is kept of a room.
 pub(crate) fn lines(dir: &Path, room: &str) -> Vec<Value> {
+    loop {
+        // A file may be finished, and called something else, between the look and the reading.
+        if let Some(text) = text(&files(dir, room)) {
+            let lines = text.lines().map(serde_json::from_str);
+            return lines.collect::<Result<_, _>>().unwrap();
+        }
+    }
+}
+
+fn text(files: &[PathBuf]) -> Option<String> {
     let mut text = String::new();
-    for path in files(dir, room) {
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
+    for path in files {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            file => file.unwrap(),
+        };
+        let mode = file.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{path:?}");
-        let file = File::open(path).unwrap();
         MultiGzDecoder::new(file).read_to_string(&mut text).unwrap();
     }
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    Some(text)
 }

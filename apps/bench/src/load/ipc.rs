@@ -34,9 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A program at the local socket.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The gateway's socket.
-    #[arg(long)]
-    socket: PathBuf,
     /// Events that are read from the log.
     #[arg(long, default_value_t = 100_000)]
     events: u64,
@@ -65,9 +62,6 @@ pub(crate) struct BareOptions {
 /// Programs beside WebSocket clients.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NeighboursOptions {
-    /// The gateway's socket.
-    #[arg(long)]
-    socket: PathBuf,
     /// WebSocket clients.
     #[arg(long, default_value_t = 500)]
     subscribers: usize,
@@ -143,8 +137,8 @@ fn make_bot(server: &Server, runtime: &Runtime, socket: &Path, rooms: &[&str]) -
 /// The gateway refuses or loses something.
 pub(crate) fn run(server: &Server, options: &Options) -> Result<Value> {
     let runtime = runtime()?;
-    let token = make_bot(server, &runtime, &options.socket, &[READ_ROOM])?;
-    let config = ClientConfig::new(&options.socket, token);
+    let token = make_bot(server, &runtime, server.socket()?, &[READ_ROOM])?;
+    let config = ClientConfig::new(server.socket()?, token);
     runtime.block_on(async {
         let client = Client::connect(config).await?;
         let room: RoomId = READ_ROOM.parse()?;
@@ -304,12 +298,12 @@ pub(crate) fn run_bare(options: &BareOptions) -> Result<Value> {
 /// The gateway refuses or loses something.
 pub(crate) fn run_neighbours(server: &Server, options: &NeighboursOptions) -> Result<Value> {
     let runtime = runtime()?;
-    let token = make_bot(server, &runtime, &options.socket, &[ROOM, READ_ROOM])?;
+    let token = make_bot(server, &runtime, server.socket()?, &[ROOM, READ_ROOM])?;
     let owner = http::sign_in(server.address, "bench")?;
     let quick = json!({"settings": {"messages_per_10s": 1_000_000}});
     let path = format!("/api/v1/rooms/{ROOM}");
     http::demand(server.address, "PATCH", &path, Some(&owner), &quick)?;
-    let config = ClientConfig::new(&options.socket, &token);
+    let config = ClientConfig::new(server.socket()?, &token);
     runtime.block_on(async {
         let client = Client::connect(config).await?;
         fill(&client, &READ_ROOM.parse()?, 1000).await
@@ -320,7 +314,7 @@ pub(crate) fn run_neighbours(server: &Server, options: &NeighboursOptions) -> Re
     for _ in 0..options.rounds {
         let alone = fan_out::run(server, &load)?;
         without.push(p99(&alone).context("no latency")?);
-        let daemons = Daemons::start(&options.socket, &token)?;
+        let daemons = Daemons::start(server.socket()?, &token)?;
         std::thread::sleep(Duration::from_secs(1));
         let beside = fan_out::run(server, &load)?;
         drop(daemons);

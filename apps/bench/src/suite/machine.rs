@@ -42,6 +42,7 @@ impl Machine {
             .args(["--dialect", server.subject.dialect()]);
         if server.subject == Subject::Gateway {
             command.arg("--gateway");
+            command.arg("--socket").arg(server.socket());
         }
         json_of(command.args(arguments))
     }
@@ -59,6 +60,19 @@ impl Machine {
         let mut command = Self::pinned(self.server_core, self.bench.as_os_str());
         command
             .args(["floor-disk", "--kind", kind, "--folder"])
+            .arg(self.out.join("data"));
+        json_of(command.args(&case.arguments))
+    }
+
+    /// Measures a bare loop over the RPC library, its server on the servers' core.
+    ///
+    /// # Errors
+    /// A socket's, as text.
+    pub(crate) fn bare_rpc(&self, case: &Case) -> Result<Value> {
+        let mut command = Self::pinned(self.load_core, self.bench.as_os_str());
+        command
+            .args(["ipc-bare", "--server-core", &self.server_core.to_string()])
+            .arg("--folder")
             .arg(self.out.join("data"));
         json_of(command.args(&case.arguments))
     }

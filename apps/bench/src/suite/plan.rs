@@ -28,6 +28,8 @@ pub(crate) enum Subject {
     Bus,
     /// A loop over bare sockets of the transport's library.
     BareSockets,
+    /// A loop over bare sockets of the RPC library.
+    BareRpc,
 }
 
 impl Subject {
@@ -45,6 +47,7 @@ impl Subject {
             Self::RedbRows => "redb-rows",
             Self::Bus => "stack's bus",
             Self::BareSockets => "bare-sockets",
+            Self::BareRpc => "bare-rpc",
         }
     }
 
@@ -102,8 +105,8 @@ pub(crate) fn subscribers_of(case: &Case) -> String {
 /// All cases of a round, in order.
 pub(crate) fn cases(quick: bool) -> Vec<Case> {
     use Subject::{
-        Append, AppendEach, BareSockets, Bus, Gateway, Nats, RedbRows, SendLoop, SocketIo, Ws,
-        WsCorked,
+        Append, AppendEach, BareRpc, BareSockets, Bus, Gateway, Nats, RedbRows, SendLoop, SocketIo,
+        Ws, WsCorked,
     };
     let pick = |short: u64, full: u64| if quick { short } else { full };
     let subscribers = pick(50, 1000);
@@ -195,8 +198,22 @@ pub(crate) fn cases(quick: bool) -> Vec<Case> {
             &format!("--wire {wire} {times}"),
         );
     }
+    let events = format!("ipc --events {} {measure}", pick(5000, 100_000));
+    add(IPC, &[Gateway], &events);
+    add(IPC, &[BareRpc], &measure);
+    let neighbours = format!(
+        "ipc-neighbours --subscribers {} --measure-ms {}",
+        pick(50, 500),
+        pick(500, 5000)
+    );
+    add(IPC_NEIGHBOURS, &[Gateway], &neighbours);
     cases
 }
+
+/// A program at the local socket.
+pub(crate) const IPC: &str = "ipc";
+/// WebSocket clients beside programs that stall and flood.
+pub(crate) const IPC_NEIGHBOURS: &str = "ipc-neighbours";
 
 /// The transports of the bus, and what they are called.
 pub(crate) const WIRES: [(&str, &str); 4] = [

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ pub(crate) struct Running {
     pub(crate) subject: Subject,
     pub(crate) address: SocketAddr,
     child: Child,
+    /// Where a gateway's local socket is.
+    socket: PathBuf,
     /// Removed when it ends.
     data: Option<PathBuf>,
 }
@@ -79,13 +81,20 @@ impl Running {
             }
             sleep(LOOK_EVERY);
         }
+        let socket = data.join("gateway.sock");
         let data = (case.data == Data::Fresh).then_some(data);
         Ok(Self {
+            socket,
             subject: case.subject,
             address,
             child,
             data,
         })
+    }
+
+    /// Its local socket, if it is a gateway.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Its process. `taskset` becomes what it starts, so this is the server's own.
@@ -210,7 +219,8 @@ fn command(machine: &Machine, case: &Case, address: SocketAddr, data: &PathBuf) 
         | Subject::AppendEach
         | Subject::RedbRows
         | Subject::Bus
-        | Subject::BareSockets => {
+        | Subject::BareSockets
+        | Subject::BareRpc => {
             bail!("{} is no server", case.subject.name())
         }
     })

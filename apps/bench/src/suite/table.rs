@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::plan::{Subject, WIRES};
+use super::plan::{IPC, IPC_NEIGHBOURS, Subject, WIRES};
 use super::results::{Number, Results, median};
 
 /// What a target wants.
@@ -292,6 +292,7 @@ fn targets(results: &Results) -> Vec<Line> {
         "history",
     );
     lines.extend(wires(results));
+    lines.extend(local_socket(results));
     lines
 }
 
@@ -318,6 +319,30 @@ fn wires(results: &Results) -> Vec<Line> {
         .iter()
         .flat_map(|wire| kinds.map(|kind| line(*wire, kind)))
         .collect()
+}
+
+const EVENTS: &str = "/events_per_s";
+
+/// The local socket beside its library, and what programs on it do to others.
+fn local_socket(results: &Results) -> [Line; 2] {
+    use Subject::{BareRpc, Gateway};
+    [
+        Line {
+            what: "local socket: events/s to a program by a bare loop over the RPC library".into(),
+            value: results.ratio((IPC, Gateway, EVENTS), (IPC, BareRpc, EVENTS)),
+            unit: "×",
+            wanted: Wanted::AtLeast(0.5),
+            cases: vec![(IPC, Gateway), (IPC, BareRpc)],
+        },
+        Line {
+            what: "500 WebSocket clients: p99 beside programs that stall and flood by p99 without"
+                .into(),
+            value: results.median(IPC_NEIGHBOURS, Gateway, "/ratio"),
+            unit: "×",
+            wanted: Wanted::AtMost(1.3),
+            cases: vec![(IPC_NEIGHBOURS, Gateway)],
+        },
+    ]
 }
 
 /// The scenario of a number; its lifetime is the plan's.
@@ -456,6 +481,58 @@ fn bus(results: &Results) -> String {
     out
 }
 
+/// What a program gets over the local socket, if it was measured.
+fn ipc(results: &Results) -> String {
+    let ours = |path| results.median(IPC, Subject::Gateway, path);
+    let bare = |path| results.median(IPC, Subject::BareRpc, path);
+    let rows = [
+        (
+            "events/s from the log, in batches",
+            ours(EVENTS),
+            bare(EVENTS),
+        ),
+        (
+            "events/s live, each sent by the same program",
+            ours("/live_events_per_s"),
+            None,
+        ),
+        (
+            "messages/s, 64 on their way (bare: calls/s, nothing is written)",
+            ours("/sends_per_s"),
+            bare("/calls_per_s"),
+        ),
+    ];
+    let times = [
+        ("from send to event, p50", ours("/live/p50_us"), None),
+        ("from send to event, p99", ours("/live/p99_us"), None),
+        (
+            "one message to the disk and back (bare: one call), p50",
+            ours("/send_alone/p50_us"),
+            bare("/call_alone/p50_us"),
+        ),
+        (
+            "the same, p99",
+            ours("/send_alone/p99_us"),
+            bare("/call_alone/p99_us"),
+        ),
+    ];
+    if rows[0].1.is_none() {
+        return String::new();
+    }
+    let mut out =
+        "\n| local socket | stack | bare RPC library |\n| --- | ---: | ---: |\n".to_owned();
+    let shown = |number: Option<f64>, show: fn(f64) -> String| number.map_or("–".into(), show);
+    for (what, ours, bare) in rows {
+        let (ours, bare) = (shown(ours, figure), shown(bare, figure));
+        out.push_str(&format!("| {what} | {ours} | {bare} |\n"));
+    }
+    for (what, ours, bare) in times {
+        let (ours, bare) = (shown(ours, duration), shown(bare, duration));
+        out.push_str(&format!("| {what} | {ours} | {bare} |\n"));
+    }
+    out
+}
+
 fn rest(results: &Results) -> String {
     use Subject::{Append, AppendEach, Gateway, Nats, RedbRows, SocketIo, Ws, WsCorked};
     let mut out =
@@ -491,6 +568,7 @@ fn rest(results: &Results) -> String {
         }
     }
     out.push_str(&bus(results));
+    out.push_str(&ipc(results));
     out.push_str(
         "\n| server RSS | idle connection | with a subscription |\n| --- | ---: | ---: |\n",
     );

@@ -1,6 +1,7 @@
 //! Requests at an edge: what is about the edge itself is answered here, everything else by the origin.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -14,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
+use ipnet::IpNet;
 use serde_json::json;
 use stack_bus::Bus;
 use stack_ipc::edge::{Broken, CallError, HttpRequest, HttpResponse};
@@ -24,7 +26,7 @@ use super::node::Node;
 use crate::http::headers::SecurityHeaders;
 use crate::http::problem::{self, ApiError};
 use crate::http::request_id::{self, RequestId, X_REQUEST_ID};
-use crate::http::{Peer, leftover, trace};
+use crate::http::{Peer, client_ip, leftover, trace};
 use crate::metrics::{CONTENT_TYPE, Metrics, Reading};
 use crate::server;
 use crate::ws::{self, Opened};
@@ -48,6 +50,7 @@ pub(super) struct Edge {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) metrics: Metrics,
     pub(super) security_headers: SecurityHeaders,
+    pub(super) trusted_proxies: Vec<IpNet>,
 }
 
 type Shared = State<Arc<Edge>>;
@@ -215,8 +218,13 @@ fn told(error: CallError) -> Problem {
     }
 }
 
-fn packed(parts: &http::request::Parts, body: Bytes, id: &RequestId) -> HttpRequest {
+/// The other end of the connection; the server puts it into every request.
+fn peer_of(parts: &http::request::Parts) -> SocketAddr {
     let peer = parts.extensions.get::<Peer>();
+    peer.map_or(([0, 0, 0, 0], 0).into(), |peer| peer.0)
+}
+
+fn packed(parts: &http::request::Parts, body: Bytes, id: &RequestId) -> HttpRequest {
     let headers = parts.headers.iter();
     let mut headers: Vec<_> = headers
         .filter(|(name, _)| **name != X_REQUEST_ID)
@@ -230,8 +238,7 @@ fn packed(parts: &http::request::Parts, body: Bytes, id: &RequestId) -> HttpRequ
     headers.push((X_REQUEST_ID.as_str().to_owned(), id));
     let target = parts.uri.path_and_query();
     HttpRequest {
-        // The server puts the peer into every request.
-        peer: peer.map_or(([0, 0, 0, 0], 0).into(), |peer| peer.0),
+        peer: peer_of(parts),
         method: parts.method.as_str().to_owned(),
         target: target.map_or("/", |target| target.as_str()).to_owned(),
         headers,
@@ -281,6 +288,8 @@ async fn upgrade(State(edge): Shared, mut request: Request) -> Response {
     };
     let (parts, _) = request.into_parts();
     let has_credentials = has_credentials(&parts);
+    let peer = peer_of(&parts);
+    let ip = client_ip::client_ip(peer.ip(), &parts.headers, &edge.trusted_proxies);
     let mut packed = packed(&parts, Bytes::new(), &id);
     packed.socket = Some(entered.id());
     let response = match link.http(packed).await {
@@ -297,6 +306,7 @@ async fn upgrade(State(edge): Shared, mut request: Request) -> Response {
         link,
         subprotocol: subprotocol(response.headers()),
         has_credentials,
+        ip,
         frame_bytes: limits.map_or(64 * 1024, |limits| limits.frame_bytes),
     };
     let node = edge.node.clone();

@@ -75,6 +75,7 @@ impl RunningEdge {
             bus: bus.clone(),
             metrics,
             security_headers: SecurityHeaders::new(&origins),
+            trusted_proxies: config.trusted_proxies.clone(),
         }));
         let instance = ConnectionId::generate(SystemClock.now()).to_string();
         let client = EdgeClient::start(connector, instance, Arc::new(upstream))

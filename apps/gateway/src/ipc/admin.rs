@@ -108,6 +108,9 @@ impl Admin for AdminService {
                 let detail = "the path is not absolute, and whose folder it starts from is unclear";
                 return Err(Problem::invalid_field("path", detail));
             }
+            parts.auth.check_keeper(&parts.keeper)?;
+            // A mistyped path is no entry in the log.
+            parts.store.check_snapshot(&path).map_err(not_made)?;
             let made = AuditAction::SnapshotMade;
             parts.auth.record_keeping(&parts.keeper, made, None).await?;
             parts.store.snapshot(path).await.map_err(not_made)

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -51,6 +52,8 @@ pub(crate) struct Opened {
     pub(crate) subprotocol: Option<String>,
     /// Whether the upgrade said who it is. Without the origin nobody can say that again.
     pub(crate) has_credentials: bool,
+    /// The client's address.
+    pub(crate) ip: IpAddr,
     /// The longest message.
     pub(crate) frame_bytes: usize,
 }
@@ -112,6 +115,7 @@ struct Client {
     link: Option<EdgeLink>,
     subprotocol: Option<String>,
     has_credentials: bool,
+    ip: IpAddr,
     /// What it shows when it attaches again.
     standing: Bytes,
     rooms: HashMap<RoomId, Reading>,
@@ -137,6 +141,7 @@ impl Client {
             link: Some(opened.link),
             subprotocol: opened.subprotocol,
             has_credentials: opened.has_credentials,
+            ip: opened.ip,
             standing: Bytes::new(),
             rooms: HashMap::new(),
             asked: VecDeque::new(),
@@ -420,6 +425,7 @@ impl Client {
             standing: self.standing.clone(),
             subprotocol: self.subprotocol.clone(),
             rooms: held.collect(),
+            peer: self.ip,
         };
         self.link = Some(link);
         self.tell(Up::Reattach(reattach));

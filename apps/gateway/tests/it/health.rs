@@ -24,7 +24,10 @@ async fn the_version_tells_protocols_and_limits() {
     let version = gateway.program().get("/version").send().await.expect(200);
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
     assert!(version["commit"].is_string());
-    assert_eq!(version["protocols"], serde_json::json!(["stack.v1.json", "stack.v1.capnp"]));
+    assert_eq!(
+        version["protocols"],
+        serde_json::json!(["stack.v1.json", "stack.v1.capnp"])
+    );
     assert_eq!(version["limits"]["connections_per_user"], 7);
     assert_eq!(version["limits"]["frame_bytes"], 65_536);
     assert_eq!(version["limits"]["body_bytes"], 16_384);

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use stack_bus::{
-    Bus, BusConfig, BusUrl, Curve, CurveKeys, Losses, Message, Prefix, PublishError, Subscribing,
-    WireBus,
+    Bus, BusConfig, BusUrl, Curve, Losses, Message, Prefix, PublishError, Subscribing, WireBus,
 };
 use tempfile::TempDir;
 
@@ -65,6 +64,8 @@ impl Place {
 
 #[cfg(feature = "with-zmq")]
 pub(crate) fn curves() -> (Option<Curve>, Option<Curve>) {
+    use stack_bus::CurveKeys;
+
     let (server, client) = (
         CurveKeys::generate().unwrap(),
         CurveKeys::generate().unwrap(),

@@ -9,5 +9,6 @@ mod model;
 mod pipe;
 mod property;
 mod readers;
+mod relays;
 mod said;
 mod step;

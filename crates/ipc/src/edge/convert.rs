@@ -1,6 +1,6 @@
 //! Between the plain types and the messages.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,6 +85,7 @@ pub(super) fn fill_up(socket: SocketId, item: &Up, mut to: up::Builder<'_>) -> R
         Up::Reattach(reattach) => {
             let mut to = to.init_reattach();
             to.set_standing(&reattach.standing);
+            to.set_peer(&reattach.peer.to_string()[..]);
             to.set_subprotocol(reattach.subprotocol.as_deref().unwrap_or(""));
             let mut rooms = to.init_rooms(count(reattach.rooms.len())?);
             for ((room, after), at) in reattach.rooms.iter().zip(0..) {
@@ -113,6 +114,9 @@ pub(super) fn up_of(from: up::Reader<'_>) -> Result<(SocketId, Up), Error> {
         up::Reattach(from) => {
             let from = from?;
             let subprotocol = text(from.get_subprotocol()?)?;
+            let peer: IpAddr = text(from.get_peer()?)?
+                .parse()
+                .map_err(|_| Error::failed("this is no address".into()))?;
             let rooms = from.get_rooms()?.iter().map(|cursor| {
                 let room = room_of(cursor.get_room()?)?;
                 Ok((room, Seq(cursor.get_after())))
@@ -121,6 +125,7 @@ pub(super) fn up_of(from: up::Reader<'_>) -> Result<(SocketId, Up), Error> {
                 standing: bytes(from.get_standing()?),
                 subprotocol: (!subprotocol.is_empty()).then(|| subprotocol.to_owned()),
                 rooms: rooms.collect::<Result<_, Error>>()?,
+                peer,
             })
         }
     };
@@ -317,5 +322,113 @@ pub(super) fn limits_of(from: limits::Reader<'_>) -> EdgeLimits {
         frame_bytes: from.get_frame_bytes() as usize,
         http_body_bytes: from.get_http_body_bytes() as usize,
         http_timeout: Duration::from_millis(from.get_http_timeout_ms().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use capnp::message::Builder;
+    use stack_types::FramesBuilder;
+
+    use super::*;
+
+    #[test]
+    fn what_goes_up_comes_as_it_went() {
+        let reattach = Reattach {
+            standing: Bytes::from_static(b"sealed"),
+            subprotocol: Some("stack.v1.json".into()),
+            rooms: vec![("general".parse().unwrap(), Seq(7))],
+            peer: "2001:db8::1".parse().unwrap(),
+        };
+        let items = [
+            Up::Text("{}".into()),
+            Up::Binary(Bytes::from_static(&[0, 1])),
+            Up::Ping,
+            Up::Pong,
+            Up::Ended(Ending::Gone),
+            Up::Ended(Ending::TooLong),
+            Up::Ended(Ending::NotUtf8),
+            Up::Ended(Ending::NotWebSocket),
+            Up::Took(9),
+            Up::Reattach(reattach.clone()),
+            Up::Reattach(Reattach {
+                standing: Bytes::new(),
+                subprotocol: None,
+                rooms: Vec::new(),
+                ..reattach
+            }),
+        ];
+        for item in items {
+            let mut message = Builder::new_default();
+            fill_up(3, &item, message.init_root()).unwrap();
+            let read = up_of(message.get_root_as_reader().unwrap()).unwrap();
+            assert_eq!(read, (3, item));
+        }
+    }
+
+    #[test]
+    fn what_goes_down_comes_as_it_went() {
+        let room: RoomId = "general".parse().unwrap();
+        let begin = Begin {
+            room: room.clone(),
+            after: Seq(4),
+            exact: true,
+            answer: Bytes::from_static(b"answer"),
+            gap: Bytes::new(),
+            at: RoomHead {
+                head: Seq(9),
+                first: Seq(2),
+                gone: false,
+            },
+        };
+        let items = [
+            Down::Write(Bytes::from_static(b"frames")),
+            Down::Begin(begin),
+            Down::End {
+                room: room.clone(),
+                last: None,
+            },
+            Down::End {
+                room,
+                last: Some(Bytes::from_static(b"last")),
+            },
+            Down::Took(1),
+            Down::Standing(Bytes::from_static(b"sealed")),
+            Down::Close {
+                code: 4001,
+                reason: "over".into(),
+            },
+        ];
+        for item in items {
+            let mut message = Builder::new_default();
+            fill_down(3, &item, message.init_root());
+            let read = down_of(message.get_root_as_reader().unwrap()).unwrap();
+            assert_eq!(read, (3, item));
+        }
+    }
+
+    #[test]
+    fn a_page_whose_frames_do_not_fit_is_refused() {
+        let mut frames = FramesBuilder::default();
+        frames.push(b"{}");
+        let page = LogPage {
+            from: Seq(1),
+            frames: frames.finish(),
+            at: RoomHead::default(),
+        };
+        let mut message = Builder::new_default();
+        fill_page(&page, message.init_root()).unwrap();
+        let read = page_of(message.get_root_as_reader().unwrap()).unwrap();
+        assert_eq!(read, page);
+        let mut root: log_page::Builder<'_> = message.get_root().unwrap();
+        root.set_frames(b"\x81");
+        assert!(page_of(message.get_root_as_reader().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_call_carries_what_fits_and_one_item_at_least() {
+        assert_eq!(batch(&[BATCH_BYTES + 1, 1], |size| *size), 1);
+        assert_eq!(batch(&[BATCH_BYTES / 2; 5], |size| *size), 2);
+        assert_eq!(batch(&[0; ITEMS + 5], |size| *size), ITEMS);
     }
 }
