@@ -48,11 +48,15 @@ pub(crate) fn reattach(app: &AppState, on: &Handle, arrived: Arrival, reattach: 
     let serving = async move {
         let dialect = dialect::named(reattach.subprotocol.as_deref());
         let start = if reattach.standing.is_empty() {
-            Start::Anew(credentials::Credentials::None)
+            Start::Anew(credentials::Credentials::None(Box::new(reattach.peer)))
         } else {
             match app.auth().kept(&reattach.standing) {
                 Ok(caller) => Start::Again(Box::new(caller), reattach.rooms),
-                Err(refused) => Start::Anew(credentials::Credentials::Refused(Box::new(refused))),
+                Err(problem) => {
+                    let record = None;
+                    let refused = credentials::Refused { problem, record };
+                    Start::Anew(credentials::Credentials::Refused(Box::new(refused)))
+                }
             }
         };
         Box::pin(serve_relayed(app, arrived.socket, start, dialect)).await;
