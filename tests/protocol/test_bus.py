@@ -176,14 +176,15 @@ async def test_a_plain_socket_hears_a_room_as_its_people_do(wire: str, house, su
         await socket.subscribe(room)
     sub = subs(url, b"room." + room.encode() + b"\0")
     begin = first.cursors[room] + 1
-    last = max(
-        await asyncio.gather(
-            chat(first, room, 200, "alice says"), chat(second, room, 200, "bob says"), chat(first, other, 50, "elsewhere")
-        )
+    await asyncio.gather(
+        chat(first, room, 200, "alice says"), chat(second, room, 200, "bob says"), chat(first, other, 50, "elsewhere")
     )
-    last = max(last, await first.send(room, "edited"))
+    last = await first.send(room, "edited")
     await first.ok("edit", {"room": room, "seq": last, "body": "better"})
     await second.ok("react", {"room": room, "seq": last, "emoji": "🎈"})
+    for socket in (first, second):
+        # Who is behind reads what is taken back as it is by then; the bus said it as it was.
+        await socket.reached(room, last + 2)
     await first.ok("redact", {"room": room, "seq": last})
     head = begin + 400 + 4 - 1
     for socket in (first, second):

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -311,6 +312,21 @@ async def test_an_edge_on_another_machine_shows_its_certificate(tmp_path: Path, 
         foreign.dispose()
         edge.dispose()
         origin.dispose()
+
+
+TELLING = ["subscribe", "messages", "ws_frames", "ws_auth", "http_rooms", "http_general", "capnp_ws"]
+"""The parts of the suite that would notice most."""
+
+
+@pytest.mark.skipif("STACK_TEST_EDGE" in os.environ, reason="this is the suite at an edge")
+def test_the_suite_cannot_tell_an_edge_from_a_gateway() -> None:
+    folder = Path(__file__).parent
+    files = [str(folder / f"test_{part}.py") for part in TELLING]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    run = subprocess.run(
+        command, cwd=folder, env={**os.environ, "STACK_TEST_EDGE": "1"}, capture_output=True, text=True, timeout=900
+    )
+    assert run.returncode == 0, run.stdout[-8000:]
 
 
 # Everybody has everything once, whatever goes down.

@@ -51,6 +51,9 @@ const ACCEPTS_PER_SECOND: u32 = 50;
 const ACCEPTS_AT_ONCE: u32 = 100;
 /// Connections over the limit that are told so; more are closed without a word.
 const REFUSED_AT_ONCE: usize = 8;
+/// What is on its way to one sink at a time, about: enough that a program on another core reads on while its word that it
+/// has taken something is on its way back.
+const WINDOW_BYTES: usize = 256 * 1024;
 /// How long a connection over the limit has to hear of it.
 const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 /// Pages of history that a connection has on their way at once: each is a thousand times as long as other answers.
@@ -301,12 +304,13 @@ async fn connection(shared: Rc<Shared>, stream: Stream, peer: Peer, is_full: boo
     options
         .traversal_limit_in_words(Some(shared.limits.message_bytes / 8))
         .nesting_limit(NESTING);
-    let network = twoparty::VatNetwork::new(
+    let mut network = twoparty::VatNetwork::new(
         GatedReader::new(reader, gate.clone()),
         Writer(out.clone()),
         Side::Server,
         options,
     );
+    network.set_window_size(WINDOW_BYTES);
     let ledger = Ledger::new(gate.clone());
     let network = Kept::new(network, ledger.clone());
     let conn = Rc::new(Conn {

@@ -300,13 +300,16 @@ pub(crate) fn run_neighbours(server: &Server, options: &NeighboursOptions) -> Re
     let runtime = runtime()?;
     let token = make_bot(server, &runtime, server.socket()?, &[ROOM, READ_ROOM])?;
     let owner = http::sign_in(server.address, "bench")?;
-    let quick = json!({"settings": {"messages_per_10s": 1_000_000}});
-    let path = format!("/api/v1/rooms/{ROOM}");
-    http::demand(server.address, "PATCH", &path, Some(&owner), &quick)?;
+    // Also where rates are limited, so that it is seen what they do to who floods.
+    let quick = json!({"settings": {"messages_per_10s": 1000}});
+    for room in [ROOM, READ_ROOM] {
+        let path = format!("/api/v1/rooms/{room}");
+        http::demand(server.address, "PATCH", &path, Some(&owner), &quick)?;
+    }
     let config = ClientConfig::new(server.socket()?, &token);
     runtime.block_on(async {
         let client = Client::connect(config).await?;
-        fill(&client, &READ_ROOM.parse()?, 1000).await
+        fill(&client, &READ_ROOM.parse()?, 500).await
     })?;
     let load = fan_out::Options::open(options.subscribers, options.rate, options.measure_ms);
     let p99 = |result: &Value| result.pointer("/latency/p99_us").and_then(Value::as_f64);

@@ -157,6 +157,8 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 fn command(machine: &Machine, case: &Case, address: SocketAddr, data: &PathBuf) -> Result<Command> {
+    // Limits are what protects others from who floods; everywhere else they would be what is measured.
+    let is_limited = case.scenario == plan::IPC_NEIGHBOURS;
     let pinned = |program: &std::ffi::OsStr| Machine::pinned(machine.server_core, program);
     let port = address.port().to_string();
     let node = |script: &str| {
@@ -174,7 +176,7 @@ fn command(machine: &Machine, case: &Case, address: SocketAddr, data: &PathBuf) 
                 .args(["serve", "--listen", &address.to_string(), "--data-dir"])
                 .arg(data)
                 // A setting that keeps the generator out is not what is measured.
-                .env("STACK_RATE_ENABLED", "false")
+                .env("STACK_RATE_ENABLED", is_limited.to_string())
                 .env("STACK_LIMITS_CONNECTIONS_PER_USER", "60000")
                 .env("STACK_AUTH_ACCESS_TOKEN_TTL_S", "3600")
                 .env("STACK_LOG", "warn")

@@ -10,7 +10,7 @@ use super::subscription::Delivery;
 
 /// The gateway is told that a batch has come when fewer than so many wait. What it may have on its way besides is
 /// bounded by its own window.
-const WAITING: usize = 4;
+const WAITING: usize = 16;
 
 #[derive(Default)]
 pub(super) struct Inbox {

@@ -54,7 +54,18 @@ pub(super) fn cursor_to(cursor: Cursor, mut to: cursor::Builder<'_>) {
 }
 
 pub(super) fn events(list: struct_list::Reader<'_, event::Owned>) -> Result<Vec<Event>, Failure> {
-    list.iter().map(|event| Ok(event_from(event)?)).collect()
+    let mut events: Vec<Event> = Vec::with_capacity(list.len() as usize);
+    for event in list {
+        let mut event = event_from(event)?;
+        // One name for all of them: they are of one room, and whoever takes them gives back much less.
+        if let Some(last) = events.last()
+            && last.room == event.room
+        {
+            event.room = last.room.clone();
+        }
+        events.push(event);
+    }
+    Ok(events)
 }
 
 pub(super) fn place(from: place_message::Reader<'_>) -> Result<Place, Failure> {
