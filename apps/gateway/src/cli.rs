@@ -75,6 +75,8 @@ pub enum ConfigCommand {
     Print,
     /// Shows a stack.toml of the defaults.
     Default,
+    /// Shows every setting as a page to read, which is docs/CONFIG.md.
+    Reference,
 }
 
 /// What can be done with accounts.

@@ -20,7 +20,7 @@ use stack_types::{Clock, Limits};
 
 pub use layers::{Fault, Faults, Flag, Inputs};
 pub use oauth::{Issuer, OauthProvider, Preset};
-pub use print::{default_file, effective};
+pub use print::{default_file, effective, reference};
 pub use value::{BusUrl, LogFormat, Origin, Registration, Secret, Signing};
 
 use crate::tls::{Tls, TlsFault};

@@ -46,11 +46,14 @@ fn main() -> ExitCode {
 fn run_config(command: ConfigCommand, inputs: &Inputs) -> ExitCode {
     match command {
         ConfigCommand::Default => print!("{}", config::default_file()),
+        ConfigCommand::Reference => print!("{}", config::reference()),
         ConfigCommand::Print => print!("{}", config::effective(inputs)),
         ConfigCommand::Check => {}
     }
     match Config::load(inputs) {
-        _ if matches!(command, ConfigCommand::Default) => ExitCode::SUCCESS,
+        _ if matches!(command, ConfigCommand::Default | ConfigCommand::Reference) => {
+            ExitCode::SUCCESS
+        }
         Ok(_) => {
             if matches!(command, ConfigCommand::Check) {
                 println!("the configuration is valid");

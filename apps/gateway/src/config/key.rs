@@ -36,6 +36,12 @@ impl Key {
         }
     }
 
+    /// The environment variable that names a file with the value; a secret alone has one.
+    pub(super) fn file_env(&self) -> Option<String> {
+        let suffix = super::layers::FILE_SUFFIX.to_ascii_uppercase();
+        (self.kind == Kind::Secret).then(|| self.env() + &suffix)
+    }
+
     /// The section in `stack.toml`; empty for what stands at its top.
     pub(super) fn section(&self) -> &'static str {
         self.path.split_once('.').map_or("", |(section, _)| section)
@@ -52,6 +58,11 @@ impl Key {
 /// The key with this path. Asking for one that is not in the table is a mistake in this crate.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
+}
+
+/// The secret with this path.
+pub(super) fn find_secret(path: &str) -> Option<&'static Key> {
+    find(path).filter(|key| key.kind == Kind::Secret)
 }
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {

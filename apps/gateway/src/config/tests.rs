@@ -378,3 +378,95 @@ fn a_faulty_provider_stops_the_start() {
         "{faults:?}"
     );
 }
+
+#[test]
+fn secrets_may_stand_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let key = "0123456789abcdef0123456789abcdef";
+    let jwt = secret("jwt", &format!("{key}\n"));
+    let client = secret("client", "hunter2\r\n");
+
+    let inputs = env(&[
+        ("AUTH_JWT_SECRET_FILE", &jwt),
+        ("STACK_AUTH_OAUTH_GITHUB_PRESET", "github"),
+        ("STACK_AUTH_OAUTH_GITHUB_CLIENT_ID", "id"),
+        ("STACK_AUTH_OAUTH_GITHUB_CLIENT_SECRET_FILE", &client),
+    ]);
+    let config = Config::load(&inputs).unwrap();
+    assert_eq!(config.auth.jwt_secret.unwrap().expose(), key);
+    assert_eq!(config.auth.oauth[0].client_secret.expose(), "hunter2");
+    let shown = effective(&inputs);
+    assert!(
+        !shown.contains(key) && !shown.contains("hunter2"),
+        "{shown}"
+    );
+
+    let (_folder, inputs) = file(&format!(
+        "[auth]\njwt_secret_file = {jwt:?}\n[auth.oauth.github]\npreset = \"github\"\nclient_id = \"id\"\nclient_secret_file = {client:?}"
+    ));
+    let config = Config::load(&inputs).unwrap();
+    assert_eq!(config.auth.jwt_secret.unwrap().expose(), key);
+    assert_eq!(config.auth.oauth[0].client_secret.expose(), "hunter2");
+}
+
+#[test]
+fn a_secret_of_the_environment_lies_over_a_file_that_stack_toml_names() {
+    let (folder, mut inputs) = file("[auth]\njwt_secret_file = \"/nowhere/at/all\"");
+    let key = "0123456789abcdef0123456789abcdef";
+    let path = folder.path().join("jwt");
+    std::fs::write(&path, key).unwrap();
+    inputs.env = env(&[("AUTH_JWT_SECRET_FILE", path.to_str().unwrap())]).env;
+    // What lies below is read all the same, so that a fault in it is told.
+    let told = faults(&inputs);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("auth.jwt_secret_file: /nowhere/at/all cannot be read"));
+}
+
+#[test]
+fn a_secret_is_set_once_and_its_file_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "\n").unwrap();
+    let long = folder.path().join("long");
+    std::fs::write(&long, vec![b'x'; 65 * 1024]).unwrap();
+    let (empty, long) = (empty.to_str().unwrap(), long.to_str().unwrap());
+    let key = "0123456789abcdef0123456789abcdef";
+    for (inputs, reason) in [
+        (env(&[("AUTH_JWT_SECRET_FILE", empty)]), "is empty"),
+        (
+            env(&[("AUTH_JWT_SECRET_FILE", long)]),
+            "is not a file that holds a secret",
+        ),
+        (
+            env(&[("AUTH_JWT_SECRET_FILE", "/dev/zero")]),
+            "is not a file that holds a secret",
+        ),
+        (
+            env(&[("AUTH_JWT_SECRET_FILE", "/nowhere")]),
+            "cannot be read",
+        ),
+        (
+            env(&[("AUTH_JWT_SECRET_FILE", long), ("AUTH_JWT_SECRET", key)]),
+            "auth.jwt_secret is set as well",
+        ),
+        (env(&[("STACK_TLS_KEY_FILE", long)]), "unknown variable"),
+    ] {
+        let told = faults(&inputs);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains(reason), "{told:?}");
+    }
+}
+
+#[test]
+fn the_page_of_settings_is_what_the_code_says() {
+    let page = include_str!("../../../../docs/CONFIG.md");
+    assert!(
+        page == reference(),
+        "docs/CONFIG.md is out of date: stack-gateway config reference > docs/CONFIG.md"
+    );
+}
