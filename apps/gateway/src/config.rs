@@ -7,6 +7,7 @@ mod key;
 mod layers;
 mod oauth;
 mod print;
+mod seeing;
 mod value;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use stack_types::{Clock, Limits};
 pub use layers::{Fault, Faults, Flag, Inputs};
 pub use oauth::{Issuer, OauthProvider, Preset};
 pub use print::{default_file, effective, reference};
+pub use seeing::{LogFiles, TraceSettings};
 pub use value::{BusUrl, LogFormat, Origin, Registration, Secret, Signing};
 
 use crate::tls::{Tls, TlsFault};
@@ -44,6 +46,10 @@ pub struct Config {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Whether log lines go into files, and how many.
+    pub log_files: LogFiles,
+    /// Where traces go; unset, nothing is traced.
+    pub trace: Option<TraceSettings>,
     /// What connections are enciphered with; unset, they are plain.
     pub tls: Option<Tls>,
     /// The transport of events.
@@ -161,6 +167,8 @@ impl Config {
             site_name: reader.get::<SiteName>("site_name").0,
             log: reader.get::<LogFilter>("log").0,
             log_format: reader.get("log_format"),
+            log_files: seeing::log_files(reader),
+            trace: seeing::trace(reader),
             tls,
             bus: reader.get("bus.url"),
             auth: AuthSettings {

@@ -32,10 +32,11 @@ use crate::http::outgoing::Outgoing;
 use crate::last_seen::Kept;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
+use crate::otlp::Tracer;
 use crate::server::Places;
 use crate::tls::Tls;
 use crate::ws::Sockets;
-use crate::{revocation, routes, server, sweeper};
+use crate::{revocation, routes, server, stats, sweeper};
 
 /// The file everything durable is in, below the data folder.
 pub(crate) const DATABASE_FILE: &str = "stack.redb";
@@ -60,6 +61,7 @@ pub struct RunningGateway {
     bus: Arc<dyn Bus>,
     store: StoreHandle,
     hub: HubHandle,
+    tracer: Option<Tracer>,
 }
 
 impl Gateway {
@@ -94,8 +96,13 @@ impl Gateway {
             .spawn(async move { auth.run_maintenance(stopping.cancelled()).await });
         let tls = config.tls.as_ref().map(Tls::acceptor);
         let is_tls = tls.is_some();
+        let tracer = parts.tracer.clone();
         let places = Places::new(&config, parts.metrics.connections_refused());
         let app = AppState::new(config, origins, parts, lifecycle.clone());
+        lifecycle.background.spawn(stats::run(
+            app.clone(),
+            lifecycle.background_stopping.clone(),
+        ));
         let router = routes::router(&app);
         let serve = server::serve(listener, tls, router, places, lifecycle.clone());
         lifecycle.connections.spawn(serve);
@@ -110,6 +117,7 @@ impl Gateway {
             bus,
             store,
             hub,
+            tracer,
         })
     }
 }
@@ -167,6 +175,10 @@ impl RunningGateway {
         self.store.shutdown().await;
         self.hub.shutdown().await;
         self.bus.close();
+        if let Some(tracer) = self.tracer {
+            // It is on record if it fails.
+            let _ = tokio::task::spawn_blocking(move || tracer.shutdown()).await;
+        }
         drop(self.abandon);
         tracing::info!("the gateway is down");
     }
@@ -225,6 +237,10 @@ async fn compose(
         .unwrap_or_else(|| Arc::new(SystemClock));
     let codec: Arc<dyn EventCodec> = Arc::new(JsonCodec);
     let metrics = Metrics::new()?;
+    let tracer = match &config.trace {
+        Some(settings) => Some(Tracer::start(settings, &lifecycle.background)?),
+        None => None,
+    };
     let bus: Arc<dyn Bus> = match config.bus {
         BusUrl::Mem => Arc::new(MemBus::default()),
     };
@@ -291,6 +307,7 @@ async fn compose(
         auth,
         sockets,
         metrics,
+        tracer,
     };
     Ok((parts, store_handle, hub_handle))
 }

@@ -26,7 +26,13 @@ fn main() -> ExitCode {
             return ExitCode::from(FAULTY_CONFIGURATION);
         }
     };
-    telemetry::init(&config);
+    let log = match telemetry::init(&config) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("stack-gateway: the log cannot be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let done = match cli.command {
         Some(Command::Users(command)) => run(users(&config, command)),
         Some(Command::SetupUrl) => run(setup_url(&config)),
@@ -34,6 +40,7 @@ fn main() -> ExitCode {
         Some(Command::Keys(command)) => keys(&config, command),
         _ => run(serve(config)),
     };
+    drop(log);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

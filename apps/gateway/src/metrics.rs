@@ -1,6 +1,13 @@
 //! What the gateway measures, as Prometheus text.
+//!
+//! Every label has few values: patterns of routes, statuses, kinds. Nothing a client can make up is one.
+
+mod families;
+mod process;
+mod requests;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
@@ -10,7 +17,15 @@ use prometheus::{
 };
 use stack_bus::Bus;
 use stack_delivery::{Hub, HubStats};
-use stack_storage::{CommitReport, OnCommit};
+use stack_rooms::Rooms;
+use stack_storage::{AuditAction, AuditOutcome, CommitReport, OnCommit, Store};
+
+use crate::http::rates::Rates;
+use crate::telemetry;
+use families::Families;
+
+pub(crate) use process::Process;
+pub(crate) use requests::{Requests, method};
 
 /// The media type of [`Metrics::text`].
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -25,6 +40,10 @@ struct Inner {
     registry: Registry,
     commit_events: Histogram,
     commit_seconds: Histogram,
+    commit_sync_seconds: Histogram,
+    requests: Requests,
+    sign_ins: SocketSignIns,
+    started: SystemTime,
     live: IntCounter,
     catch_up: IntCounter,
     behind: IntCounter,
@@ -39,6 +58,9 @@ struct Inner {
 pub(crate) struct Reading<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) bus: &'a dyn Bus,
+    pub(crate) store: &'a Store,
+    pub(crate) rooms: &'a Rooms,
+    pub(crate) rates: &'a Rates,
     pub(crate) connections: usize,
     pub(crate) sockets: usize,
 }
@@ -68,6 +90,23 @@ impl Metrics {
                 "Time from the first operation of a commit to the end of its fsync.",
                 exponential_buckets(0.000_1, 2.0, 15)?,
             )?,
+            commit_sync_seconds: histogram(
+                "stack_commit_sync_seconds",
+                "Time that a commit needs to get onto the disk, its fsync.",
+                exponential_buckets(0.000_1, 2.0, 15)?,
+            )?,
+            requests: Requests::new(&registry)?,
+            sign_ins: SocketSignIns {
+                ok: counter(
+                    "stack_socket_sign_ins_total",
+                    "Sockets that were signed in.",
+                )?,
+                refused: counter(
+                    "stack_socket_sign_ins_refused_total",
+                    "Sockets whose credentials were no good.",
+                )?,
+            },
+            started: SystemTime::now(),
             live: counter(
                 "stack_live_deliveries_total",
                 "Events written to readers straight from their commit.",
@@ -104,6 +143,10 @@ impl Metrics {
         let metrics = self.clone();
         Arc::new(move |commit: CommitReport| {
             metrics.0.commit_seconds.observe(commit.took.as_secs_f64());
+            metrics
+                .0
+                .commit_sync_seconds
+                .observe(commit.synced.as_secs_f64());
             if commit.events > 0 {
                 #[expect(
                     clippy::cast_precision_loss,
@@ -129,6 +172,7 @@ impl Metrics {
             catch_up_deliveries,
             fell_behind,
             malformed,
+            ..
         } = reading.hub.stats();
         let inner = &self.0;
         let _one_at_a_time = inner.reading.lock();
@@ -148,10 +192,191 @@ impl Metrics {
         inner
             .sockets
             .set(i64::try_from(reading.sockets).unwrap_or(i64::MAX));
+        let mut families = inner.registry.gather();
+        families.extend(read_off(inner.started, reading));
+        families.sort_by(|one, other| one.name().cmp(other.name()));
         let mut text = Vec::new();
-        TextEncoder::new().encode(&inner.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
+
+    /// Counts requests.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.0.requests
+    }
+
+    /// Counts sockets that sign in.
+    pub(crate) fn sign_ins(&self) -> &SocketSignIns {
+        &self.0.sign_ins
+    }
+
+    /// When measuring began.
+    pub(crate) fn started(&self) -> SystemTime {
+        self.0.started
+    }
+
+    /// What commits have done so far.
+    pub(crate) fn commits(&self) -> Commits {
+        let buckets = self.0.commit_seconds.collect();
+        let buckets = buckets
+            .first()
+            .and_then(|family| family.get_metric().first());
+        let buckets = buckets.map_or_else(Vec::new, |metric| {
+            let buckets = metric.get_histogram().get_bucket().iter();
+            buckets
+                .map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()))
+                .collect()
+        });
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a sum of counts"
+        )]
+        let events = self.0.commit_events.get_sample_sum() as u64;
+        Commits {
+            count: self.0.commit_seconds.get_sample_count(),
+            events,
+            buckets,
+        }
+    }
+}
+
+/// Sockets that were signed in, and those that were not.
+#[derive(Debug, Clone)]
+pub(crate) struct SocketSignIns {
+    pub(crate) ok: IntCounter,
+    pub(crate) refused: IntCounter,
+}
+
+/// What commits have done since the start.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Commits {
+    pub(crate) count: u64,
+    /// Events in them.
+    pub(crate) events: u64,
+    /// How many took so many seconds at most.
+    pub(crate) buckets: Vec<(f64, u64)>,
+}
+
+/// Events of accounts that have a sample from the start, so that the first of them shows as a change.
+const KNOWN_FROM_THE_START: [(AuditAction, AuditOutcome); 7] = [
+    (AuditAction::Login, AuditOutcome::Ok),
+    (AuditAction::Login, AuditOutcome::Refused),
+    (AuditAction::Register, AuditOutcome::Ok),
+    (AuditAction::SecondFactor, AuditOutcome::Refused),
+    (AuditAction::RefreshReused, AuditOutcome::Refused),
+    (AuditAction::AccessRefused, AuditOutcome::Refused),
+    (AuditAction::ApiKeyRefused, AuditOutcome::Refused),
+];
+
+/// What the parts know by themselves.
+fn read_off(started: SystemTime, reading: &Reading<'_>) -> Vec<prometheus::proto::MetricFamily> {
+    let mut out = Families::default();
+    let version = env!("CARGO_PKG_VERSION");
+    let commit = env!("STACK_BUILD_COMMIT");
+    out.level(
+        "stack_build_info",
+        "What is running; always 1.",
+        &[("commit", commit), ("version", version)],
+        1.0,
+    );
+    let readers = reading.hub.readers();
+    out.gauge("stack_rooms", "Rooms with a reader.", readers.rooms);
+    out.gauge(
+        "stack_subscriptions",
+        "Subscriptions of sockets to rooms.",
+        readers.subscriptions,
+    );
+    out.gauge(
+        "stack_readers_behind",
+        "Subscriptions that read from the log now.",
+        readers.behind,
+    );
+    let stats = reading.hub.stats();
+    out.counter(
+        "stack_catch_up_pages_total",
+        "Pages read from the log for readers that were behind.",
+        stats.catch_up_pages,
+    );
+    out.counter(
+        "stack_catch_up_bytes_total",
+        "Bytes of events written to readers from the log.",
+        stats.catch_up_bytes,
+    );
+    out.counters(
+        "stack_rate_limited_total",
+        "Requests, frames and messages that were refused for their rate, by kind.",
+        |add| {
+            for (kind, refused) in reading.rates.refused() {
+                add(&[("kind", kind)], refused);
+            }
+            for (kind, refused) in reading.rooms.rate_limited() {
+                add(&[("kind", kind)], refused);
+            }
+        },
+    );
+    let audited = reading.store.audited();
+    out.counters(
+        "stack_auth_events_total",
+        "What went on record in the audit log, by what was done and whether it was.",
+        |add| {
+            let is_known = |action, outcome| {
+                let known = |(other, of, _): &(AuditAction, AuditOutcome, u64)| {
+                    *other == action && *of == outcome
+                };
+                audited.iter().any(known)
+            };
+            let missing = KNOWN_FROM_THE_START
+                .iter()
+                .filter(|(action, outcome)| !is_known(*action, *outcome));
+            let all = audited.iter().copied();
+            for (action, outcome, count) in all.chain(missing.map(|(a, o)| (*a, *o, 0))) {
+                let outcome = match outcome {
+                    AuditOutcome::Ok => "ok",
+                    AuditOutcome::Refused => "refused",
+                };
+                add(&[("event", action.as_str()), ("outcome", outcome)], count);
+            }
+        },
+    );
+    match reading.store.usage() {
+        Ok(usage) => {
+            out.gauge(
+                "stack_storage_file_bytes",
+                "Size of the database file; 0 in memory.",
+                usage.file_bytes,
+            );
+            out.gauge(
+                "stack_storage_cache_bytes",
+                "Pages of the database in memory.",
+                usage.cache_bytes,
+            );
+            out.counters(
+                "stack_storage_cache_lookups_total",
+                "Pages that were looked for in the cache since the file was opened, by whether they were there.",
+                |add| {
+                    add(&[("result", "hit")], usage.cache_hits);
+                    add(&[("result", "miss")], usage.cache_misses);
+                },
+            );
+            out.counter(
+                "stack_storage_cache_evictions_total",
+                "Pages that made room for others since the file was opened.",
+                usage.cache_evictions,
+            );
+        }
+        // The other measures are worth having all the same.
+        Err(error) => tracing::warn!(%error, "the database file cannot be looked at: {error}"),
+    }
+    out.counter(
+        "stack_log_lines_dropped_total",
+        "Log lines that were lost because nobody took them.",
+        telemetry::lines_dropped(),
+    );
+    if let Some(process) = Process::now() {
+        process.tell(started, &mut out);
+    }
+    out.finish()
 }
 
 fn register<C: Collector + Clone + 'static>(

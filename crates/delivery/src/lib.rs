@@ -18,6 +18,6 @@ mod outlet;
 mod room_hub;
 
 pub use catch_up::Pumped;
-pub use hub::{Hub, HubError, HubHandle, HubStats, Source};
+pub use hub::{Hub, HubError, HubHandle, HubStats, Readers, Source};
 pub use outlet::{Outlet, Sink};
 pub use room_hub::Subscription;

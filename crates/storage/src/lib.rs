@@ -55,7 +55,7 @@ pub use room::{Ban, Membership, RoomRef};
 pub use room_ops::CreateRoom;
 pub use room_tx::{Appended, RoomTx};
 pub use store::{
-    CommitReport, Commits, Committed, Location, OnCommit, Store, StoreConfig, StoreHandle,
-    Submitted,
+    CommitReport, Commits, Committed, Location, OnCommit, StorageUsage, Store, StoreConfig,
+    StoreHandle, Submitted,
 };
 pub use sweep::{SweepCursor, Swept};

@@ -110,6 +110,24 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("log_format", Text, "text", "text or json."),
     key(
+        "log_dir",
+        Text,
+        "",
+        "Folder for log files. Unset, lines go to standard error; set, into stack-gateway.log there and not to it.",
+    ),
+    key(
+        "log_file_mib",
+        Bare,
+        "32",
+        "How large a log file grows, in MiB, before the next one is begun.",
+    ),
+    key(
+        "log_files",
+        Bare,
+        "8",
+        "Log files that are kept, the one that is written among them.",
+    ),
+    key(
         "site_name",
         Text,
         "Stack",
@@ -252,6 +270,24 @@ pub(super) const KEYS: &[Key] = &[
         Bare,
         "64",
         "Memory for the database's pages, in MiB.",
+    ),
+    key(
+        "trace.otlp_endpoint",
+        Text,
+        "",
+        "Where traces are sent by OTLP (HTTP, protobuf), e.g. http://localhost:4318/v1/traces. Unset, nothing is traced.",
+    ),
+    key(
+        "trace.one_in",
+        Bare,
+        "1000",
+        "One of so many requests and frames is traced, chosen by its id; 1 traces all.",
+    ),
+    key(
+        "trace.service_name",
+        Text,
+        "stack-gateway",
+        "What this gateway is called in traces.",
     ),
     key(
         "shutdown.deadline_s",

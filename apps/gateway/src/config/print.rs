@@ -182,6 +182,8 @@ fn example(key: &Key) -> &'static str {
         "public_url" => "https://chat.example.com",
         "trusted_proxies" => "10.0.0.0/8, ::1",
         "cors.origins" => "https://app.example.com",
+        "log_dir" => "/var/log/stack",
+        "trace.otlp_endpoint" => "http://localhost:4318/v1/traces",
         _ => "",
     }
 }

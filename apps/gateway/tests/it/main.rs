@@ -25,6 +25,7 @@ mod rates;
 mod room_tokens;
 mod rooms;
 mod second_factor;
+mod seeing;
 mod sessions;
 mod setup;
 mod shutdown;
