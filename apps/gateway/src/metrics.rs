@@ -11,6 +11,7 @@ use prometheus::{
 use stack_bus::Bus;
 use stack_delivery::{Hub, HubStats};
 use stack_storage::{CommitReport, OnCommit};
+use stack_types::Timestamp;
 
 /// The media type of [`Metrics::text`].
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -114,6 +115,34 @@ impl Metrics {
         })
     }
 
+    /// What is measured of the certificate. Asked for once, by a gateway that has one.
+    ///
+    /// # Errors
+    /// It was asked for before.
+    pub(crate) fn tls(&self, not_after: Timestamp) -> Result<TlsMetrics, prometheus::Error> {
+        let registry = &self.0.registry;
+        let counter = |name, help| register(registry, IntCounter::new(name, help)?);
+        let metrics = TlsMetrics {
+            reloads: counter(
+                "stack_tls_reloads_total",
+                "How often a changed certificate was taken.",
+            )?,
+            failures: counter(
+                "stack_tls_reload_failures_total",
+                "How often a changed certificate was no good, so that the old one stayed.",
+            )?,
+            not_after: register(
+                registry,
+                IntGauge::new(
+                    "stack_tls_certificate_not_after_seconds",
+                    "When the certificate in use ends, in seconds since 1970.",
+                )?,
+            )?,
+        };
+        metrics.set(not_after);
+        Ok(metrics)
+    }
+
     /// Counts connections that were refused.
     pub(crate) fn connections_refused(&self) -> IntCounter {
         self.0.refused.clone()
@@ -151,6 +180,31 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&inner.registry.gather(), &mut text)?;
         Ok(text)
+    }
+}
+
+/// What is measured of the certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsMetrics {
+    reloads: IntCounter,
+    failures: IntCounter,
+    not_after: IntGauge,
+}
+
+impl TlsMetrics {
+    /// The files were read again, and the certificate in use ends then.
+    pub(crate) fn reloaded(&self, taken: bool, not_after: Timestamp) {
+        if taken {
+            self.reloads.inc();
+        } else {
+            self.failures.inc();
+        }
+        self.set(not_after);
+    }
+
+    fn set(&self, not_after: Timestamp) {
+        let seconds = i64::try_from(not_after.0 / 1000).unwrap_or(i64::MAX);
+        self.not_after.set(seconds);
     }
 }
 

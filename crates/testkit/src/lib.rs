@@ -37,7 +37,7 @@ pub struct TestGateway {
 #[must_use]
 pub fn config() -> Config {
     let mut config = Config {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         rate_enabled: false,
         shutdown_deadline: Duration::from_secs(5),
         ..Config::default()
