@@ -133,9 +133,7 @@ impl Gateway {
                 router: redirect.clone(),
                 ..server.clone()
             };
-            lifecycle
-                .connections
-                .spawn(server::serve(listener, server));
+            lifecycle.connections.spawn(server::serve(listener, server));
         }
         for listener in listeners {
             let serve = server::serve(listener, server.clone());

@@ -157,7 +157,14 @@ async fn serve_tcp(mut stream: TcpStream, mut place: Place, mut peer: SocketAddr
             let places = server.places.clone();
             Box::pin(h2::serve(stream, peer, server.router, places, lifecycle)).await;
         } else {
-            Box::pin(serve_connection(stream, peer, server.router, draining, stopping)).await;
+            Box::pin(serve_connection(
+                stream,
+                peer,
+                server.router,
+                draining,
+                stopping,
+            ))
+            .await;
         }
     }
 }
@@ -175,7 +182,12 @@ async fn serve_unix(
         }
     }
     let (draining, stopping) = (&server.lifecycle.draining, &server.lifecycle.stopping);
-    let stream = Watched::new(stream, place, draining.clone(), discard_unsent::<UnixStream>);
+    let stream = Watched::new(
+        stream,
+        place,
+        draining.clone(),
+        discard_unsent::<UnixStream>,
+    );
     serve_connection(stream, Peer(peer), server.router, draining, stopping).await;
 }
 

@@ -7,7 +7,7 @@ mod files;
 mod watch;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -115,11 +115,19 @@ impl TlsSettings {
 }
 
 impl Tls {
+    /// [`Tls::open`] of a certificate and its key, and everything else at its default.
+    ///
+    /// # Errors
+    /// As [`Tls::open`].
+    pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsFault> {
+        Self::open(TlsSettings::new(cert, key))
+    }
+
     /// Reads the files.
     ///
     /// # Errors
     /// One cannot be read or is not what it should be, the certificate is not valid now, or the key is not its own.
-    pub fn load(settings: TlsSettings) -> Result<Self, TlsFault> {
+    pub fn open(settings: TlsSettings) -> Result<Self, TlsFault> {
         let provider = Arc::new(default_provider());
         let tickets = new_tickets()?;
         let tried = Stamp::of(&settings);
@@ -136,7 +144,7 @@ impl Tls {
     /// Reads the files again, for connections from now on.
     ///
     /// # Errors
-    /// As [`Tls::load`]; then everything stays as it is.
+    /// As [`Tls::open`]; then everything stays as it is.
     pub fn reload(&self) -> Result<(), TlsFault> {
         let inner = &self.0;
         // Taken before the files are read: what changes meanwhile is a change still.
@@ -208,20 +216,19 @@ fn read(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config =
-        builder
-            .with_single_cert(chain, private)
-            .map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => TlsFault::Key(format!(
-                    "{} is not the key of the certificate in {}",
-                    key.display(),
-                    cert.display()
-                )),
-                rustls::Error::InvalidCertificate(_) => {
-                    TlsFault::Cert(format!("{}: {error}", cert.display()))
-                }
-                error => TlsFault::Key(format!("{}: {error}", key.display())),
-            })?;
+    let mut config = builder
+        .with_single_cert(chain, private)
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => TlsFault::Key(format!(
+                "{} is not the key of the certificate in {}",
+                key.display(),
+                cert.display()
+            )),
+            rustls::Error::InvalidCertificate(_) => {
+                TlsFault::Cert(format!("{}: {error}", cert.display()))
+            }
+            error => TlsFault::Key(format!("{}: {error}", key.display())),
+        })?;
     config.ticketer = tickets.clone();
     if settings.http2 {
         config.alpn_protocols.push(H2.to_vec());

@@ -74,6 +74,17 @@ impl TestGateway {
         self.running.addr()
     }
 
+    /// Everything that is listened on.
+    #[must_use]
+    pub fn listening(&self) -> &[String] {
+        self.running.listening()
+    }
+
+    /// Lets the gateway read its files again.
+    pub fn reload(&self) {
+        self.running.reload();
+    }
+
     /// The gateway's own origin, as a browser would see it.
     #[must_use]
     pub fn origin(&self) -> String {

@@ -48,7 +48,9 @@ impl Setting for Endpoint {
             let path = PathBuf::from(path);
             return match path.is_absolute() {
                 true => Ok(Self::Unix(path)),
-                false => Err(format!("\"{text}\" does not name a socket by its whole path")),
+                false => Err(format!(
+                    "\"{text}\" does not name a socket by its whole path"
+                )),
             };
         }
         let local = text

@@ -156,7 +156,7 @@ fn a_certificate_and_its_key_have_to_be_there_and_belong_together() {
             &*no_der,
             &*key,
             "CERT: tls.cert",
-            "invalid peer certificate",
+            "this is not a certificate",
         ),
         (&*cert, "no/such.pem", "KEY: tls.key", "cannot be read"),
         (&*cert, &*cert, "KEY: tls.key", "has no private key"),
@@ -182,7 +182,8 @@ fn a_fault_names_its_source() {
     assert_eq!(found[0].source, "environment STACK_LISTEN");
     assert_eq!(
         found[0].to_string(),
-        "environment STACK_LISTEN: listen: \"nowhere\" is not an address and port such as 127.0.0.1:8080"
+        "environment STACK_LISTEN: listen: \"nowhere\" is neither an address and port such as 127.0.0.1:8080 \
+         nor a socket such as unix:/run/stack.sock"
     );
 }
 

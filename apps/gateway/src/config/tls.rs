@@ -59,7 +59,7 @@ pub(super) fn read(
         let reason = "plain HTTP cannot reach a gateway that speaks TLS (tls.cert is set)";
         reader.fault("public_url", reason.into());
     }
-    let loaded = Tls::load(TlsSettings {
+    let loaded = Tls::open(TlsSettings {
         cert,
         key,
         client_ca,

@@ -144,9 +144,9 @@ fn take(given: &mut ListenFd, index: usize) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
         return TcpListener::from_std(listener).map(Listener::Tcp);
     }
-    let listener: StdUnixListener = given.take_unix_listener(index)?.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, "a socket stands twice")
-    })?;
+    let listener: StdUnixListener = given
+        .take_unix_listener(index)?
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a socket stands twice"))?;
     listener.set_nonblocking(true)?;
     Ok(Listener::Unix {
         listener: UnixListener::from_std(listener)?,

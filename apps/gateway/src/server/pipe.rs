@@ -27,7 +27,7 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 
 /// The near end. Dropping it ends the stream, behind what was written.
 #[derive(Debug)]
-pub(super) struct Pipe(Arc<Mutex<State>>);
+pub(crate) struct Pipe(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -261,5 +261,104 @@ fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
 fn wake(slot: &mut Option<Waker>) {
     if let Some(waker) = slot.take() {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// A pipe over a stream that holds so much, its other side, and what moves its bytes.
+    fn over(bytes: usize) -> (Pipe, DuplexStream, JoinSet<()>) {
+        let (far, stream) = duplex(bytes);
+        let (near, moving) = pipe(stream, CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(moving);
+        (near, far, tasks)
+    }
+
+    async fn write_all(pipe: &Pipe, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            poll_fn(|cx| pipe.poll_write_ready(cx)).await.unwrap();
+            match pipe.try_write(bytes) {
+                Ok(taken) => bytes = &bytes[taken..],
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    async fn read_all(pipe: &Pipe) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut piece = [0; 1000];
+        loop {
+            poll_fn(|cx| pipe.poll_read_ready(cx)).await.unwrap();
+            match pipe.try_read(&mut piece) {
+                Ok(0) => return all,
+                Ok(read) => all.extend(&piece[..read]),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_come_through_in_order_both_ways_and_so_does_the_end() {
+        let sent: Vec<u8> = (0..200_000_u32).map(|at| (at % 251) as u8).collect();
+        let (near, far, mut tasks) = over(700);
+        let (mut from, mut to) = tokio::io::split(far);
+        let mut taken = Vec::new();
+        let (read, ..) = tokio::join!(
+            read_all(&near),
+            async {
+                to.write_all(&sent).await.unwrap();
+                to.shutdown().await.unwrap();
+            },
+            async {
+                write_all(&near, &sent).await;
+                near.finish();
+                assert!(near.try_write(b"more").is_err());
+            },
+            async { from.read_to_end(&mut taken).await.unwrap() },
+        );
+        assert!(read == sent && taken == sent);
+        tasks.join_next().await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_who_stalls_is_kept_a_bounded_piece_and_given_up_with_the_near_end() {
+        let (near, _far, mut tasks) = over(10);
+        let mut taken = 0;
+        // Until nothing moves any more.
+        for _ in 0..100 {
+            taken += near.try_write(&[0; 4096]).unwrap_or(0);
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(taken <= 2 * PIPE_BYTES + 10, "{taken}");
+        drop(near);
+        let start = tokio::time::Instant::now();
+        tasks.join_next().await.unwrap().unwrap();
+        assert_eq!(start.elapsed(), LAST_GRACE);
+    }
+
+    #[tokio::test]
+    async fn what_was_written_last_goes_out_when_the_near_end_is_dropped() {
+        let (near, mut far, _tasks) = over(10);
+        assert_eq!(near.try_write(b"a last word of some length").unwrap(), 26);
+        drop(near);
+        let mut word = Vec::new();
+        far.read_to_end(&mut word).await.unwrap();
+        assert_eq!(word, b"a last word of some length");
+    }
+
+    #[tokio::test]
+    async fn a_broken_stream_is_told_to_both_sides_of_the_near_end() {
+        let (near, far, mut tasks) = over(10);
+        near.try_write(&[0; 100]).unwrap();
+        drop(far);
+        tasks.join_next().await.unwrap().unwrap();
+        poll_fn(|cx| near.poll_write_ready(cx)).await.unwrap();
+        assert!(near.try_write(b"x").is_err());
     }
 }

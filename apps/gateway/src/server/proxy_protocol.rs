@@ -22,9 +22,7 @@ const MAX_BYTES: u16 = 4096;
 ///
 /// # Errors
 /// It is not the PROXY protocol, or the connection is broken.
-pub(super) async fn read(
-    stream: &mut (impl AsyncRead + Unpin),
-) -> io::Result<Option<SocketAddr>> {
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
     // The shortest line of version 1 is longer.
     let mut begin = [0; SIGNATURE.len()];
     stream.read_exact(&mut begin).await?;

@@ -83,12 +83,8 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = read(path)?;
     if !is_pem(&bytes) {
-        return PrivateKeyDer::try_from(bytes).map_err(|_| {
-            format!(
-                "{} is neither PEM nor a private key in DER",
-                path.display()
-            )
-        });
+        return PrivateKeyDer::try_from(bytes)
+            .map_err(|_| format!("{} is neither PEM nor a private key in DER", path.display()));
     }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
         pem::Error::NoItemsFound if is_sealed(&bytes) => format!(
@@ -104,8 +100,9 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
+/// An empty file is as much the one as the other.
 fn is_pem(bytes: &[u8]) -> bool {
-    has(bytes, PEM)
+    bytes.is_empty() || has(bytes, PEM)
 }
 
 fn is_sealed(bytes: &[u8]) -> bool {
@@ -129,7 +126,10 @@ fn valid_until(der: &[u8]) -> Result<Timestamp, String> {
         ));
     }
     if now > validity.not_after {
-        return Err(format!("the certificate has ended on {}", validity.not_after));
+        return Err(format!(
+            "the certificate has ended on {}",
+            validity.not_after
+        ));
     }
     let seconds = u64::try_from(validity.not_after.timestamp()).unwrap_or(0);
     Ok(Timestamp(seconds * 1000))
