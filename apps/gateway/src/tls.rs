@@ -230,6 +230,9 @@ fn read(
             error => TlsFault::Key(format!("{}: {error}", key.display())),
         })?;
     config.ticketer = tickets.clone();
+    // Clients that still speak 1.2 do not always prefer what is best; with 1.3 alone nothing is bad, and a client knows
+    // what its processor is good at.
+    config.ignore_client_order = settings.min_version == TlsVersion::V1_2;
     if settings.http2 {
         config.alpn_protocols.push(H2.to_vec());
     }

@@ -26,6 +26,8 @@ struct Connection {
 async fn tls(world: &Enciphered) -> TlsStream<TcpStream> {
     let connector = TlsConnector::from(Arc::new(trusting(&world.cert)));
     let stream = TcpStream::connect(world.gateway.addr()).await.unwrap();
+    // HTTP/2 writes a lot of small frames.
+    stream.set_nodelay(true).unwrap();
     let name = "localhost".try_into().unwrap();
     let stream = connector.connect(name, stream).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
