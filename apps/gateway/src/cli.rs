@@ -113,7 +113,7 @@ pub struct Settings {
     /// Settings from this file instead of ./stack.toml; also STACK_CONFIG.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Address and port to listen on.
+    /// Addresses and ports to listen on, or Unix sockets (unix:/path), with commas between them.
     #[arg(long, value_name = "ADDRESS", global = true)]
     listen: Option<String>,
     /// Folder of the database file and the generated keys.

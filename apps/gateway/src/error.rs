@@ -1,7 +1,6 @@
 //! Why a gateway does not start.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use stack_auth::AuthError;
@@ -14,10 +13,10 @@ use stack_types::Problem;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {addr}")]
+    #[error("cannot listen on {endpoint}")]
     Listen {
-        /// The address.
-        addr: SocketAddr,
+        /// The address or socket.
+        endpoint: String,
         /// What the system says.
         source: io::Error,
     },

@@ -21,7 +21,6 @@ use stack_rate::{Quota, Quotas};
 use stack_rooms::{Rooms, RoomsConfig};
 use stack_storage::{Location, OnCommit, Store, StoreConfig, StoreHandle};
 use stack_types::{Clock, EventCodec, SystemClock};
-use tokio::net::{TcpListener, TcpSocket};
 
 use crate::app::{AppState, Parts};
 use crate::config::{BusUrl, Config, OauthProvider, Preset, Registration, Signing};
@@ -31,10 +30,10 @@ use crate::http::origin::Origins;
 use crate::http::outgoing::Outgoing;
 use crate::last_seen::Kept;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, TlsMetrics};
 use crate::otlp::Tracer;
-use crate::server::Places;
-use crate::tls::Tls;
+use crate::server::{Listener, Places, Server};
+use crate::tls::{self, Tls};
 use crate::ws::Sockets;
 use crate::{revocation, routes, server, stats, sweeper};
 
@@ -52,7 +51,8 @@ pub struct Gateway;
 /// killed.
 pub struct RunningGateway {
     addr: SocketAddr,
-    is_tls: bool,
+    listening: Vec<String>,
+    tls: Option<(Tls, TlsMetrics)>,
     url: String,
     setup_url: Option<String>,
     deadline: Duration,
@@ -70,12 +70,28 @@ impl Gateway {
     /// # Errors
     /// The port is taken, the data folder or the file cannot be opened, or the keys cannot be had.
     pub async fn start(config: Config) -> Result<RunningGateway, StartError> {
+        Self::start_on(config, Vec::new()).await
+    }
+
+    /// [`Gateway::start`] on sockets that are open already, if there are any, in place of those of the configuration.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub async fn start_on(
+        config: Config,
+        inherited: Vec<Inherited>,
+    ) -> Result<RunningGateway, StartError> {
         // First what fails most often and leaves nothing behind.
-        let listener = bind(config.listen)?;
-        let addr = listener.local_addr().map_err(|source| StartError::Listen {
-            addr: config.listen,
-            source,
-        })?;
+        let mut listeners: Vec<_> = inherited.into_iter().map(|inherited| inherited.0).collect();
+        if listeners.is_empty() {
+            let bound = config.listen.iter().map(Listener::bind);
+            listeners = bound.collect::<Result<_, _>>()?;
+        }
+        let redirects = config.tls_redirects.iter().map(Listener::bind);
+        let redirects = redirects.collect::<Result<Vec<_>, _>>()?;
+        let addr = listeners.iter().find_map(Listener::tcp_addr);
+        let addr = addr.unwrap_or_else(|| config.first_addr());
+        let listening = names(&listeners, &redirects, config.tls.is_some());
         let origins = Origins::new(&config, addr);
         let url = origins.public().to_string();
         let deadline = config.shutdown_deadline;
@@ -94,21 +110,46 @@ impl Gateway {
         lifecycle
             .background
             .spawn(async move { auth.run_maintenance(stopping.cancelled()).await });
-        let tls = config.tls.as_ref().map(Tls::acceptor);
-        let is_tls = tls.is_some();
         let tracer = parts.tracer.clone();
+        let tls = config.tls.clone().map(|tls| {
+            let metrics = parts.metrics.tls(tls.not_after())?;
+            let stop = lifecycle.background_stopping.clone();
+            let watch = tls::watch(tls.clone(), metrics.clone(), stop);
+            lifecycle.background.spawn(watch);
+            Ok::<_, StartError>((tls, metrics))
+        });
+        let tls = tls.transpose()?;
+        let redirect = server::redirect::router(origins.public().clone());
         let places = Places::new(&config, parts.metrics.connections_refused());
+        let proxies = config.proxy_protocol.clone().into();
         let app = AppState::new(config, origins, parts, lifecycle.clone());
         lifecycle.background.spawn(stats::run(
             app.clone(),
             lifecycle.background_stopping.clone(),
         ));
-        let router = routes::router(&app);
-        let serve = server::serve(listener, tls, router, places, lifecycle.clone());
-        lifecycle.connections.spawn(serve);
+        let server = Server {
+            tls: tls.as_ref().map(|(tls, _)| tls.clone()),
+            router: routes::router(&app),
+            places,
+            proxies,
+            lifecycle: lifecycle.clone(),
+        };
+        for listener in redirects {
+            let server = Server {
+                tls: None,
+                router: redirect.clone(),
+                ..server.clone()
+            };
+            lifecycle.connections.spawn(server::serve(listener, server));
+        }
+        for listener in listeners {
+            let serve = server::serve(listener, server.clone());
+            lifecycle.connections.spawn(serve);
+        }
         Ok(RunningGateway {
             addr,
-            is_tls,
+            listening,
+            tls,
             url,
             setup_url,
             deadline,
@@ -123,16 +164,24 @@ impl Gateway {
 }
 
 impl RunningGateway {
-    /// The address that is listened on.
+    /// The first address of TCP that is listened on; with Unix sockets alone, where nobody is.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Whether it speaks TLS, and nothing else.
+    /// Everything that is listened on, for people; never empty.
     #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.is_tls
+    pub fn listening(&self) -> &[String] {
+        &self.listening
+    }
+
+    /// Reads again what can be: the certificate. What is wrong with it is told in the log.
+    pub fn reload(&self) {
+        match &self.tls {
+            Some((tls, metrics)) => tls.reload_and_tell(metrics),
+            None => tracing::info!("there is nothing to read again: there is no certificate"),
+        }
     }
 
     /// Where a person opens it.
@@ -207,22 +256,30 @@ pub(crate) fn setup_url(origins: &Origins, setup: &SetupToken) -> String {
     format!("{}/setup#{}", origins.public(), setup.token)
 }
 
-/// Connections that wait to be accepted. When thousands come back at once, one that finds no place here tries again a
-/// second later; the kernel may allow fewer (`net.core.somaxconn`).
-const BACKLOG: u32 = 4096;
+/// A listening socket that was open before the gateway was.
+#[derive(Debug)]
+pub struct Inherited(Listener);
 
-fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = || {
-        let socket = match addr {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // A gateway that was just stopped leaves connections behind that hold its address for a minute.
-        socket.set_reuseaddr(true)?;
-        socket.bind(addr)?;
-        socket.listen(BACKLOG)
+impl Inherited {
+    /// Those that a service manager has handed to this process (`LISTEN_FDS`). They are taken once.
+    ///
+    /// # Errors
+    /// One is not a stream socket that listens.
+    pub fn take_all() -> Result<Vec<Self>, StartError> {
+        Ok(Listener::inherited()?.into_iter().map(Self).collect())
+    }
+}
+
+/// What is listened on, as a person writes it.
+fn names(listeners: &[Listener], redirects: &[Listener], is_tls: bool) -> Vec<String> {
+    let name = |listener: &Listener, is_tls: bool| match listener.tcp_addr() {
+        Some(addr) if is_tls => format!("https://{addr}"),
+        Some(addr) => format!("http://{addr}"),
+        None => listener.name(),
     };
-    bound().map_err(|source| StartError::Listen { addr, source })
+    let served = listeners.iter().map(|listener| name(listener, is_tls));
+    let redirected = redirects.iter().map(|listener| name(listener, false));
+    served.chain(redirected).collect()
 }
 
 async fn compose(

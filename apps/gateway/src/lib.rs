@@ -20,11 +20,12 @@ mod server;
 pub mod signals;
 mod stats;
 mod sweeper;
+pub mod systemd;
 pub mod telemetry;
 mod tls;
 mod ws;
 
 pub use assets::{ClientFile, ClientFiles};
 pub use error::StartError;
-pub use gateway::{Gateway, RunningGateway};
-pub use tls::{Tls, TlsFault};
+pub use gateway::{Gateway, Inherited, RunningGateway};
+pub use tls::{Tls, TlsFault, TlsSettings, TlsVersion};

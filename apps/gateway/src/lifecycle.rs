@@ -17,6 +17,8 @@ pub(crate) struct Lifecycle {
     pub(crate) connections: TaskTracker,
     /// WebSockets. Each is a task of its own, so that its HTTP connection and the buffers of that can go.
     pub(crate) sockets: TaskTracker,
+    /// Requests and WebSockets of connections of HTTP/2.
+    pub(crate) streams: TaskTracker,
     /// Tasks that serve the others and end after them: sweepers, the bus's readers.
     pub(crate) background: TaskTracker,
     /// Ends the tasks in `background`.
@@ -28,8 +30,10 @@ impl Lifecycle {
     pub(crate) async fn disconnected(&self) {
         self.connections.close();
         self.sockets.close();
+        self.streams.close();
         self.connections.wait().await;
         self.sockets.wait().await;
+        self.streams.wait().await;
     }
 
     /// Ends everything at once, for a gateway that is dropped and not shut down.

@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use stack_gateway::cli::{AuditCommand, Cli, Command, ConfigCommand, KeysCommand, UsersCommand};
 use stack_gateway::config::{self, Config, Inputs};
-use stack_gateway::signals::Signals;
-use stack_gateway::{Gateway, RunningGateway, offline, telemetry};
+use stack_gateway::signals::{Asked, Signals};
+use stack_gateway::systemd::Notify;
+use stack_gateway::{Gateway, Inherited, RunningGateway, offline, telemetry};
 
 /// The configuration is at fault; everything else that fails is 1.
 const FAULTY_CONFIGURATION: u8 = 2;
@@ -155,22 +156,44 @@ fn keys(config: &Config, command: KeysCommand) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the start, so that no signal meets the default action, which is to die at once.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let gateway = Gateway::start(config).await?;
+    let notify = Notify::of_process().context("cannot reach the service manager")?;
+    let gateway = Gateway::start_on(config, Inherited::take_all()?).await?;
     announce(&gateway)?;
-    let signal = signals.next().await;
-    tracing::info!("{signal}: shutting down");
+    notify.ready();
     tokio::select! {
-        () = gateway.shutdown() => Ok(()),
-        signal = signals.next() => anyhow::bail!("a second signal, {signal}: leaving at once"),
+        () = notify.watchdog() => Ok(()),
+        served = until_the_end(gateway, &mut signals, &notify) => served,
     }
 }
 
-/// One line that scripts wait for: the address that is really bound, and where a person opens it. Until there is an
-/// administrator a second one says where they are made.
+async fn until_the_end(
+    gateway: RunningGateway,
+    signals: &mut Signals,
+    notify: &Notify,
+) -> anyhow::Result<()> {
+    let signal = loop {
+        match signals.next().await {
+            Asked::End(signal) => break signal,
+            Asked::Reload => {
+                notify.reloading();
+                gateway.reload();
+                notify.ready();
+            }
+        }
+    };
+    notify.stopping();
+    tracing::info!("{signal}: shutting down");
+    tokio::select! {
+        () = gateway.shutdown() => Ok(()),
+        signal = signals.end() => anyhow::bail!("a second signal, {signal}: leaving at once"),
+    }
+}
+
+/// One line that scripts wait for: what is really listened on, and where a person opens it. Until there is an
+/// administrator another one says where they are made.
 fn announce(gateway: &RunningGateway) -> io::Result<()> {
-    let scheme = if gateway.is_tls() { "https" } else { "http" };
-    let (addr, url) = (gateway.addr(), gateway.url());
-    let mut told = format!("Stack is listening on {scheme}://{addr} (open {url})\n");
+    let (listening, url) = (gateway.listening().join(", "), gateway.url());
+    let mut told = format!("Stack is listening on {listening} (open {url})\n");
     if let Some(setup) = gateway.setup_url() {
         told.push_str(&format!("Set up: {setup}\n"));
     }

@@ -3,6 +3,7 @@
 //! Every label has few values: patterns of routes, statuses, kinds. Nothing a client can make up is one.
 
 mod families;
+mod parts;
 mod process;
 mod requests;
 
@@ -18,11 +19,10 @@ use prometheus::{
 use stack_bus::Bus;
 use stack_delivery::{Hub, HubStats};
 use stack_rooms::Rooms;
-use stack_storage::{AuditAction, AuditOutcome, CommitReport, OnCommit, Store};
+use stack_storage::{CommitReport, OnCommit, Store};
+use stack_types::Timestamp;
 
 use crate::http::rates::Rates;
-use crate::telemetry;
-use families::Families;
 
 pub(crate) use process::Process;
 pub(crate) use requests::{Requests, method};
@@ -157,6 +157,34 @@ impl Metrics {
         })
     }
 
+    /// What is measured of the certificate. Asked for once, by a gateway that has one.
+    ///
+    /// # Errors
+    /// It was asked for before.
+    pub(crate) fn tls(&self, not_after: Timestamp) -> Result<TlsMetrics, prometheus::Error> {
+        let registry = &self.0.registry;
+        let counter = |name, help| register(registry, IntCounter::new(name, help)?);
+        let metrics = TlsMetrics {
+            reloads: counter(
+                "stack_tls_reloads_total",
+                "How often a changed certificate was taken.",
+            )?,
+            failures: counter(
+                "stack_tls_reload_failures_total",
+                "How often a changed certificate was no good, so that the old one stayed.",
+            )?,
+            not_after: register(
+                registry,
+                IntGauge::new(
+                    "stack_tls_certificate_not_after_seconds",
+                    "When the certificate in use ends, in seconds since 1970.",
+                )?,
+            )?,
+        };
+        metrics.set(not_after);
+        Ok(metrics)
+    }
+
     /// Counts connections that were refused.
     pub(crate) fn connections_refused(&self) -> IntCounter {
         self.0.refused.clone()
@@ -193,7 +221,7 @@ impl Metrics {
             .sockets
             .set(i64::try_from(reading.sockets).unwrap_or(i64::MAX));
         let mut families = inner.registry.gather();
-        families.extend(read_off(inner.started, reading));
+        families.extend(parts::read_off(inner.started, reading));
         families.sort_by(|one, other| one.name().cmp(other.name()));
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
@@ -258,125 +286,29 @@ pub(crate) struct Commits {
     pub(crate) buckets: Vec<(f64, u64)>,
 }
 
-/// Events of accounts that have a sample from the start, so that the first of them shows as a change.
-const KNOWN_FROM_THE_START: [(AuditAction, AuditOutcome); 7] = [
-    (AuditAction::Login, AuditOutcome::Ok),
-    (AuditAction::Login, AuditOutcome::Refused),
-    (AuditAction::Register, AuditOutcome::Ok),
-    (AuditAction::SecondFactor, AuditOutcome::Refused),
-    (AuditAction::RefreshReused, AuditOutcome::Refused),
-    (AuditAction::AccessRefused, AuditOutcome::Refused),
-    (AuditAction::ApiKeyRefused, AuditOutcome::Refused),
-];
+/// What is measured of the certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsMetrics {
+    reloads: IntCounter,
+    failures: IntCounter,
+    not_after: IntGauge,
+}
 
-/// What the parts know by themselves.
-fn read_off(started: SystemTime, reading: &Reading<'_>) -> Vec<prometheus::proto::MetricFamily> {
-    let mut out = Families::default();
-    let version = env!("CARGO_PKG_VERSION");
-    let commit = env!("STACK_BUILD_COMMIT");
-    out.level(
-        "stack_build_info",
-        "What is running; always 1.",
-        &[("commit", commit), ("version", version)],
-        1.0,
-    );
-    let readers = reading.hub.readers();
-    out.gauge("stack_rooms", "Rooms with a reader.", readers.rooms);
-    out.gauge(
-        "stack_subscriptions",
-        "Subscriptions of sockets to rooms.",
-        readers.subscriptions,
-    );
-    out.gauge(
-        "stack_readers_behind",
-        "Subscriptions that read from the log now.",
-        readers.behind,
-    );
-    let stats = reading.hub.stats();
-    out.counter(
-        "stack_catch_up_pages_total",
-        "Pages read from the log for readers that were behind.",
-        stats.catch_up_pages,
-    );
-    out.counter(
-        "stack_catch_up_bytes_total",
-        "Bytes of events written to readers from the log.",
-        stats.catch_up_bytes,
-    );
-    out.counters(
-        "stack_rate_limited_total",
-        "Requests, frames and messages that were refused for their rate, by kind.",
-        |add| {
-            for (kind, refused) in reading.rates.refused() {
-                add(&[("kind", kind)], refused);
-            }
-            for (kind, refused) in reading.rooms.rate_limited() {
-                add(&[("kind", kind)], refused);
-            }
-        },
-    );
-    let audited = reading.store.audited();
-    out.counters(
-        "stack_auth_events_total",
-        "What went on record in the audit log, by what was done and whether it was.",
-        |add| {
-            let is_known = |action, outcome| {
-                let known = |(other, of, _): &(AuditAction, AuditOutcome, u64)| {
-                    *other == action && *of == outcome
-                };
-                audited.iter().any(known)
-            };
-            let missing = KNOWN_FROM_THE_START
-                .iter()
-                .filter(|(action, outcome)| !is_known(*action, *outcome));
-            let all = audited.iter().copied();
-            for (action, outcome, count) in all.chain(missing.map(|(a, o)| (*a, *o, 0))) {
-                let outcome = match outcome {
-                    AuditOutcome::Ok => "ok",
-                    AuditOutcome::Refused => "refused",
-                };
-                add(&[("event", action.as_str()), ("outcome", outcome)], count);
-            }
-        },
-    );
-    match reading.store.usage() {
-        Ok(usage) => {
-            out.gauge(
-                "stack_storage_file_bytes",
-                "Size of the database file; 0 in memory.",
-                usage.file_bytes,
-            );
-            out.gauge(
-                "stack_storage_cache_bytes",
-                "Pages of the database in memory.",
-                usage.cache_bytes,
-            );
-            out.counters(
-                "stack_storage_cache_lookups_total",
-                "Pages that were looked for in the cache since the file was opened, by whether they were there.",
-                |add| {
-                    add(&[("result", "hit")], usage.cache_hits);
-                    add(&[("result", "miss")], usage.cache_misses);
-                },
-            );
-            out.counter(
-                "stack_storage_cache_evictions_total",
-                "Pages that made room for others since the file was opened.",
-                usage.cache_evictions,
-            );
+impl TlsMetrics {
+    /// The files were read again, and the certificate in use ends then.
+    pub(crate) fn reloaded(&self, taken: bool, not_after: Timestamp) {
+        if taken {
+            self.reloads.inc();
+        } else {
+            self.failures.inc();
         }
-        // The other measures are worth having all the same.
-        Err(error) => tracing::warn!(%error, "the database file cannot be looked at: {error}"),
+        self.set(not_after);
     }
-    out.counter(
-        "stack_log_lines_dropped_total",
-        "Log lines that were lost because nobody took them.",
-        telemetry::lines_dropped(),
-    );
-    if let Some(process) = Process::now() {
-        process.tell(started, &mut out);
+
+    fn set(&self, not_after: Timestamp) {
+        let seconds = i64::try_from(not_after.0 / 1000).unwrap_or(i64::MAX);
+        self.not_after.set(seconds);
     }
-    out.finish()
 }
 
 fn register<C: Collector + Clone + 'static>(

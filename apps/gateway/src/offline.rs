@@ -84,7 +84,7 @@ pub async fn setup_url(config: &Config) -> Result<String, OfflineError> {
     }
     let token = SetupToken::of_folder(&config.data_dir, now)?;
     Ok(gateway::setup_url(
-        &Origins::new(config, config.listen),
+        &Origins::new(config, config.first_addr()),
         &token,
     ))
 }
@@ -118,7 +118,7 @@ pub async fn recovery_url(
             .map_err(|problem| named(problem, &username))
     })
     .await?;
-    let origins = Origins::new(config, config.listen);
+    let origins = Origins::new(config, config.first_addr());
     Ok(format!("{}/recover#{}", origins.public(), link.token))
 }
 

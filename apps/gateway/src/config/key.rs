@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Bare,
     /// An array of strings; a comma-separated list elsewhere.
     List,
+    /// A string or an array of strings; a comma-separated list elsewhere.
+    OneOrList,
 }
 
 impl Key {
@@ -74,15 +76,15 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'stati
     }
 }
 
-use Kind::{Bare, List, Secret, Text};
+use Kind::{Bare, List, OneOrList, Secret, Text};
 
 /// Every setting, in the order in which they are printed: those without a section first, as TOML wants it.
 pub(super) const KEYS: &[Key] = &[
     key(
         "listen",
-        Text,
+        OneOrList,
         "127.0.0.1:8080",
-        "Address and port to listen on; port 0 takes a free one.",
+        "Addresses and ports to listen on, or Unix sockets such as unix:/run/stack.sock; port 0 takes a free one.",
     ),
     key(
         "data_dir",
@@ -101,6 +103,12 @@ pub(super) const KEYS: &[Key] = &[
         List,
         "",
         "Addresses or networks of proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8.",
+    ),
+    key(
+        "proxy_protocol",
+        List,
+        "",
+        "Addresses or networks of proxies that say whose a connection is by the PROXY protocol, 1 or 2, and have to.",
     ),
     key(
         "log",
@@ -137,13 +145,32 @@ pub(super) const KEYS: &[Key] = &[
         "tls.cert",
         Text,
         "",
-        "PEM file of the certificate and its chain. With it and tls.key the gateway speaks TLS 1.3 and nothing else.",
+        "File of the certificate and its chain, PEM or DER. With it and tls.key the gateway speaks TLS and nothing else.",
     ),
     key(
         "tls.key",
         Text,
         "",
-        "PEM file of the certificate's private key.",
+        "File of the certificate's private key: PKCS#8, PKCS#1 or SEC1, PEM or DER.",
+    ),
+    key(
+        "tls.min_version",
+        Text,
+        "1.3",
+        "The oldest TLS that is spoken: 1.3 or 1.2.",
+    ),
+    key("tls.http2", Bare, "true", "Whether HTTP/2 is offered."),
+    key(
+        "tls.client_ca",
+        Text,
+        "",
+        "File of the certificates of those who issue clients theirs. Set, a client without one is not let in.",
+    ),
+    key(
+        "tls.redirect_listen",
+        List,
+        "",
+        "Addresses where plain HTTP is answered with the way to public_url.",
     ),
     key(
         "bus.url",

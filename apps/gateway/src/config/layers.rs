@@ -452,7 +452,8 @@ fn text_of(kind: Kind, value: &toml::Value) -> Result<String, String> {
         (Kind::Text | Kind::Secret, toml::Value::String(text)) => Ok(text.clone()),
         (Kind::Bare, toml::Value::Integer(number)) => Ok(number.to_string()),
         (Kind::Bare, toml::Value::Boolean(flag)) => Ok(flag.to_string()),
-        (Kind::List, toml::Value::Array(items)) => items
+        (Kind::OneOrList, toml::Value::String(text)) => Ok(text.clone()),
+        (Kind::List | Kind::OneOrList, toml::Value::Array(items)) => items
             .iter()
             .map(|item| {
                 item.as_str()
@@ -463,6 +464,7 @@ fn text_of(kind: Kind, value: &toml::Value) -> Result<String, String> {
         (Kind::Text | Kind::Secret, _) => Err("must be a string".into()),
         (Kind::Bare, _) => Err("must be a number, or true or false, without quotes".into()),
         (Kind::List, _) => Err("must be an array of strings".into()),
+        (Kind::OneOrList, _) => Err("must be a string or an array of strings".into()),
     }
 }
 

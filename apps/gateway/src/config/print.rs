@@ -161,7 +161,8 @@ fn literal(key: &Key, text: &str) -> String {
         Kind::Bare => text.to_owned(),
         // A JSON string is a TOML basic string.
         Kind::Text | Kind::Secret => quoted(text),
-        Kind::List => {
+        Kind::OneOrList if !text.contains(',') => quoted(text),
+        Kind::List | Kind::OneOrList => {
             let items: Vec<_> = text
                 .split(',')
                 .map(str::trim)
@@ -180,7 +181,8 @@ fn quoted(text: &str) -> String {
 fn example(key: &Key) -> &'static str {
     match key.path {
         "public_url" => "https://chat.example.com",
-        "trusted_proxies" => "10.0.0.0/8, ::1",
+        "proxy_protocol" | "trusted_proxies" => "10.0.0.0/8, ::1",
+        "tls.redirect_listen" => "0.0.0.0:80",
         "cors.origins" => "https://app.example.com",
         "log_dir" => "/var/log/stack",
         "trace.otlp_endpoint" => "http://localhost:4318/v1/traces",

@@ -47,7 +47,7 @@ fn faults(inputs: &Inputs) -> Vec<String> {
 #[test]
 fn every_default_is_valid() {
     let config = Config::load(&Inputs::default()).unwrap();
-    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.first_addr().to_string(), "127.0.0.1:8080");
     assert_eq!(config.limits, Limits::default());
     assert!(config.rate_enabled);
     assert_eq!(config.public_url, None);
@@ -72,7 +72,7 @@ fn flags_lie_over_environment_over_file_over_defaults() {
         value: "127.0.0.1:3".into(),
     }];
     let config = Config::load(&inputs).unwrap();
-    assert_eq!(config.listen.port(), 3);
+    assert_eq!(config.first_addr().port(), 3);
     assert_eq!(config.data_dir, PathBuf::from("from-env"));
     assert_eq!(config.log, "warn", "an empty variable is not set");
     assert_eq!(config.limits.connections_per_user, 3);
@@ -101,7 +101,7 @@ fn every_fault_of_every_source_is_told_at_once() {
     }];
     let faults = faults(&inputs);
     let expected = [
-        "listen: must be a string",
+        "listen: must be a string or an array of strings",
         "colour: unknown setting",
         "limits.conections_per_user: unknown setting; did you mean limits.connections_per_user?",
         "tls.cert: tls.key is not set",
@@ -156,7 +156,7 @@ fn a_certificate_and_its_key_have_to_be_there_and_belong_together() {
             &*no_der,
             &*key,
             "CERT: tls.cert",
-            "invalid peer certificate",
+            "this is not a certificate",
         ),
         (&*cert, "no/such.pem", "KEY: tls.key", "cannot be read"),
         (&*cert, &*cert, "KEY: tls.key", "has no private key"),
@@ -182,7 +182,8 @@ fn a_fault_names_its_source() {
     assert_eq!(found[0].source, "environment STACK_LISTEN");
     assert_eq!(
         found[0].to_string(),
-        "environment STACK_LISTEN: listen: \"nowhere\" is not an address and port such as 127.0.0.1:8080"
+        "environment STACK_LISTEN: listen: \"nowhere\" is neither an address and port such as 127.0.0.1:8080 \
+         nor a socket such as unix:/run/stack.sock"
     );
 }
 

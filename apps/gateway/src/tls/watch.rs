@@ -1,0 +1,55 @@
+//! Looks whether the files of the certificate have changed, and reads them again.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::Tls;
+use crate::metrics::TlsMetrics;
+
+/// Whoever renews a certificate does so weeks before its end. A look costs two or three system calls.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+impl Tls {
+    /// [`Tls::reload`], told in the log and counted.
+    pub(crate) fn reload_and_tell(&self, metrics: &TlsMetrics) {
+        let reloaded = self.reload();
+        metrics.reloaded(reloaded.is_ok(), self.not_after());
+        match reloaded {
+            Ok(()) => tracing::info!(
+                not_after = self.not_after().0,
+                "the certificate was read again; connections from now on get it"
+            ),
+            Err(fault) => tracing::error!(
+                %fault,
+                "the changed certificate is no good, the old one stays in use: {fault}"
+            ),
+        }
+    }
+}
+
+/// Reads the files again when they have changed, until `stop`. A certificate and its key are two files: a change is
+/// taken when it has stood for one look, so that nobody reads between the two.
+pub(crate) async fn watch(tls: Tls, metrics: TlsMetrics, stop: CancellationToken) {
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        // The files may be on a disk that does not answer.
+        let looking = tls.clone();
+        let Ok(changed) = tokio::task::spawn_blocking(move || looking.changed()).await else {
+            continue;
+        };
+        if changed.is_some() && changed == last {
+            tls.reload_and_tell(&metrics);
+            last = None;
+        } else {
+            last = changed;
+        }
+    }
+}
