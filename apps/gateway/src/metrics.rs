@@ -8,7 +8,7 @@ mod process;
 mod requests;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
@@ -30,6 +30,9 @@ pub(crate) use requests::{Requests, method};
 /// The media type of [`Metrics::text`].
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// How often the process is looked at.
+const PROCESS_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+
 /// The measurements. Cloning shares them.
 #[derive(Clone)]
 pub(crate) struct Metrics(Arc<Inner>);
@@ -44,6 +47,7 @@ struct Inner {
     requests: Requests,
     sign_ins: SocketSignIns,
     started: SystemTime,
+    process: Mutex<Option<(Instant, Process)>>,
     live: IntCounter,
     catch_up: IntCounter,
     behind: IntCounter,
@@ -107,6 +111,7 @@ impl Metrics {
                 )?,
             },
             started: SystemTime::now(),
+            process: Mutex::new(None),
             live: counter(
                 "stack_live_deliveries_total",
                 "Events written to readers straight from their commit.",
@@ -221,7 +226,7 @@ impl Metrics {
             .sockets
             .set(i64::try_from(reading.sockets).unwrap_or(i64::MAX));
         let mut families = inner.registry.gather();
-        families.extend(parts::read_off(inner.started, reading));
+        families.extend(parts::read_off(self, reading));
         families.sort_by(|one, other| one.name().cmp(other.name()));
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
@@ -236,6 +241,20 @@ impl Metrics {
     /// Counts sockets that sign in.
     pub(crate) fn sign_ins(&self) -> &SocketSignIns {
         &self.0.sign_ins
+    }
+
+    /// What the process takes of the machine, a second ago at most: a look costs more with every connection, and anybody
+    /// who reaches the gateway may ask.
+    pub(crate) fn process(&self) -> Option<Process> {
+        let mut seen = self.0.process.lock();
+        if let Some((at, process)) = *seen
+            && at.elapsed() < PROCESS_AT_MOST_EVERY
+        {
+            return Some(process);
+        }
+        let process = Process::now()?;
+        *seen = Some((Instant::now(), process));
+        Some(process)
     }
 
     /// When measuring began.

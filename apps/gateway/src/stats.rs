@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AppState};
-use crate::metrics::{Commits, Process};
+use crate::metrics::Commits;
 use crate::telemetry;
 
 /// Between two samples: short enough to watch, and nothing for the machine.
@@ -102,7 +102,7 @@ impl Overview {
         let readers = app.hub().readers();
         let hub = app.hub().stats();
         let usage = app.storage_usage().unwrap_or_default();
-        let process = Process::now();
+        let process = app.measures().process();
         let commits = app.measures().commits();
         let started = app.measures().started().duration_since(UNIX_EPOCH);
         let started = started.unwrap_or_default().as_millis();
@@ -176,7 +176,10 @@ fn sample(app: &App, before: &Counts, counts: &Counts, passed: Duration) -> Samp
         commit_p99_ms: quantile(&before.commits, &counts.commits, 0.99)
             .map(|seconds| seconds * 1000.0),
         storage_bytes: app.storage_usage().unwrap_or_default().file_bytes,
-        memory_bytes: Process::now().map(|process| process.resident_bytes),
+        memory_bytes: app
+            .measures()
+            .process()
+            .map(|process| process.resident_bytes),
     }
 }
 

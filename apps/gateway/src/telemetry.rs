@@ -62,9 +62,14 @@ pub fn init(config: &Config) -> io::Result<Telemetry> {
     let fmt = tracing_subscriber::fmt::layer()
         .with_ansi(colours)
         .with_writer(sink.clone());
-    let filter = EnvFilter::new(&config.log).and(filter_fn(|line| {
-        line.target().starts_with(OWN) || *line.level() <= LIBRARIES
-    }));
+    let filter = EnvFilter::new(&config.log);
+    // The most that is written at all is known beforehand, so that what libraries log by the way is not even looked at.
+    let most = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    let own = filter_fn(move |line| {
+        let is_own = line.target().starts_with(OWN);
+        *line.level() <= most && (is_own || *line.level() <= LIBRARIES)
+    });
+    let filter = filter.and(own.with_max_level_hint(most));
     let lines = match config.log_format {
         LogFormat::Text => fmt.with_filter(filter).boxed(),
         LogFormat::Json => fmt.json().flatten_event(true).with_filter(filter).boxed(),

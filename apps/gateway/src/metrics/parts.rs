@@ -1,12 +1,10 @@
 //! What the parts of the gateway know by themselves, read off them when somebody asks.
 
-use std::time::SystemTime;
-
 use prometheus::proto::MetricFamily;
 use stack_storage::{AuditAction, AuditOutcome};
 
 use super::families::Families;
-use super::{Process, Reading};
+use super::{Metrics, Reading};
 use crate::telemetry;
 
 /// Events of accounts that have a sample from the start, so that the first of them shows as a change.
@@ -21,7 +19,7 @@ const KNOWN_FROM_THE_START: [(AuditAction, AuditOutcome); 7] = [
 ];
 
 /// What the parts know by themselves.
-pub(super) fn read_off(started: SystemTime, reading: &Reading<'_>) -> Vec<MetricFamily> {
+pub(super) fn read_off(metrics: &Metrics, reading: &Reading<'_>) -> Vec<MetricFamily> {
     let mut out = Families::default();
     let version = env!("CARGO_PKG_VERSION");
     let commit = env!("STACK_BUILD_COMMIT");
@@ -124,8 +122,8 @@ pub(super) fn read_off(started: SystemTime, reading: &Reading<'_>) -> Vec<Metric
         "Log lines that were lost because nobody took them.",
         telemetry::lines_dropped(),
     );
-    if let Some(process) = Process::now() {
-        process.tell(started, &mut out);
+    if let Some(process) = metrics.process() {
+        process.tell(metrics.started(), &mut out);
     }
     out.finish()
 }
