@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -186,6 +187,90 @@ def test_testssl_finds_nothing_above_low(tmp_path: Path, start_gateway):
     # WARN is said where this machine's OpenSSL is too new to try something old.
     bad = [finding for finding in findings if finding["severity"] not in {"OK", "INFO", "LOW", "WARN"}]
     assert not bad, bad
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Pebble, which issues certificates like Let's Encrypt, and a DNS for it in which every name is this machine."""
+    api, management, dns, dns_management, gateway = free_ports(5)
+    cert, key, ca = issued(tmp_path)
+    addresses = {"listenAddress": f"127.0.0.1:{api}", "managementListenAddress": f"127.0.0.1:{management}"}
+    ports = {"httpPort": 1, "tlsPort": gateway, "ocspResponderURL": "", "externalAccountBindingRequired": False}
+    config = tmp_path / "pebble.json"
+    config.write_text(json.dumps({"pebble": {**addresses, **ports, "certificate": str(cert), "privateKey": str(key)}}))
+    names = ["pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01", f"127.0.0.1:{dns}"]
+    unused = ["-http01", "", "-https01", "", "-tlsalpn01", "", "-management", f"127.0.0.1:{dns_management}"]
+    env = {**os.environ, "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
+    log = (tmp_path / "pebble.log").open("wb")
+    pebble = ["pebble", "-config", str(config), "-dnsserver", f"127.0.0.1:{dns}"]
+    commands = [pebble, [*names, *unused]]
+    running = [subprocess.Popen(one, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL) for one in commands]
+    try:
+        trust = ssl.create_default_context(cafile=str(ca))
+        wait_for(lambda: reaches(f"https://127.0.0.1:{api}/dir", trust))
+        root = httpx.get(f"https://127.0.0.1:{management}/roots/0", verify=trust, trust_env=False).text
+        yield {"directory": f"https://localhost:{api}/dir", "ca": ca, "root": root, "port": gateway, "running": running}
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+        log.close()
+
+
+def reaches(url: str, trust: ssl.SSLContext) -> bool:
+    try:
+        return httpx.get(url, verify=trust, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+DOMAIN = "chat.example.com"
+
+
+def shown_to(trust: ssl.SSLContext, port: int) -> bytes | None:
+    """The certificate that is shown, if it is one of the authority's for our domain."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain:
+            with trust.wrap_socket(plain, server_hostname=DOMAIN) as stream:
+                return stream.getpeercert(binary_form=True)
+    except OSError:
+        return None
+
+
+def test_an_authority_issues_the_certificate(tmp_path: Path, authority: dict[str, Any]):
+    port = authority["port"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("STACK_")}
+    env.update(
+        STACK_PUBLIC_URL=f"https://{DOMAIN}",
+        STACK_TLS_ACME_DOMAINS=DOMAIN,
+        STACK_TLS_ACME_CONTACT="ops@example.com",
+        STACK_TLS_ACME_DIRECTORY=authority["directory"],
+        STACK_TLS_ACME_CA=str(authority["ca"]),
+    )
+    command = [find_binary(), "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", str(tmp_path / "data")]
+    trust = ssl.create_default_context(cadata=authority["root"])
+    kept: list[bytes | None] = []
+    with (tmp_path / "gateway.log").open("wb") as log:
+        # The second time nobody is there to issue one.
+        for _ in range(2):
+            process = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=log, stderr=log)
+            try:
+                wait_for(lambda: shown_to(trust, port) is not None)
+                kept.append(shown_to(trust, port))
+            finally:
+                process.terminate()
+                assert process.wait(PATIENCE_S) == 0
+            authority["running"][0].kill()
+    assert kept[0] == kept[1]
+    assert (tmp_path / "data" / "acme").stat().st_mode & 0o077 == 0
 
 
 class Manager:

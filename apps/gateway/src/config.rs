@@ -165,12 +165,13 @@ impl Config {
 
     fn read(reader: &mut Reader) -> Self {
         let public_url = reader.get_set::<PublicUrl>("public_url").map(|url| url.0);
-        let (tls, tls_redirects) = tls::read(reader, public_url.as_ref());
+        let data_dir: PathBuf = reader.get("data_dir");
+        let (tls, tls_redirects) = tls::read(reader, public_url.as_ref(), &data_dir);
         let listen = Self::read_listen(reader, public_url.as_ref());
         Self {
             listen,
             proxy_protocol: reader.get::<ListOf<IpNet>>("proxy_protocol").0,
-            data_dir: reader.get("data_dir"),
+            data_dir,
             public_url,
             trusted_proxies: reader.get::<ListOf<IpNet>>("trusted_proxies").0,
             site_name: reader.get::<SiteName>("site_name").0,

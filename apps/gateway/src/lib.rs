@@ -28,4 +28,4 @@ mod ws;
 pub use assets::{ClientFile, ClientFiles};
 pub use error::StartError;
 pub use gateway::{Gateway, Inherited, RunningGateway};
-pub use tls::{Tls, TlsFault, TlsSettings, TlsVersion};
+pub use tls::{AcmeSettings, Spoken, Tls, TlsFault, TlsSettings, TlsVersion};

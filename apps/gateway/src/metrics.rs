@@ -166,25 +166,32 @@ impl Metrics {
     ///
     /// # Errors
     /// It was asked for before.
-    pub(crate) fn tls(&self, not_after: Timestamp) -> Result<TlsMetrics, prometheus::Error> {
+    pub(crate) fn tls(
+        &self,
+        not_after: Option<Timestamp>,
+    ) -> Result<TlsMetrics, prometheus::Error> {
         let registry = &self.0.registry;
         let counter = |name, help| register(registry, IntCounter::new(name, help)?);
         let metrics = TlsMetrics {
             reloads: counter(
                 "stack_tls_reloads_total",
-                "How often a changed certificate was taken.",
+                "How often another certificate was taken.",
             )?,
             failures: counter(
                 "stack_tls_reload_failures_total",
-                "How often a changed certificate was no good, so that the old one stayed.",
+                "How often another certificate was no good or could not be had, so that the old one stayed.",
             )?,
-            not_after: register(
-                registry,
-                IntGauge::new(
-                    "stack_tls_certificate_not_after_seconds",
-                    "When the certificate in use ends, in seconds since 1970.",
-                )?,
-            )?,
+            not_after: match not_after {
+                Some(_) => Some(register(
+                    registry,
+                    IntGauge::new(
+                        "stack_tls_certificate_not_after_seconds",
+                        "When the certificate in use ends, in seconds since 1970.",
+                    )?,
+                )?),
+                // A figure that is not known would look like one that is bad.
+                None => None,
+            },
         };
         metrics.set(not_after);
         Ok(metrics)
@@ -310,12 +317,12 @@ pub(crate) struct Commits {
 pub(crate) struct TlsMetrics {
     reloads: IntCounter,
     failures: IntCounter,
-    not_after: IntGauge,
+    not_after: Option<IntGauge>,
 }
 
 impl TlsMetrics {
-    /// The files were read again, and the certificate in use ends then.
-    pub(crate) fn reloaded(&self, taken: bool, not_after: Timestamp) {
+    /// There was another certificate, and the one in use ends then.
+    pub(crate) fn reloaded(&self, taken: bool, not_after: Option<Timestamp>) {
         if taken {
             self.reloads.inc();
         } else {
@@ -324,9 +331,10 @@ impl TlsMetrics {
         self.set(not_after);
     }
 
-    fn set(&self, not_after: Timestamp) {
-        let seconds = i64::try_from(not_after.0 / 1000).unwrap_or(i64::MAX);
-        self.not_after.set(seconds);
+    fn set(&self, not_after: Option<Timestamp>) {
+        if let (Some(gauge), Some(not_after)) = (&self.not_after, not_after) {
+            gauge.set(i64::try_from(not_after.0 / 1000).unwrap_or(i64::MAX));
+        }
     }
 }
 

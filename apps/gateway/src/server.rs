@@ -45,7 +45,7 @@ use tower::ServiceExt as _;
 
 use crate::http::Peer;
 use crate::lifecycle::Lifecycle;
-use crate::tls::{H2, Tls};
+use crate::tls::{CHALLENGE, H2, Tls};
 
 pub(crate) use h2::Extended;
 pub(crate) use listener::Listener;
@@ -153,18 +153,17 @@ async fn serve_tcp(mut stream: TcpStream, mut place: Place, mut peer: SocketAddr
     };
     // Boxed, so that a connection keeps no room for a handshake that is over, and a plain one none for TLS.
     if let Some(stream) = Box::pin(shake_hands(tls.acceptor(), stream, draining)).await {
-        if stream.get_ref().1.alpn_protocol() == Some(H2) {
-            let places = server.places.clone();
-            Box::pin(h2::serve(stream, peer, server.router, places, lifecycle)).await;
-        } else {
-            Box::pin(serve_connection(
-                stream,
-                peer,
-                server.router,
-                draining,
-                stopping,
-            ))
-            .await;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(H2) => {
+                let places = server.places.clone();
+                Box::pin(h2::serve(stream, peer, server.router, places, lifecycle)).await;
+            }
+            // An authority has seen what it wanted to see.
+            Some(CHALLENGE) => {}
+            _ => {
+                let router = server.router;
+                Box::pin(serve_connection(stream, peer, router, draining, stopping)).await;
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The certificate, and what the gateway speaks under it.
 //!
-//! The files are read at the start and again when they change. A connection keeps what it began with; files that are
-//! no good change nothing, and are told of.
+//! It comes from files, which are read at the start and again when they change, or is issued by an authority while the
+//! gateway runs. A connection keeps what it began with; files that are no good change nothing, and are told of.
 
+mod acme;
 mod files;
 mod watch;
 
@@ -14,12 +15,17 @@ use parking_lot::{Mutex, RwLock};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::server::{ProducesTickets, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{
+    ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, WantsVerifier, version,
+};
 use stack_types::Timestamp;
 use tokio_rustls::TlsAcceptor;
 
+use acme::Acme;
 use files::{Pair, Stamp};
 
+pub use acme::AcmeSettings;
+pub(crate) use acme::CHALLENGE;
 pub(crate) use watch::watch;
 
 /// The gateway's name for HTTP/2 in a handshake.
@@ -30,19 +36,30 @@ pub(crate) const H2: &[u8] = b"h2";
 pub struct Tls(Arc<Inner>);
 
 struct Inner {
+    source: Source,
+    current: RwLock<Current>,
+}
+
+/// Where the certificate comes from.
+enum Source {
+    Files(Box<Files>),
+    Acme(Acme),
+}
+
+struct Files {
     settings: TlsSettings,
     provider: Arc<CryptoProvider>,
     /// Makes session tickets, with keys of its own that change every few hours. It outlives the certificate, since a
     /// client that comes back has no use for a new one.
     tickets: Arc<dyn ProducesTickets>,
-    current: RwLock<Current>,
     /// The files as they were when they were read last, whatever came of that.
     tried: Mutex<Stamp>,
 }
 
 struct Current {
     config: Arc<ServerConfig>,
-    not_after: Timestamp,
+    /// When the certificate ends, where that is known.
+    not_after: Option<Timestamp>,
 }
 
 /// Where the certificate is, and what is spoken.
@@ -54,10 +71,26 @@ pub struct TlsSettings {
     pub key: PathBuf,
     /// Certificates of those who issue clients theirs; set, nobody else is let in.
     pub client_ca: Option<PathBuf>,
-    /// The oldest version that is spoken.
+    /// What is spoken.
+    pub spoken: Spoken,
+}
+
+/// What is spoken.
+#[derive(Debug, Clone, Copy)]
+pub struct Spoken {
+    /// The oldest version of TLS.
     pub min_version: TlsVersion,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
+}
+
+impl Default for Spoken {
+    fn default() -> Self {
+        Self {
+            min_version: TlsVersion::default(),
+            http2: true,
+        }
+    }
 }
 
 /// A version of TLS.
@@ -79,6 +112,8 @@ pub enum TlsFault {
     Key(String),
     /// With that of the clients' issuers.
     ClientCa(String),
+    /// With that by which the authority is known.
+    AcmeCa(String),
 }
 
 impl TlsFault {
@@ -89,6 +124,7 @@ impl TlsFault {
             Self::Cert(reason) => ("tls.cert", reason),
             Self::Key(reason) => ("tls.key", reason),
             Self::ClientCa(reason) => ("tls.client_ca", reason),
+            Self::AcmeCa(reason) => ("tls.acme.ca", reason),
         }
     }
 }
@@ -108,8 +144,7 @@ impl TlsSettings {
             cert: cert.into(),
             key: key.into(),
             client_ca: None,
-            min_version: TlsVersion::default(),
-            http2: true,
+            spoken: Spoken::default(),
         }
     }
 }
@@ -132,35 +167,63 @@ impl Tls {
         let tickets = new_tickets()?;
         let tried = Stamp::of(&settings);
         let current = read(&settings, &provider, &tickets)?;
-        Ok(Self(Arc::new(Inner {
+        let files = Files {
             settings,
             provider,
             tickets,
-            current: RwLock::new(current),
             tried: Mutex::new(tried),
+        };
+        Ok(Self(Arc::new(Inner {
+            source: Source::Files(Box::new(files)),
+            current: RwLock::new(current),
         })))
     }
 
-    /// Reads the files again, for connections from now on.
+    /// Lets an authority issue the certificate. Until it has, nobody can shake hands; it is asked when the gateway
+    /// runs.
+    ///
+    /// # Errors
+    /// The way to the authority cannot be made.
+    pub fn acme(settings: AcmeSettings, spoken: Spoken) -> Result<Self, TlsFault> {
+        let provider = Arc::new(default_provider());
+        let acme = Acme::new(settings, &provider)?;
+        let mut config = builder(&provider, spoken)?
+            .with_no_client_auth()
+            .with_cert_resolver(acme.resolver.clone());
+        set_up(&mut config, spoken, new_tickets()?);
+        config.alpn_protocols.push(CHALLENGE.to_vec());
+        Ok(Self(Arc::new(Inner {
+            source: Source::Acme(acme),
+            current: RwLock::new(Current {
+                config: Arc::new(config),
+                not_after: None,
+            }),
+        })))
+    }
+
+    /// Reads the files again, for connections from now on. One that an authority issues comes by itself.
     ///
     /// # Errors
     /// As [`Tls::open`]; then everything stays as it is.
     pub fn reload(&self) -> Result<(), TlsFault> {
-        let inner = &self.0;
-        // Taken before the files are read: what changes meanwhile is a change still.
-        *inner.tried.lock() = Stamp::of(&inner.settings);
-        // A ticket tells whose certificate was checked before; with other issuers that is to be checked anew.
-        let tickets = match inner.settings.client_ca {
-            Some(_) => new_tickets()?,
-            None => inner.tickets.clone(),
+        let Source::Files(files) = &self.0.source else {
+            return Ok(());
         };
-        *inner.current.write() = read(&inner.settings, &inner.provider, &tickets)?;
+        // Taken before the files are read: what changes meanwhile is a change still.
+        *files.tried.lock() = Stamp::of(&files.settings);
+        // A ticket tells whose certificate was checked before; with other issuers that is to be checked anew.
+        let tickets = match files.settings.client_ca {
+            Some(_) => new_tickets()?,
+            None => files.tickets.clone(),
+        };
+        let current = read(&files.settings, &files.provider, &tickets)?;
+        *self.0.current.write() = current;
         Ok(())
     }
 
-    /// When the certificate ends.
+    /// When the certificate ends, where that is known.
     #[must_use]
-    pub fn not_after(&self) -> Timestamp {
+    pub fn not_after(&self) -> Option<Timestamp> {
         self.0.current.read().not_after
     }
 
@@ -171,8 +234,11 @@ impl Tls {
 
     /// The files as they are now, if they are not as they were when they were read last.
     fn changed(&self) -> Option<Stamp> {
-        let now = Stamp::of(&self.0.settings);
-        (now != *self.0.tried.lock()).then_some(now)
+        let Source::Files(files) = &self.0.source else {
+            return None;
+        };
+        let now = Stamp::of(&files.settings);
+        (now != *files.tried.lock()).then_some(now)
     }
 }
 
@@ -192,13 +258,7 @@ fn read(
         private,
         not_after,
     } = files::pair(cert, key)?;
-    let versions: &[&SupportedProtocolVersion] = match settings.min_version {
-        TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12],
-        TlsVersion::V1_3 => &[&version::TLS13],
-    };
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(versions)
-        .map_err(|error| TlsFault::Key(format!("TLS cannot be set up: {error}")))?;
+    let builder = builder(provider, settings.spoken)?;
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -229,18 +289,35 @@ fn read(
             }
             error => TlsFault::Key(format!("{}: {error}", key.display())),
         })?;
-    config.ticketer = tickets.clone();
+    set_up(&mut config, settings.spoken, tickets.clone());
+    Ok(Current {
+        config: Arc::new(config),
+        not_after: Some(not_after),
+    })
+}
+
+fn builder(
+    provider: &Arc<CryptoProvider>,
+    spoken: Spoken,
+) -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, TlsFault> {
+    let versions: &[&SupportedProtocolVersion] = match spoken.min_version {
+        TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12],
+        TlsVersion::V1_3 => &[&version::TLS13],
+    };
+    ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions)
+        .map_err(|error| TlsFault::Key(format!("TLS cannot be set up: {error}")))
+}
+
+fn set_up(config: &mut ServerConfig, spoken: Spoken, tickets: Arc<dyn ProducesTickets>) {
+    config.ticketer = tickets;
     // Clients that still speak 1.2 do not always prefer what is best; with 1.3 alone nothing is bad, and a client knows
     // what its processor is good at.
-    config.ignore_client_order = settings.min_version == TlsVersion::V1_2;
-    if settings.http2 {
+    config.ignore_client_order = spoken.min_version == TlsVersion::V1_2;
+    if spoken.http2 {
         config.alpn_protocols.push(H2.to_vec());
     }
     config.alpn_protocols.push(b"http/1.1".to_vec());
-    Ok(Current {
-        config: Arc::new(config),
-        not_after,
-    })
 }
 
 impl fmt::Debug for Tls {

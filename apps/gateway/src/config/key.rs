@@ -173,6 +173,30 @@ pub(super) const KEYS: &[Key] = &[
         "Addresses where plain HTTP is answered with the way to public_url.",
     ),
     key(
+        "tls.acme.domains",
+        List,
+        "",
+        "Domains that an authority issues a certificate for by ACME, in place of tls.cert; it has to reach port 443 there.",
+    ),
+    key(
+        "tls.acme.contact",
+        Text,
+        "",
+        "An e-mail address that the authority writes to.",
+    ),
+    key(
+        "tls.acme.directory",
+        Text,
+        "https://acme-v02.api.letsencrypt.org/directory",
+        "The authority. To ask one for a certificate is to agree to its terms.",
+    ),
+    key(
+        "tls.acme.ca",
+        Text,
+        "",
+        "File of the certificates by which the authority itself is known, where the system does not know it.",
+    ),
+    key(
         "bus.url",
         Text,
         "mem:",

@@ -443,7 +443,10 @@ fn read_secret(file: &Path) -> Result<String, String> {
 }
 
 fn is_section(path: &str) -> bool {
-    KEYS.iter().any(|key| key.section() == path)
+    KEYS.iter().any(|key| {
+        let below = key.path.strip_prefix(path);
+        below.is_some_and(|below| below.starts_with('.'))
+    })
 }
 
 /// A TOML value as the text that the environment would have given, if it is of the right kind.

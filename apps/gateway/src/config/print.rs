@@ -182,6 +182,8 @@ fn example(key: &Key) -> &'static str {
     match key.path {
         "public_url" => "https://chat.example.com",
         "proxy_protocol" | "trusted_proxies" => "10.0.0.0/8, ::1",
+        "tls.acme.contact" => "ops@example.com",
+        "tls.acme.domains" => "chat.example.com",
         "tls.redirect_listen" => "0.0.0.0:80",
         "cors.origins" => "https://app.example.com",
         "log_dir" => "/var/log/stack",

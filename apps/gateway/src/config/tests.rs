@@ -177,6 +177,82 @@ fn a_certificate_and_its_key_have_to_be_there_and_belong_together() {
 }
 
 #[test]
+fn settings_of_tls_without_what_they_belong_to_are_faults() {
+    let domains = ("STACK_TLS_ACME_DOMAINS", "chat.example.com, example.com");
+    let public = ("STACK_PUBLIC_URL", "https://chat.example.com");
+    assert!(
+        Config::load(&env(&[domains, public]))
+            .unwrap()
+            .tls
+            .is_some()
+    );
+    for (given, fault) in [
+        (
+            vec![("STACK_TLS_CLIENT_CA", "ca.pem")],
+            "tls.client_ca: there is no TLS",
+        ),
+        (
+            vec![("STACK_TLS_REDIRECT_LISTEN", "0.0.0.0:80")],
+            "tls.redirect_listen: there is no TLS",
+        ),
+        (
+            vec![("STACK_TLS_ACME_CONTACT", "ops@example.com")],
+            "tls.acme.contact: nothing is asked for",
+        ),
+        (vec![domains], "tls.acme.domains: public_url has to say"),
+        (
+            vec![domains, public, ("STACK_TLS_CERT", "a")],
+            "tls.acme.domains: a certificate comes from",
+        ),
+        (
+            vec![domains, public, ("STACK_TLS_CLIENT_CA", "ca.pem")],
+            "tls.client_ca: the authority",
+        ),
+        (
+            vec![domains, public, ("STACK_TLS_ACME_CA", "no/such.pem")],
+            "tls.acme.ca: no/such.pem cannot be read",
+        ),
+        (
+            vec![domains, public, ("STACK_TLS_ACME_CONTACT", "nobody")],
+            "tls.acme.contact: \"nobody\" is not",
+        ),
+        (
+            vec![domains, public, ("STACK_TLS_ACME_DIRECTORY", "http://x")],
+            "tls.acme.directory: \"http://x\" is not",
+        ),
+        (
+            vec![("STACK_TLS_ACME_DOMAINS", "192.0.2.1"), public],
+            "tls.acme.domains: \"192.0.2.1\" is not a domain",
+        ),
+        (
+            vec![("STACK_LISTEN", "unix:/run/a.sock")],
+            "listen: with Unix sockets alone public_url",
+        ),
+        (vec![("STACK_LISTEN", ",")], "listen: there is no address"),
+        (vec![("STACK_TLS_MIN_VERSION", "1.1")], "tls.min_version: "),
+    ] {
+        let faults = faults(&env(&given));
+        assert!(
+            faults.iter().any(|told| told.starts_with(fault)),
+            "{given:?}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn there_may_be_one_address_or_several() {
+    for (text, count) in [
+        ("listen = \"127.0.0.1:1\"", 1),
+        ("listen = [\"127.0.0.1:1\", \"unix:/run/a.sock\"]", 2),
+    ] {
+        let (_folder, inputs) = file(text);
+        assert_eq!(Config::load(&inputs).unwrap().listen.len(), count);
+        // What is in force can be written into a file again.
+        assert!(effective(&inputs).contains(text));
+    }
+}
+
+#[test]
 fn a_fault_names_its_source() {
     let Faults(found) = Config::load(&env(&[("STACK_LISTEN", "nowhere")])).unwrap_err();
     assert_eq!(found[0].source, "environment STACK_LISTEN");

@@ -1,11 +1,11 @@
-//! Looks whether the files of the certificate have changed, and reads them again.
+//! Looks whether the files of the certificate have changed, and reads them again; or has one issued.
 
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::Tls;
+use super::{Source, Tls};
 use crate::metrics::TlsMetrics;
 
 /// Whoever renews a certificate does so weeks before its end. A look costs two or three system calls.
@@ -18,7 +18,7 @@ impl Tls {
         metrics.reloaded(reloaded.is_ok(), self.not_after());
         match reloaded {
             Ok(()) => tracing::info!(
-                not_after = self.not_after().0,
+                not_after = self.not_after().map(|at| at.0),
                 "the certificate was read again; connections from now on get it"
             ),
             Err(fault) => tracing::error!(
@@ -29,9 +29,17 @@ impl Tls {
     }
 }
 
-/// Reads the files again when they have changed, until `stop`. A certificate and its key are two files: a change is
-/// taken when it has stood for one look, so that nobody reads between the two.
+/// Keeps the certificate up to date, until `stop`.
 pub(crate) async fn watch(tls: Tls, metrics: TlsMetrics, stop: CancellationToken) {
+    match &tls.0.source {
+        Source::Files(_) => watch_files(&tls, metrics, stop).await,
+        Source::Acme(acme) => acme.run(metrics, stop).await,
+    }
+}
+
+/// Reads the files again when they have changed. A certificate and its key are two files: a change is
+/// taken when it has stood for one look, so that nobody reads between the two.
+async fn watch_files(tls: &Tls, metrics: TlsMetrics, stop: CancellationToken) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = None;

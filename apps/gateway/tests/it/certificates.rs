@@ -236,7 +236,7 @@ fn a_certificate_is_good_now_or_is_none() {
 async fn a_client_that_comes_back_resumes_by_ticket_and_the_hybrid_group_is_preferred() {
     let pair = pair();
     let mut files = Files::of(&pair);
-    files.settings.min_version = TlsVersion::V1_2;
+    files.settings.spoken.min_version = TlsVersion::V1_2;
     let gateway = files.gateway().await;
     for version in [ProtocolVersion::TLSv1_3, ProtocolVersion::TLSv1_2] {
         let client = client(&[&pair], None, version);
