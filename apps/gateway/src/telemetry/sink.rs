@@ -38,6 +38,7 @@ pub(super) type Missing = fn(u64) -> String;
 pub(super) struct Sink {
     queue: SyncSender<Entry>,
     waiting: Arc<AtomicUsize>,
+    dropped: &'static AtomicU64,
     /// Lines are written, or no more; a writer that panicked must not leave anybody waiting for it.
     writing: Arc<AtomicBool>,
 }
@@ -54,13 +55,14 @@ impl Sink {
     /// # Errors
     /// There can be no more threads.
     pub(super) fn start(out: impl Write + Send + 'static, missing: Missing) -> io::Result<Self> {
-        Self::with_room(out, missing, LINES)
+        Self::with(out, missing, LINES, &DROPPED)
     }
 
-    fn with_room(
+    fn with(
         out: impl Write + Send + 'static,
         missing: Missing,
         lines: usize,
+        dropped: &'static AtomicU64,
     ) -> io::Result<Self> {
         let (queue, entries) = mpsc::sync_channel(lines);
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -70,7 +72,8 @@ impl Sink {
             out,
             missing,
             waiting: waiting.clone(),
-            told: lines_dropped(),
+            told: dropped.load(Ordering::Relaxed),
+            dropped,
         };
         let guard = Writing(writing.clone());
         thread::Builder::new()
@@ -82,6 +85,7 @@ impl Sink {
         Ok(Self {
             queue,
             waiting,
+            dropped,
             writing,
         })
     }
@@ -95,7 +99,7 @@ impl Sink {
             return;
         }
         self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
-        DROPPED.fetch_add(1, Ordering::Relaxed);
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until everything is written, but no longer than this: who reads the log may never read on.
@@ -137,6 +141,7 @@ struct Writer<W> {
     out: W,
     missing: Missing,
     waiting: Arc<AtomicUsize>,
+    dropped: &'static AtomicU64,
     /// Lost lines that a line has told of.
     told: u64,
 }
@@ -179,12 +184,12 @@ impl<W: Write> Writer<W> {
         let written = self.out.write_all(bytes).and_then(|()| self.out.flush());
         if written.is_err() {
             // There is nowhere to tell it: the metric does.
-            DROPPED.fetch_add(lines, Ordering::Relaxed);
+            self.dropped.fetch_add(lines, Ordering::Relaxed);
         }
     }
 
     fn tell_missing(&mut self) {
-        let dropped = lines_dropped();
+        let dropped = self.dropped.load(Ordering::Relaxed);
         if dropped == self.told {
             return;
         }
@@ -221,14 +226,16 @@ impl<'a> MakeWriter<'a> for Sink {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::sync::{Mutex, MutexGuard};
 
     use super::*;
 
-    /// The count of lost lines is the process's, so that tests about it take turns.
-    fn turn() -> MutexGuard<'static, ()> {
-        static TURN: Mutex<()> = Mutex::new(());
-        TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// A count of the test's own.
+    fn count() -> &'static AtomicU64 {
+        Box::leak(Box::default())
+    }
+
+    fn lost(count: &AtomicU64) -> u64 {
+        count.load(Ordering::Relaxed)
     }
 
     /// Says what it is to write, and goes on when it is told to.
@@ -259,18 +266,17 @@ mod tests {
 
     #[test]
     fn who_logs_never_waits_and_what_is_lost_is_told() {
-        let _turn = turn();
-        let before = lines_dropped();
+        let dropped = count();
         let (asked, written) = channel();
         let (go, go_on) = channel();
-        let sink = Sink::with_room(Held { asked, go_on }, missing, 2).unwrap();
+        let sink = Sink::with(Held { asked, go_on }, missing, 2, dropped).unwrap();
         sink.line(b"one\n");
         // The writer is held up with it, so that the queue fills.
         assert_eq!(written.recv().unwrap(), "one\n");
         for line in ["two\n", "three\n", "four\n", "five\n"] {
             sink.line(line.as_bytes());
         }
-        assert_eq!(lines_dropped() - before, 2);
+        assert_eq!(lost(dropped), 2);
         sink.flush(Duration::from_millis(20));
         drop(go);
         assert_eq!(written.recv().unwrap(), "2 missing\n");
@@ -291,30 +297,28 @@ mod tests {
                 Ok(())
             }
         }
-        let _turn = turn();
-        let before = lines_dropped();
-        let sink = Sink::start(Broken, missing).unwrap();
+        let dropped = count();
+        let sink = Sink::with(Broken, missing, LINES, dropped).unwrap();
         sink.line(b"one\n");
         sink.flush(Duration::from_secs(20));
-        assert_eq!(lines_dropped() - before, 1);
+        assert_eq!(lost(dropped), 1);
     }
 
     #[test]
     fn bytes_that_wait_are_bounded_as_lines_are() {
-        let _turn = turn();
-        let before = lines_dropped();
+        let dropped = count();
         let (asked, written) = channel();
         let (go, go_on) = channel::<()>();
-        let sink = Sink::start(Held { asked, go_on }, missing).unwrap();
+        let sink = Sink::with(Held { asked, go_on }, missing, LINES, dropped).unwrap();
         sink.line(b"first\n");
         assert_eq!(written.recv().unwrap(), "first\n");
         let longest = [b'x'; 2 * LINE_BYTES];
         for _ in 0..BYTES / LINE_BYTES {
             sink.line(&longest);
         }
-        assert_eq!(lines_dropped(), before);
+        assert_eq!(lost(dropped), 0);
         sink.line(b"one more\n");
-        assert_eq!(lines_dropped() - before, 1);
+        assert_eq!(lost(dropped), 1);
         drop((go, written));
     }
 }
