@@ -84,11 +84,9 @@ impl Gateway {
         // First what fails most often and leaves nothing behind.
         let mut listeners: Vec<_> = inherited.into_iter().map(|inherited| inherited.0).collect();
         if listeners.is_empty() {
-            let bound = config.listen.iter().map(Listener::bind);
-            listeners = bound.collect::<Result<_, _>>()?;
+            listeners = Listener::bind_all(&config.listen)?;
         }
-        let redirects = config.tls_redirects.iter().map(Listener::bind);
-        let redirects = redirects.collect::<Result<Vec<_>, _>>()?;
+        let redirects = Listener::bind_all(&config.tls_redirects)?;
         let addr = listeners.iter().find_map(Listener::tcp_addr);
         let addr = addr.unwrap_or_else(|| config.first_addr());
         let listening = names(&listeners, &redirects, config.tls.is_some());

@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixS
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::config::Endpoint;
@@ -41,10 +42,15 @@ pub(super) enum Accepted {
 }
 
 impl Listener {
-    /// Listens.
-    pub(crate) fn bind(endpoint: &Endpoint) -> Result<Self, StartError> {
+    /// Listens on all of these.
+    pub(crate) fn bind_all(endpoints: &[Endpoint]) -> Result<Vec<Self>, StartError> {
+        let bind = |endpoint| Self::bind(endpoint, endpoints);
+        endpoints.iter().map(bind).collect()
+    }
+
+    fn bind(endpoint: &Endpoint, all: &[Endpoint]) -> Result<Self, StartError> {
         let bound = match endpoint {
-            Endpoint::Tcp(addr) => bind_tcp(*addr).map(Self::Tcp),
+            Endpoint::Tcp(addr) => bind_tcp(*addr, all).map(Self::Tcp),
             Endpoint::Unix(path) => bind_unix(path).map(|listener| Self::Unix {
                 listener,
                 path: Some(path.clone()),
@@ -116,11 +122,16 @@ impl Drop for Listener {
     }
 }
 
-fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(addr: SocketAddr, all: &[Endpoint]) -> io::Result<TcpListener> {
     let socket = match addr {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
+    // `[::]` takes IPv4 as well, unless that is listened on by itself.
+    let beside = SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port()));
+    if addr.is_ipv6() && addr.port() != 0 && all.contains(&Endpoint::Tcp(beside)) {
+        SockRef::from(&socket).set_only_v6(true)?;
+    }
     // A gateway that was just stopped leaves connections behind that hold its address for a minute.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;

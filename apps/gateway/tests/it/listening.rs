@@ -92,6 +92,28 @@ async fn every_address_and_socket_is_served() {
     gateway.shutdown().await;
 }
 
+#[tokio::test]
+async fn every_address_of_both_families_may_be_listened_on_side_by_side() {
+    // A machine without IPv6 has nothing to show here.
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let four = SocketAddr::from(([0, 0, 0, 0], port));
+    let six = SocketAddr::new("::".parse().unwrap(), port);
+    let _gateway = TestGateway::with(|config| {
+        config.listen = vec![four.into(), six.into()];
+    })
+    .await;
+    for addr in ["127.0.0.1", "::1"] {
+        let mut stream = TcpStream::connect((addr, port)).await.unwrap();
+        let answer = ask(&mut stream, "GET /ping HTTP/1.1", "").await;
+        assert!(answer.ends_with("pong"), "{addr}");
+    }
+}
+
 async fn answers(path: &Path) -> bool {
     let mut stream = UnixStream::connect(path).await.unwrap();
     let answer = ask(&mut stream, "GET /ping HTTP/1.1", "").await;
