@@ -1,6 +1,7 @@
 //! What every request handler and every socket can reach: the parts of the gateway, composed once.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use stack_bus::Bus;
 use stack_delivery::Hub;
 use stack_presence::Presences;
 use stack_rooms::Rooms;
-use stack_storage::Store;
+use stack_storage::{StorageUsage, Store};
 use stack_types::{Clock, Limits};
 
 use crate::assets::{self, ClientFiles};
@@ -24,8 +25,10 @@ use crate::http::rates::Rates;
 use crate::http::refusals::Refusals;
 use crate::http::{Peer, client_ip};
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{Measured, Metrics, Reading};
+use crate::metrics::{Measured, Metrics, Own, Reading};
+use crate::otlp::Tracer;
 use crate::readiness::{Checks, Readiness};
+use crate::stats::Stats;
 use crate::ws::Sockets;
 
 /// The state of the router. Cloning shares it.
@@ -52,6 +55,7 @@ pub(crate) struct Parts {
     pub(crate) auth: Auth,
     pub(crate) sockets: Sockets,
     pub(crate) metrics: Metrics,
+    pub(crate) tracer: Option<Tracer>,
 }
 
 /// The parts of a gateway.
@@ -67,6 +71,7 @@ pub(crate) struct App {
     slow_bodies: SlowBodies,
     readiness: Readiness,
     client_files: ClientFiles,
+    stats: Stats,
 }
 
 impl AppState {
@@ -85,6 +90,7 @@ impl AppState {
             slow_bodies: SlowBodies::new(config.http.concurrent_requests),
             readiness: Readiness::new(parts.store.clone(), parts.bus.clone(), parts.hub.clone()),
             client_files: config.testing.client_files.unwrap_or(assets::embedded),
+            stats: Stats::default(),
             origins,
             parts,
             lifecycle,
@@ -207,6 +213,26 @@ impl App {
         self.lifecycle.draining.is_cancelled()
     }
 
+    /// Where the parts count what they do.
+    pub(crate) fn measures(&self) -> &Metrics {
+        &self.parts.metrics
+    }
+
+    /// The file and its cache.
+    pub(crate) fn storage_usage(&self) -> io::Result<StorageUsage> {
+        self.parts.store.usage()
+    }
+
+    /// The last minutes, for admins.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Who traces, if anybody does.
+    pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        self.parts.tracer.as_ref()
+    }
+
     /// What is measured, as Prometheus text.
     pub(crate) fn metrics(&self) -> Result<Vec<u8>, prometheus::Error> {
         self.parts.metrics.text(&self.reading())
@@ -221,6 +247,11 @@ impl App {
         Reading {
             hub: &self.parts.hub,
             bus: &*self.parts.bus,
+            own: Some(Own {
+                store: &self.parts.store,
+                rooms: &self.parts.rooms,
+                rates: &self.rates,
+            }),
             connections: self.lifecycle.connections.len(),
             sockets: self.lifecycle.sockets.len(),
         }

@@ -110,6 +110,8 @@ pub enum ConfigCommand {
     Print,
     /// Shows a stack.toml of the defaults.
     Default,
+    /// Shows every setting as a page to read, which is docs/CONFIG.md.
+    Reference,
 }
 
 /// What can be done with sessions.
@@ -172,7 +174,7 @@ pub struct Settings {
     /// Settings from this file instead of ./stack.toml; also STACK_CONFIG.
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Address and port to listen on.
+    /// Addresses and ports to listen on, or Unix sockets (unix:/path), with commas between them.
     #[arg(long, value_name = "ADDRESS", global = true)]
     listen: Option<String>,
     /// Folder of the database file and the generated keys.

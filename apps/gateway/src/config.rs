@@ -5,14 +5,17 @@
 
 mod bus;
 mod edge;
+mod endpoint;
 mod key;
 mod layers;
 mod oauth;
 mod print;
+mod seeing;
+mod tls;
 mod value;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +26,16 @@ use stack_ipc::IpcLimits;
 use stack_types::{Clock, Limits};
 
 pub use edge::{EdgeSettings, OriginUrl};
+pub use endpoint::Endpoint;
 pub use layers::{Fault, Faults, Flag, Inputs};
 pub use oauth::{Issuer, OauthProvider, Preset};
-pub use print::{default_file, effective};
+pub use print::{default_file, effective, reference};
+pub use seeing::{LogFiles, TraceSettings};
 pub use value::{LogFormat, Origin, Registration, Secret, Signing};
 
-use crate::tls::{Tls, TlsFault};
+use crate::tls::Tls;
 use layers::Reader;
-use value::{ListOf, Listen, LogFilter, PublicUrl, SiteName};
+use value::{ListOf, LogFilter, PublicUrl, SiteName};
 
 /// The local socket, in the data folder unless it is elsewhere.
 const IPC_SOCKET: &str = "gateway.sock";
@@ -38,8 +43,10 @@ const IPC_SOCKET: &str = "gateway.sock";
 /// Everything that can be set.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen.
-    pub listen: SocketAddr,
+    /// Where to listen; never empty.
+    pub listen: Vec<Endpoint>,
+    /// Proxies that say in front of each connection whose it is, by the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
     /// Folder of the database file and the generated keys.
     pub data_dir: PathBuf,
     /// How browsers reach the gateway; unset, it follows the bound port.
@@ -52,8 +59,14 @@ pub struct Config {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Whether log lines go into files, and how many.
+    pub log_files: LogFiles,
+    /// Where traces go; unset, nothing is traced.
+    pub trace: Option<TraceSettings>,
     /// What connections are enciphered with; unset, they are plain.
     pub tls: Option<Tls>,
+    /// Where plain HTTP is told to come by TLS.
+    pub tls_redirects: Vec<Endpoint>,
     /// The transport of events.
     pub bus: BusConfig,
     /// Gateways that hold connections for another.
@@ -192,8 +205,9 @@ impl Config {
 
     fn read(reader: &mut Reader) -> Self {
         let public_url = reader.get_set::<PublicUrl>("public_url").map(|url| url.0);
-        let tls = Self::read_tls(reader, public_url.as_ref());
         let data_dir: PathBuf = reader.get("data_dir");
+        let (tls, tls_redirects) = tls::read(reader, public_url.as_ref(), &data_dir);
+        let listen = Self::read_listen(reader, public_url.as_ref());
         let ipc_path = reader.get_set("ipc.path");
         let ipc = IpcSettings {
             path: ipc_path,
@@ -206,7 +220,8 @@ impl Config {
             },
         };
         Self {
-            listen: reader.get::<Listen>("listen").0,
+            listen,
+            proxy_protocol: reader.get::<ListOf<IpNet>>("proxy_protocol").0,
             data_dir,
             ipc,
             public_url,
@@ -214,7 +229,10 @@ impl Config {
             site_name: reader.get::<SiteName>("site_name").0,
             log: reader.get::<LogFilter>("log").0,
             log_format: reader.get("log_format"),
+            log_files: seeing::log_files(reader),
+            trace: seeing::trace(reader),
             tls,
+            tls_redirects,
             bus: bus::read(reader),
             edge: edge::read(reader),
             auth: AuthSettings {
@@ -246,37 +264,22 @@ impl Config {
         }
     }
 
-    /// One of the two without the other would mean plain text where somebody asked for TLS.
-    fn read_tls(reader: &mut Reader, public_url: Option<&Origin>) -> Option<Tls> {
-        let cert = reader.get_set::<PathBuf>("tls.cert");
-        let key = reader.get_set::<PathBuf>("tls.key");
-        let (cert, key) = match (cert, key) {
-            (Some(cert), Some(key)) => (cert, key),
-            (None, None) => return None,
-            (Some(_), None) => {
-                reader.fault("tls.cert", "tls.key is not set".into());
-                return None;
-            }
-            (None, Some(_)) => {
-                reader.fault("tls.key", "tls.cert is not set".into());
-                return None;
-            }
-        };
-        if public_url.is_some_and(|url| !url.is_https()) {
-            let reason = "plain HTTP cannot reach a gateway that speaks TLS (tls.cert is set)";
-            reader.fault("public_url", reason.into());
+    fn read_listen(reader: &mut Reader, public_url: Option<&Origin>) -> Vec<Endpoint> {
+        let listen = reader.get::<ListOf<Endpoint>>("listen").0;
+        if listen.is_empty() {
+            reader.fault("listen", "there is no address in it".into());
+        } else if public_url.is_none() && listen.iter().all(|endpoint| endpoint.tcp().is_none()) {
+            let reason = "with Unix sockets alone public_url has to say how browsers come";
+            reader.fault("listen", reason.into());
         }
-        match Tls::load(&cert, &key) {
-            Ok(tls) => Some(tls),
-            Err(fault) => {
-                let (key, reason) = match fault {
-                    TlsFault::Cert(reason) => ("tls.cert", reason),
-                    TlsFault::Key(reason) => ("tls.key", reason),
-                };
-                reader.fault(key, reason);
-                None
-            }
-        }
+        listen
+    }
+
+    /// The first address of TCP, as it is configured; without one, where nobody is.
+    #[must_use]
+    pub fn first_addr(&self) -> SocketAddr {
+        let first = self.listen.iter().find_map(Endpoint::tcp);
+        first.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
     }
 
     /// A frame carries a message whole, so that the smaller limits have to fit into the larger ones.

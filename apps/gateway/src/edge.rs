@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::app::AppState;
 use crate::error::StartError;
-use crate::gateway::bind;
+use crate::server::bind_tcp;
 
 pub(crate) use node::{Entered, News, Node};
 pub(crate) use origin::EdgeOrigin;
@@ -27,9 +27,12 @@ pub(crate) async fn listen(app: &AppState, origin: EdgeOrigin) -> Result<(), Sta
         return Ok(());
     };
     let tls = tls::server_config(settings).map_err(StartError::EdgeTls)?;
-    let listener = bind(addr)?;
-    let told = listener.local_addr();
-    let addr = told.map_err(|source| StartError::Listen { addr, source })?;
+    let bound = bind_tcp(addr, &[]);
+    let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (addr, listener) = bound.map_err(|source| StartError::Listen {
+        endpoint: addr.to_string(),
+        source,
+    })?;
     let lifecycle = app.lifecycle().clone();
     let (draining, stopping) = (lifecycle.draining.clone(), lifecycle.stopping.clone());
     let (server, ended) = EdgeServer::start(Arc::new(origin), draining, stopping)?;

@@ -1,7 +1,6 @@
 //! Why a gateway does not start.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use stack_auth::AuthError;
@@ -14,10 +13,10 @@ use stack_types::Problem;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {addr}")]
+    #[error("cannot listen on {endpoint}")]
     Listen {
-        /// The address.
-        addr: SocketAddr,
+        /// The address or socket.
+        endpoint: String,
         /// What the system says.
         source: io::Error,
     },
@@ -83,6 +82,9 @@ pub enum StartError {
     /// A measurement of ours is not well formed.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),
+    /// The sender of traces cannot be made.
+    #[error("traces cannot be sent")]
+    Traces(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A topic of ours is none.
     #[error("a topic of the bus is not well formed")]
     Topic(#[from] InvalidTopic),

@@ -21,7 +21,6 @@ use stack_rate::{Quota, Quotas};
 use stack_rooms::{Rooms, RoomsConfig};
 use stack_storage::{Location, OnCommit, Store, StoreConfig, StoreHandle};
 use stack_types::{Clock, EventCodec, SystemClock};
-use tokio::net::{TcpListener, TcpSocket};
 
 use crate::app::{AppState, Parts};
 use crate::config::{Config, OauthProvider, Preset, Registration, Signing};
@@ -32,11 +31,12 @@ use crate::http::origin::Origins;
 use crate::http::outgoing::Outgoing;
 use crate::last_seen::Kept;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::Metrics;
-use crate::server::Places;
-use crate::tls::Tls;
+use crate::metrics::{Metrics, TlsMetrics};
+use crate::otlp::Tracer;
+use crate::server::{Listener, Places, Server};
+use crate::tls::{self, Tls};
 use crate::ws::Sockets;
-use crate::{ipc, revocation, routes, server, sweeper};
+use crate::{ipc, revocation, routes, server, stats, sweeper};
 
 /// The file everything durable is in, below the data folder.
 pub(crate) const DATABASE_FILE: &str = "stack.redb";
@@ -52,7 +52,8 @@ pub struct Gateway;
 /// killed.
 pub struct RunningGateway {
     addr: SocketAddr,
-    is_tls: bool,
+    listening: Vec<String>,
+    tls: Option<(Tls, TlsMetrics)>,
     url: String,
     setup_url: Option<String>,
     deadline: Duration,
@@ -61,6 +62,7 @@ pub struct RunningGateway {
     bus: Arc<dyn Bus>,
     store: StoreHandle,
     hub: HubHandle,
+    tracer: Option<Tracer>,
 }
 
 impl Gateway {
@@ -69,12 +71,24 @@ impl Gateway {
     /// # Errors
     /// The port is taken, the data folder or the file cannot be opened, or the keys cannot be had.
     pub async fn start(config: Config) -> Result<RunningGateway, StartError> {
+        Self::start_on(config, Vec::new()).await
+    }
+
+    /// [`Gateway::start`] on sockets that are open already, if there are any, in place of those of the configuration.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub async fn start_on(
+        config: Config,
+        inherited: Vec<Inherited>,
+    ) -> Result<RunningGateway, StartError> {
         // First what fails most often and leaves nothing behind.
-        let listener = bind(config.listen)?;
-        let addr = listener.local_addr().map_err(|source| StartError::Listen {
-            addr: config.listen,
-            source,
-        })?;
+        let Listening {
+            listeners,
+            redirects,
+            addr,
+            names,
+        } = Listening::open(&config, inherited)?;
         let origins = Origins::new(&config, addr);
         let url = origins.public().to_string();
         let deadline = config.shutdown_deadline;
@@ -93,19 +107,32 @@ impl Gateway {
         lifecycle
             .background
             .spawn(async move { auth.run_maintenance(stopping.cancelled()).await });
-        let tls = config.tls.as_ref().map(Tls::acceptor);
-        let is_tls = tls.is_some();
+        let tracer = parts.tracer.clone();
+        let tls = tls::watched(&config, &parts.metrics, &lifecycle)?;
+        let redirect = server::redirect::router(origins.public().clone());
         let places = Places::new(&config, parts.metrics.connections_refused());
+        let proxies = config.proxy_protocol.clone().into();
         let app = AppState::new(config, origins, parts, lifecycle.clone());
+        lifecycle.background.spawn(stats::run(
+            app.clone(),
+            lifecycle.background_stopping.clone(),
+        ));
         let router = routes::router(&app);
         let origin = EdgeOrigin::new(app.clone(), router.clone());
         ipc::start(&app, Arc::new(origin.clone()))?;
         edge::listen(&app, origin).await?;
-        let serve = server::serve(listener, tls, router, places, lifecycle.clone());
-        lifecycle.serving.spawn(serve);
+        let server = Server {
+            tls: tls.as_ref().map(|(tls, _)| tls.clone()),
+            router,
+            places,
+            proxies,
+            lifecycle: lifecycle.clone(),
+        };
+        server::serve_all(listeners, redirects, server, redirect);
         Ok(RunningGateway {
             addr,
-            is_tls,
+            listening: names,
+            tls,
             url,
             setup_url,
             deadline,
@@ -114,21 +141,27 @@ impl Gateway {
             bus,
             store,
             hub,
+            tracer,
         })
     }
 }
 
 impl RunningGateway {
-    /// The address that is listened on.
+    /// The first address of TCP that is listened on; with Unix sockets alone, where nobody is.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Whether it speaks TLS, and nothing else.
+    /// Everything that is listened on, for people; never empty.
     #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.is_tls
+    pub fn listening(&self) -> &[String] {
+        &self.listening
+    }
+
+    /// Reads again what can be: the certificate. What is wrong with it is told in the log.
+    pub fn reload(&self) {
+        tls::reload(self.tls.as_ref());
     }
 
     /// Where a person opens it.
@@ -171,6 +204,10 @@ impl RunningGateway {
         self.store.shutdown().await;
         self.hub.shutdown().await;
         self.bus.close();
+        if let Some(tracer) = self.tracer {
+            // It is on record if it fails.
+            let _ = tokio::task::spawn_blocking(move || tracer.shutdown()).await;
+        }
         drop(self.abandon);
         tracing::info!("the gateway is down");
     }
@@ -199,22 +236,59 @@ pub(crate) fn setup_url(origins: &Origins, setup: &SetupToken) -> String {
     format!("{}/setup#{}", origins.public(), setup.token)
 }
 
-/// Connections that wait to be accepted. When thousands come back at once, one that finds no place here tries again a
-/// second later; the kernel may allow fewer (`net.core.somaxconn`).
-const BACKLOG: u32 = 4096;
+/// A listening socket that was open before the gateway was.
+#[derive(Debug)]
+pub struct Inherited(Listener);
 
-pub(crate) fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = || {
-        let socket = match addr {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // A gateway that was just stopped leaves connections behind that hold its address for a minute.
-        socket.set_reuseaddr(true)?;
-        socket.bind(addr)?;
-        socket.listen(BACKLOG)
+impl Inherited {
+    /// Those that a service manager has handed to this process (`LISTEN_FDS`). They are taken once.
+    ///
+    /// # Errors
+    /// One is not a stream socket that listens.
+    pub fn take_all() -> Result<Vec<Self>, StartError> {
+        Ok(Listener::inherited()?.into_iter().map(Self).collect())
+    }
+}
+
+/// What a gateway or an edge listens on.
+pub(crate) struct Listening {
+    pub(crate) listeners: Vec<Listener>,
+    /// Those that send plain HTTP on to TLS.
+    pub(crate) redirects: Vec<Listener>,
+    /// The first address of TCP.
+    pub(crate) addr: SocketAddr,
+    /// All of it, as a person writes it.
+    pub(crate) names: Vec<String>,
+}
+
+impl Listening {
+    /// Listens on what is inherited, or else on what the configuration says.
+    pub(crate) fn open(config: &Config, inherited: Vec<Inherited>) -> Result<Self, StartError> {
+        let mut listeners: Vec<_> = inherited.into_iter().map(|inherited| inherited.0).collect();
+        if listeners.is_empty() {
+            listeners = Listener::bind_all(&config.listen)?;
+        }
+        let redirects = Listener::bind_all(&config.tls_redirects)?;
+        let addr = listeners.iter().find_map(Listener::tcp_addr);
+        Ok(Self {
+            addr: addr.unwrap_or_else(|| config.first_addr()),
+            names: names(&listeners, &redirects, config.tls.is_some()),
+            listeners,
+            redirects,
+        })
+    }
+}
+
+/// What is listened on, as a person writes it.
+fn names(listeners: &[Listener], redirects: &[Listener], is_tls: bool) -> Vec<String> {
+    let name = |listener: &Listener, is_tls: bool| match listener.tcp_addr() {
+        Some(addr) if is_tls => format!("https://{addr}"),
+        Some(addr) => format!("http://{addr}"),
+        None => listener.name(),
     };
-    bound().map_err(|source| StartError::Listen { addr, source })
+    let served = listeners.iter().map(|listener| name(listener, is_tls));
+    let redirected = redirects.iter().map(|listener| name(listener, false));
+    served.chain(redirected).collect()
 }
 
 async fn compose(
@@ -229,6 +303,10 @@ async fn compose(
         .unwrap_or_else(|| Arc::new(SystemClock));
     let codec: Arc<dyn EventCodec> = Arc::new(JsonCodec);
     let metrics = Metrics::new()?;
+    let tracer = match &config.trace {
+        Some(settings) => Some(Tracer::start(settings, &lifecycle.background)?),
+        None => None,
+    };
     let bus = match &config.testing.bus {
         Some(bus) => bus.clone(),
         None => stack_bus::open(&config.bus)?,
@@ -296,6 +374,7 @@ async fn compose(
         auth,
         sockets,
         metrics,
+        tracer,
     };
     Ok((parts, store_handle, hub_handle))
 }

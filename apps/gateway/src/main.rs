@@ -1,7 +1,6 @@
 //! The command line of the gateway: configuration, then telemetry, then the gateway until a signal takes it down.
 
 use std::io::{self, BufWriter, Write as _};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -9,8 +8,9 @@ use clap::Parser as _;
 use stack_gateway::cli::{Cli, Command, ConfigCommand, KeysCommand};
 use stack_gateway::command::{self, CommandError, Manner, Task};
 use stack_gateway::config::{self, Config, Inputs};
-use stack_gateway::signals::Signals;
-use stack_gateway::{Gateway, RunningEdge, offline, telemetry};
+use stack_gateway::signals::{Asked, Signals};
+use stack_gateway::systemd::Notify;
+use stack_gateway::{Gateway, Inherited, RunningEdge, RunningGateway, offline, telemetry};
 
 /// The configuration is at fault; everything else that fails is 1.
 const FAULTY_CONFIGURATION: u8 = 2;
@@ -55,7 +55,13 @@ fn main() -> ExitCode {
             return ExitCode::from(FAULTY_CONFIGURATION);
         }
     };
-    telemetry::init(&config);
+    let log = match telemetry::init(&config) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("stack-gateway: the log cannot be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let done = match cli.command {
         None | Some(Command::Serve) => run(serve(config)),
         Some(Command::Edge { .. }) => run(serve_edge(config)),
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
             None => Ok(()),
         },
     };
+    drop(log);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever closed the output has seen enough.
@@ -95,6 +102,7 @@ fn is_closed_output(error: &anyhow::Error) -> bool {
 fn run_config(command: ConfigCommand, inputs: &Inputs) -> ExitCode {
     let told = match command {
         ConfigCommand::Default => config::default_file(),
+        ConfigCommand::Reference => config::reference(),
         ConfigCommand::Print => config::effective(inputs),
         ConfigCommand::Check => String::new(),
     };
@@ -106,7 +114,9 @@ fn run_config(command: ConfigCommand, inputs: &Inputs) -> ExitCode {
     // Whoever closed the output has seen enough.
     let _ = io::stdout().write_all(told.as_bytes());
     match loaded {
-        _ if matches!(command, ConfigCommand::Default) => ExitCode::SUCCESS,
+        _ if matches!(command, ConfigCommand::Default | ConfigCommand::Reference) => {
+            ExitCode::SUCCESS
+        }
         Ok(_) => ExitCode::SUCCESS,
         Err(faults) => {
             complain(&faults.to_string());
@@ -151,38 +161,74 @@ fn keys(config: &Config, command: KeysCommand) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the start, so that no signal meets the default action, which is to die at once.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let gateway = Gateway::start(config).await?;
-    announce(
-        gateway.addr(),
-        gateway.is_tls(),
-        gateway.url(),
-        gateway.setup_url(),
-    )?;
-    let signal = signals.next().await;
-    tracing::info!("{signal}: shutting down");
+    let notify = Notify::of_process().context("cannot reach the service manager")?;
+    let gateway = Gateway::start_on(config, Inherited::take_all()?).await?;
+    announce(gateway.listening(), gateway.url(), gateway.setup_url())?;
+    notify.ready();
     tokio::select! {
-        () = gateway.shutdown() => Ok(()),
-        signal = signals.next() => anyhow::bail!("a second signal, {signal}: leaving at once"),
+        () = notify.watchdog() => Ok(()),
+        served = until_the_end(gateway, &mut signals, &notify) => served,
     }
 }
 
 async fn serve_edge(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let edge = RunningEdge::start(config).await?;
-    announce(edge.addr(), edge.is_tls(), edge.url(), None)?;
-    let signal = signals.next().await;
-    tracing::info!("{signal}: shutting down");
+    let notify = Notify::of_process().context("cannot reach the service manager")?;
+    let edge = RunningEdge::start_on(config, Inherited::take_all()?).await?;
+    announce(edge.listening(), edge.url(), None)?;
+    notify.ready();
+    let serving = async {
+        let signal = loop {
+            match signals.next().await {
+                Asked::End(signal) => break signal,
+                Asked::Reload => {
+                    notify.reloading();
+                    edge.reload();
+                    notify.ready();
+                }
+            }
+        };
+        notify.stopping();
+        tracing::info!("{signal}: shutting down");
+        tokio::select! {
+            () = edge.shutdown() => Ok(()),
+            signal = signals.end() => anyhow::bail!("a second signal, {signal}: leaving at once"),
+        }
+    };
     tokio::select! {
-        () = edge.shutdown() => Ok(()),
-        signal = signals.next() => anyhow::bail!("a second signal, {signal}: leaving at once"),
+        () = notify.watchdog() => Ok(()),
+        served = serving => served,
     }
 }
 
-/// One line that scripts wait for: the address that is really bound, and where a person opens it. Until there is an
-/// administrator a second one says where they are made.
-fn announce(addr: SocketAddr, is_tls: bool, url: &str, setup_url: Option<&str>) -> io::Result<()> {
-    let scheme = if is_tls { "https" } else { "http" };
-    let mut told = format!("Stack is listening on {scheme}://{addr} (open {url})\n");
+async fn until_the_end(
+    gateway: RunningGateway,
+    signals: &mut Signals,
+    notify: &Notify,
+) -> anyhow::Result<()> {
+    let signal = loop {
+        match signals.next().await {
+            Asked::End(signal) => break signal,
+            Asked::Reload => {
+                notify.reloading();
+                gateway.reload();
+                notify.ready();
+            }
+        }
+    };
+    notify.stopping();
+    tracing::info!("{signal}: shutting down");
+    tokio::select! {
+        () = gateway.shutdown() => Ok(()),
+        signal = signals.end() => anyhow::bail!("a second signal, {signal}: leaving at once"),
+    }
+}
+
+/// One line that scripts wait for: what is really listened on, and where a person opens it. Until there is an
+/// administrator another one says where they are made.
+fn announce(listening: &[String], url: &str, setup_url: Option<&str>) -> io::Result<()> {
+    let listening = listening.join(", ");
+    let mut told = format!("Stack is listening on {listening} (open {url})\n");
     if let Some(setup) = setup_url {
         told.push_str(&format!("Set up: {setup}\n"));
     }

@@ -1,6 +1,14 @@
 //! What the gateway measures, as Prometheus text.
+//!
+//! Every label has few values: patterns of routes, statuses, kinds. Nothing a client can make up is one.
+
+mod families;
+mod parts;
+mod process;
+mod requests;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
@@ -11,10 +19,20 @@ use prometheus::{
 };
 use stack_bus::Bus;
 use stack_delivery::{Hub, HubStats};
-use stack_storage::{CommitReport, OnCommit};
+use stack_rooms::Rooms;
+use stack_storage::{CommitReport, OnCommit, Store};
+use stack_types::Timestamp;
+
+use crate::http::rates::Rates;
+
+pub(crate) use process::Process;
+pub(crate) use requests::{Requests, method};
 
 /// The media type of [`Metrics::text`].
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How often the process is looked at.
+const PROCESS_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
 /// The measurements. Cloning shares them.
 #[derive(Clone)]
@@ -26,6 +44,11 @@ struct Inner {
     registry: Registry,
     commit_events: Histogram,
     commit_seconds: Histogram,
+    commit_sync_seconds: Histogram,
+    requests: Requests,
+    sign_ins: SocketSignIns,
+    started: SystemTime,
+    process: Mutex<Option<(Instant, Process)>>,
     live: IntCounter,
     catch_up: IntCounter,
     behind: IntCounter,
@@ -42,8 +65,17 @@ struct Inner {
 pub(crate) struct Reading<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) bus: &'a dyn Bus,
+    /// What an edge leaves to its origin.
+    pub(crate) own: Option<Own<'a>>,
     pub(crate) connections: usize,
     pub(crate) sockets: usize,
+}
+
+/// The parts that an edge has not.
+pub(crate) struct Own<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) rooms: &'a Rooms,
+    pub(crate) rates: &'a Rates,
 }
 
 /// Something that was measured.
@@ -79,6 +111,24 @@ impl Metrics {
                 "Time from the first operation of a commit to the end of its fsync.",
                 exponential_buckets(0.000_1, 2.0, 15)?,
             )?,
+            commit_sync_seconds: histogram(
+                "stack_commit_sync_seconds",
+                "Time that a commit needs to get onto the disk, its fsync.",
+                exponential_buckets(0.000_1, 2.0, 15)?,
+            )?,
+            requests: Requests::new(&registry)?,
+            sign_ins: SocketSignIns {
+                ok: counter(
+                    "stack_socket_sign_ins_total",
+                    "Sockets that were signed in.",
+                )?,
+                refused: counter(
+                    "stack_socket_sign_ins_refused_total",
+                    "Sockets whose credentials were no good.",
+                )?,
+            },
+            started: SystemTime::now(),
+            process: Mutex::new(None),
             live: counter(
                 "stack_live_deliveries_total",
                 "Events written to readers straight from their commit.",
@@ -123,6 +173,10 @@ impl Metrics {
         let metrics = self.clone();
         Arc::new(move |commit: CommitReport| {
             metrics.0.commit_seconds.observe(commit.took.as_secs_f64());
+            metrics
+                .0
+                .commit_sync_seconds
+                .observe(commit.synced.as_secs_f64());
             if commit.events > 0 {
                 #[expect(
                     clippy::cast_precision_loss,
@@ -131,6 +185,41 @@ impl Metrics {
                 metrics.0.commit_events.observe(commit.events as f64);
             }
         })
+    }
+
+    /// What is measured of the certificate. Asked for once, by a gateway that has one.
+    ///
+    /// # Errors
+    /// It was asked for before.
+    pub(crate) fn tls(
+        &self,
+        not_after: Option<Timestamp>,
+    ) -> Result<TlsMetrics, prometheus::Error> {
+        let registry = &self.0.registry;
+        let counter = |name, help| register(registry, IntCounter::new(name, help)?);
+        let metrics = TlsMetrics {
+            reloads: counter(
+                "stack_tls_reloads_total",
+                "How often another certificate was taken.",
+            )?,
+            failures: counter(
+                "stack_tls_reload_failures_total",
+                "How often another certificate was no good or could not be had, so that the old one stayed.",
+            )?,
+            not_after: match not_after {
+                Some(_) => Some(register(
+                    registry,
+                    IntGauge::new(
+                        "stack_tls_certificate_not_after_seconds",
+                        "When the certificate in use ends, in seconds since 1970.",
+                    )?,
+                )?),
+                // A figure that is not known would look like one that is bad.
+                None => None,
+            },
+        };
+        metrics.set(not_after);
+        Ok(metrics)
     }
 
     /// Counts connections that were refused.
@@ -194,6 +283,7 @@ impl Metrics {
             catch_up_deliveries,
             fell_behind,
             malformed,
+            ..
         } = reading.hub.stats();
         let lost = reading.bus.losses();
         let inner = &self.0;
@@ -216,7 +306,107 @@ impl Metrics {
         inner
             .sockets
             .set(i64::try_from(reading.sockets).unwrap_or(i64::MAX));
-        inner.registry.gather()
+        let mut families = inner.registry.gather();
+        families.extend(parts::read_off(self, reading));
+        families.sort_by(|one, other| one.name().cmp(other.name()));
+        families
+    }
+
+    /// Counts requests.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.0.requests
+    }
+
+    /// Counts sockets that sign in.
+    pub(crate) fn sign_ins(&self) -> &SocketSignIns {
+        &self.0.sign_ins
+    }
+
+    /// What the process takes of the machine, a second ago at most: a look costs more with every connection, and anybody
+    /// who reaches the gateway may ask.
+    pub(crate) fn process(&self) -> Option<Process> {
+        let mut seen = self.0.process.lock();
+        if let Some((at, process)) = *seen
+            && at.elapsed() < PROCESS_AT_MOST_EVERY
+        {
+            return Some(process);
+        }
+        let process = Process::now()?;
+        *seen = Some((Instant::now(), process));
+        Some(process)
+    }
+
+    /// When measuring began.
+    pub(crate) fn started(&self) -> SystemTime {
+        self.0.started
+    }
+
+    /// What commits have done so far.
+    pub(crate) fn commits(&self) -> Commits {
+        let buckets = self.0.commit_seconds.collect();
+        let buckets = buckets
+            .first()
+            .and_then(|family| family.get_metric().first());
+        let buckets = buckets.map_or_else(Vec::new, |metric| {
+            let buckets = metric.get_histogram().get_bucket().iter();
+            buckets
+                .map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()))
+                .collect()
+        });
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a sum of counts"
+        )]
+        let events = self.0.commit_events.get_sample_sum() as u64;
+        Commits {
+            count: self.0.commit_seconds.get_sample_count(),
+            events,
+            buckets,
+        }
+    }
+}
+
+/// Sockets that were signed in, and those that were not.
+#[derive(Debug, Clone)]
+pub(crate) struct SocketSignIns {
+    pub(crate) ok: IntCounter,
+    pub(crate) refused: IntCounter,
+}
+
+/// What commits have done since the start.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Commits {
+    pub(crate) count: u64,
+    /// Events in them.
+    pub(crate) events: u64,
+    /// How many took so many seconds at most.
+    pub(crate) buckets: Vec<(f64, u64)>,
+}
+
+/// What is measured of the certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsMetrics {
+    reloads: IntCounter,
+    failures: IntCounter,
+    not_after: Option<IntGauge>,
+}
+
+impl TlsMetrics {
+    /// There was another certificate, and the one in use ends then.
+    pub(crate) fn reloaded(&self, taken: bool, not_after: Option<Timestamp>) {
+        if taken {
+            self.reloads.inc();
+        } else {
+            self.failures.inc();
+        }
+        self.set(not_after);
+    }
+
+    fn set(&self, not_after: Option<Timestamp>) {
+        if let (Some(gauge), Some(not_after)) = (&self.not_after, not_after) {
+            gauge.set(i64::try_from(not_after.0 / 1000).unwrap_or(i64::MAX));
+        }
     }
 }
 

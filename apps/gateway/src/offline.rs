@@ -74,7 +74,7 @@ pub async fn setup_url(config: &Config) -> Result<String, OfflineError> {
     }
     let token = SetupToken::of_folder(&config.data_dir, now)?;
     Ok(gateway::setup_url(
-        &Origins::new(config, config.listen),
+        &Origins::new(config, config.first_addr()),
         &token,
     ))
 }
@@ -102,7 +102,7 @@ pub(crate) fn open(config: &Config) -> Result<(AdminService, StoreHandle), Offli
     // No socket hangs on this process, so that nobody need be told of revocations.
     let auth = Auth::new(auth, store.clone(), clock, Arc::new(|_| {}));
     let auth = auth.map_err(|error| OfflineError::Open(error.into()))?;
-    let origins = Origins::new(config, config.listen);
+    let origins = Origins::new(config, config.first_addr());
     Ok((AdminService::of_file(auth, store, origins), handle))
 }
 

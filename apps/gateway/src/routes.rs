@@ -37,7 +37,7 @@ pub(crate) fn router(app: &AppState) -> Router {
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
         .route("/.well-known/jwks.json", get(health::public_keys))
-        .route("/ws", get(ws::upgrade))
+        .route("/ws", get(ws::upgrade).connect(ws::upgrade))
         .nest(identity::BASE, api(v1(app), app))
         .fallback(assets::serve);
     around(routes, app)

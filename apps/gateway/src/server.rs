@@ -5,14 +5,23 @@
 //!
 //! Under TLS a connection is shaken hands with in its own task, at its own place and within a time.
 //!
-//! Connections are served by hyper's own HTTP/1 connection, not through a builder that first finds out the version:
-//! that one reads without a time-out, and wraps the stream in a type of its own.
+//! Which HTTP a connection speaks is agreed on in the handshake: HTTP/1 without one. HTTP/1 is served by hyper's own
+//! connection, not through a builder that first finds out the version: that one reads without a time-out, and wraps
+//! the stream in a type of its own.
 
+mod h2;
+mod listener;
+mod pipe;
 mod places;
+mod proxy_protocol;
+pub(crate) mod redirect;
 mod watched;
 mod wire;
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,9 +33,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -35,10 +45,14 @@ use tower::ServiceExt as _;
 
 use crate::http::Peer;
 use crate::lifecycle::Lifecycle;
+use crate::tls::{CHALLENGE, H2, Tls};
 
+pub(crate) use h2::Extended;
+pub(crate) use listener::{Listener, bind_tcp};
 pub(crate) use places::{Place, Places};
 pub(crate) use wire::Wire;
 
+use listener::Accepted;
 use watched::Watched;
 
 /// Headers have to be complete by then, and a connection kept alive is closed after being idle for as long. Long
@@ -60,14 +74,45 @@ const UNSENT_BYTES: u32 = 64 * 1024;
 /// since the connection stays in the backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections until the gateway drains. Each one is a task on `lifecycle.connections`.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    router: Service,
-    places: Places,
-    lifecycle: Lifecycle,
+/// What serves connections. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct Server {
+    /// What those of TCP are enciphered with. Whoever comes by a Unix socket is on this machine, and speaks plainly.
+    pub(crate) tls: Option<Tls>,
+    pub(crate) router: Service,
+    pub(crate) places: Places,
+    /// Who says by the PROXY protocol whose a connection is.
+    pub(crate) proxies: Arc<[IpNet]>,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// The routes with everything around them.
+pub(crate) type Service = Router;
+
+/// Serves all of these, on `lifecycle.serving`; `redirect` is what those speak that send plain HTTP on to TLS.
+pub(crate) fn serve_all(
+    listeners: Vec<Listener>,
+    redirects: Vec<Listener>,
+    server: Server,
+    redirect: Service,
 ) {
+    let serving = server.lifecycle.serving.clone();
+    for listener in redirects {
+        let server = Server {
+            tls: None,
+            router: redirect.clone(),
+            ..server.clone()
+        };
+        serving.spawn(serve(listener, server));
+    }
+    for listener in listeners {
+        serving.spawn(serve(listener, server.clone()));
+    }
+}
+
+/// Accepts connections until the gateway drains. Each one is a task on `lifecycle.connections`.
+pub(crate) async fn serve(listener: Listener, server: Server) {
+    let lifecycle = &server.lifecycle;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -77,18 +122,19 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 // Closed without a word: whoever floods would be owed one answer each.
-                let Some(place) = places.take(peer.ip()) else {
+                let Some(place) = server.places.take(peer.ip()) else {
                     continue;
                 };
-                let connection = serve_tcp(
-                    stream,
-                    tls.clone(),
-                    place,
-                    Peer(peer),
-                    router.clone(),
-                    lifecycle.clone(),
-                );
-                lifecycle.connections.spawn(connection);
+                match stream {
+                    Accepted::Tcp(stream) => {
+                        let connection = serve_tcp(stream, place, peer, server.clone());
+                        lifecycle.connections.spawn(connection);
+                    }
+                    Accepted::Unix(stream) => {
+                        let connection = serve_unix(stream, place, peer, server.clone());
+                        lifecycle.connections.spawn(connection);
+                    }
+                }
             }
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection was gone before it was accepted: {error}");
@@ -104,17 +150,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// The routes with everything around them.
-pub(crate) type Service = Router;
-
-async fn serve_tcp(
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
-    place: Place,
-    peer: Peer,
-    router: Service,
-    lifecycle: Lifecycle,
-) {
+async fn serve_tcp(mut stream: TcpStream, mut place: Place, mut peer: SocketAddr, server: Server) {
     // Answers and frames are written whole; waiting to fill a segment would only delay them.
     let prepared = stream
         .set_nodelay(true)
@@ -123,15 +159,91 @@ async fn serve_tcp(
         tracing::debug!(%error, "a connection was gone before it was served: {error}");
         return;
     }
-    let draining = lifecycle.draining.clone();
-    let stream = Watched::new(stream, place, draining, discard_unsent);
+    if server.is_of_proxy(peer.ip()) {
+        match Box::pin(server.behind_proxy(&mut stream, place, peer)).await {
+            Some(client) => (place, peer) = client,
+            None => return,
+        }
+    }
+    let lifecycle = &server.lifecycle;
     let (draining, stopping) = (&lifecycle.draining, &lifecycle.stopping);
-    let Some(tls) = tls else {
-        return serve_connection(stream, peer, router, draining, stopping).await;
+    let stream = Watched::new(stream, place, draining.clone(), discard_unsent::<TcpStream>);
+    let peer = Peer(peer);
+    let Some(tls) = &server.tls else {
+        return serve_connection(stream, peer, server.router, draining, stopping).await;
     };
-    // Both boxed, so that a connection keeps no room for a handshake that is over, and a plain one none for TLS.
-    if let Some(stream) = Box::pin(shake_hands(tls, stream, draining)).await {
-        Box::pin(serve_connection(stream, peer, router, draining, stopping)).await;
+    // Boxed, so that a connection keeps no room for a handshake that is over, and a plain one none for TLS.
+    if let Some(stream) = Box::pin(shake_hands(tls.acceptor(), stream, draining)).await {
+        match stream.get_ref().1.alpn_protocol() {
+            Some(H2) => {
+                let places = server.places.clone();
+                Box::pin(h2::serve(stream, peer, server.router, places, lifecycle)).await;
+            }
+            // An authority has seen what it wanted to see.
+            Some(CHALLENGE) => {}
+            _ => {
+                let router = server.router;
+                Box::pin(serve_connection(stream, peer, router, draining, stopping)).await;
+            }
+        }
+    }
+}
+
+async fn serve_unix(
+    mut stream: UnixStream,
+    mut place: Place,
+    mut peer: SocketAddr,
+    server: Server,
+) {
+    if server.is_of_proxy(peer.ip()) {
+        match Box::pin(server.behind_proxy(&mut stream, place, peer)).await {
+            Some(client) => (place, peer) = client,
+            None => return,
+        }
+    }
+    let (draining, stopping) = (&server.lifecycle.draining, &server.lifecycle.stopping);
+    let stream = Watched::new(
+        stream,
+        place,
+        draining.clone(),
+        discard_unsent::<UnixStream>,
+    );
+    serve_connection(stream, Peer(peer), server.router, draining, stopping).await;
+}
+
+impl Server {
+    fn is_of_proxy(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.proxies.iter().any(|net| net.contains(&peer))
+    }
+
+    /// Whose connection it is that a proxy has opened, and that one's place.
+    async fn behind_proxy<S>(
+        &self,
+        stream: &mut S,
+        place: Place,
+        proxy: SocketAddr,
+    ) -> Option<(Place, SocketAddr)>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let read = tokio::select! {
+            () = self.lifecycle.draining.cancelled() => return None,
+            read = timeout(HANDSHAKE_TIMEOUT, proxy_protocol::read(stream)) => read,
+        };
+        match read {
+            Ok(Ok(Some(client))) => Some((place.of(client.ip())?, client)),
+            Ok(Ok(None)) => Some((place, proxy)),
+            Ok(Err(error)) => {
+                // This one is configured on both sides, so that somebody can put it right.
+                tracing::warn!(%error, %proxy, "{proxy} does not speak the PROXY protocol: {error}");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(%proxy, "{proxy} took too long to say whose a connection is");
+                None
+            }
+        }
     }
 }
 
@@ -203,32 +315,37 @@ async fn serve_connection<S>(
     }
 }
 
-/// The stream under an upgraded connection, what had been read of it already, and its place among the open
+/// The stream under an upgraded connection of HTTP/1, what had been read of it already, and its place among the open
 /// connections, to be kept for as long as the stream.
 ///
 /// # Errors
 /// The connection is broken, or it is not one of [`serve`].
 pub(crate) fn into_wire(upgraded: Upgraded) -> io::Result<(Wire, Bytes, Place)> {
-    let (stream, session, read_ahead) = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
-        Ok(Parts { io, read_buf, .. }) => (io.into_inner(), None, read_buf),
-        Err(upgraded) => {
-            let Parts { io, read_buf, .. } = upgraded
-                .downcast::<TokioIo<TlsStream<Watched<TcpStream>>>>()
-                .map_err(|_| {
-                    tracing::error!("an upgraded connection is not one of this server's");
-                    io::Error::from(io::ErrorKind::Unsupported)
-                })?;
-            let (stream, session) = io.into_inner().into_inner();
-            (stream, Some(session), read_buf)
+    let upgraded = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
+        Ok(Parts { io, read_buf, .. }) => {
+            let (stream, place) = io.into_inner().into_parts();
+            bound_unsent(&stream, false)?;
+            return Ok((Wire::Tcp(stream), read_buf, place));
         }
+        Err(upgraded) => upgraded,
     };
-    let (stream, place) = stream.into_parts();
-    bound_unsent(&stream, false)?;
-    let wire = match session {
-        None => Wire::plain(stream),
-        Some(session) => Wire::tls(stream, session)?,
+    let upgraded = match upgraded.downcast::<TokioIo<TlsStream<Watched<TcpStream>>>>() {
+        Ok(Parts { io, read_buf, .. }) => {
+            let (stream, session) = io.into_inner().into_inner();
+            let (stream, place) = stream.into_parts();
+            bound_unsent(&stream, false)?;
+            return Ok((Wire::tls(stream, session)?, read_buf, place));
+        }
+        Err(upgraded) => upgraded,
     };
-    Ok((wire, read_ahead, place))
+    let Parts { io, read_buf, .. } = upgraded
+        .downcast::<TokioIo<Watched<UnixStream>>>()
+        .map_err(|_| {
+            tracing::error!("an upgraded connection is not one of this server's");
+            io::Error::from(io::ErrorKind::Unsupported)
+        })?;
+    let (stream, place) = io.into_inner().into_parts();
+    Ok((Wire::Unix(stream), read_buf, place))
 }
 
 /// Whether the kernel holds [`UNSENT_BYTES`] at most, or as much as it wants.
@@ -246,7 +363,7 @@ fn bound_unsent(_: &TcpStream, _: bool) -> io::Result<()> {
 
 /// Closing the stream will throw away what the client has not taken, where the kernel would go on offering it for
 /// minutes.
-fn discard_unsent(stream: &TcpStream) {
+fn discard_unsent<S: AsFd>(stream: &S) {
     if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "a stalled connection cannot be reset: {error}");
     }

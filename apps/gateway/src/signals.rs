@@ -1,4 +1,5 @@
-//! What ends the process: a service manager's SIGTERM, a person's Ctrl-C.
+//! What ends the process: a service manager's SIGTERM, a person's Ctrl-C. And what lets it look at its files again:
+//! SIGHUP.
 
 use std::io;
 
@@ -12,6 +13,17 @@ pub struct Signals {
     terminate: Signal,
     #[cfg(unix)]
     interrupt: Signal,
+    #[cfg(unix)]
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// The end; with the signal's name.
+    End(&'static str),
+    /// To read again what can be.
+    Reload,
 }
 
 impl Signals {
@@ -25,25 +37,39 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             #[cfg(unix)]
             interrupt: signal(SignalKind::interrupt())?,
+            #[cfg(unix)]
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    /// The next signal's name.
+    /// What is asked for next.
     #[cfg(unix)]
-    pub async fn next(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Asked::End("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::End("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 
-    /// The next signal's name.
+    /// What is asked for next.
     #[cfg(not(unix))]
-    pub async fn next(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> Asked {
         if tokio::signal::ctrl_c().await.is_err() {
             // Nobody can ask any more; the process ends as a process of this system does.
             std::future::pending::<()>().await;
         }
-        "Ctrl-C"
+        Asked::End("Ctrl-C")
+    }
+}
+
+impl Signals {
+    /// The next signal that asks for the end, by its name.
+    pub async fn end(&mut self) -> &'static str {
+        loop {
+            if let Asked::End(name) = self.next().await {
+                return name;
+            }
+        }
     }
 }

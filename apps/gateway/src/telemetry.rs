@@ -1,37 +1,123 @@
-//! Where log lines go: to standard error, since standard output says where the gateway listens.
+//! Log lines: to standard error, since standard output says where the gateway listens, or into files of a folder.
+//! Whoever logs never waits for it; see [`sink`].
 //!
-//! Never logged: passwords, tokens, tickets, cookies, the bodies of messages, paths and queries as they were sent.
+//! Never logged, at no level: passwords, tokens, tickets, cookies, codes, keys, e-mail addresses, the bodies of
+//! messages, paths and queries as they were sent. A test sends all of them and reads the log. Libraries print what they
+//! carry at their lower levels, so that only lines of our own crates are written below [`LIBRARIES`].
 
-use std::io::{self, IsTerminal as _};
+mod files;
+mod sink;
+
+use std::io::{self, IsTerminal as _, Write};
 use std::panic;
+use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use serde_json::json;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, LogFormat};
+use files::Files;
+use sink::Sink;
 
-/// Sets up logging for the whole process. Called a second time it does nothing.
-pub fn init(config: &Config) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.log))
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    let set = match config.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+pub use sink::lines_dropped;
+
+/// What other crates say below this is not written, whatever the filter: it may hold what a request held.
+const LIBRARIES: LevelFilter = LevelFilter::INFO;
+
+/// Crates whose lines are ours.
+const OWN: &str = "stack_";
+
+/// How long the end of the process waits for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// The same of a panic, which may be one of many.
+const LINES_OF_A_PANIC: Duration = Duration::from_millis(200);
+
+/// The log of the process. Dropped, it writes what still waits.
+#[derive(Debug)]
+pub struct Telemetry {
+    sink: Option<Sink>,
+}
+
+/// Sets up logging for the whole process. Called a second time it changes nothing.
+///
+/// # Errors
+/// The folder for log files cannot be used, or the thread that writes cannot be started.
+pub fn init(config: &Config) -> io::Result<Telemetry> {
+    let (out, colours): (Box<dyn Write + Send>, bool) = match &config.log_files.folder {
+        Some(folder) => {
+            let files = Files::open(folder, config.log_files.bytes, config.log_files.keep)?;
+            (Box::new(files), false)
+        }
+        None => (Box::new(io::stderr()), io::stderr().is_terminal()),
     };
-    if set.is_ok() {
-        log_panics();
+    let missing = match config.log_format {
+        LogFormat::Text => missing_text,
+        LogFormat::Json => missing_json,
+    };
+    let sink = Sink::start(out, missing)?;
+    let fmt = tracing_subscriber::fmt::layer()
+        .with_ansi(colours)
+        .with_writer(sink.clone());
+    let filter = EnvFilter::new(&config.log);
+    // The most that is written at all is known beforehand, so that what libraries log by the way is not even looked at.
+    let most = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    let own = filter_fn(move |line| {
+        let is_own = line.target().starts_with(OWN);
+        *line.level() <= most && (is_own || *line.level() <= LIBRARIES)
+    });
+    let filter = filter.and(own.with_max_level_hint(most));
+    let lines = match config.log_format {
+        LogFormat::Text => fmt.with_filter(filter).boxed(),
+        LogFormat::Json => fmt.json().flatten_event(true).with_filter(filter).boxed(),
+    };
+    let set = Registry::default().with(lines);
+    #[cfg(feature = "tokio-console")]
+    let set = set.with(console_subscriber::spawn());
+    if set.try_init().is_err() {
+        return Ok(Telemetry { sink: None });
+    }
+    log_panics(sink.clone());
+    Ok(Telemetry { sink: Some(sink) })
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(sink) = &self.sink {
+            sink.flush(LAST_LINES);
+        }
     }
 }
 
-/// A panic is a log line like any other, with its place; in JSON it must not break the format.
-fn log_panics() {
-    panic::set_hook(Box::new(|panic| {
+/// A panic is a log line like any other, with its place; in JSON it must not break the format. It may be the last thing
+/// that the process does.
+fn log_panics(sink: Sink) {
+    panic::set_hook(Box::new(move |panic| {
         let place = panic
             .location()
             .map(ToString::to_string)
             .unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("without a message");
         tracing::error!(place, "panicked at {place}: {message}");
+        sink.flush(LINES_OF_A_PANIC);
     }));
+}
+
+fn missing_text(count: u64) -> String {
+    format!(
+        " WARN stack_gateway::telemetry: {count} log lines are missing here, nobody took them\n"
+    )
+}
+
+fn missing_json(count: u64) -> String {
+    let line = json!({
+        "level": "WARN",
+        "message": format!("{count} log lines are missing here, nobody took them"),
+        "count": count,
+        "target": "stack_gateway::telemetry",
+    });
+    format!("{line}\n")
 }

@@ -1,4 +1,5 @@
-//! The WebSocket side: `GET /ws`, sub-protocols `stack.v1.json` and `stack.v1.capnp`.
+//! The WebSocket side: `GET /ws`, or `CONNECT /ws` on a stream of HTTP/2, sub-protocols `stack.v1.json` and
+//! `stack.v1.capnp`.
 //!
 //! The upgrade answers only what a browser may learn from a status: a request that is no upgrade, an origin that is
 //! not ours. Whether the credentials are any good is told on the socket itself, since a browser cannot read a
@@ -24,7 +25,9 @@ mod translated;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header;
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use stack_ipc::edge::Reattach;
 use stack_types::{ErrorCode, Problem};
@@ -33,7 +36,7 @@ use tungstenite::handshake::server::create_response;
 
 use crate::app::AppState;
 use crate::http::problem::ApiError;
-use crate::server;
+use crate::server::{self, Extended};
 
 pub(crate) use at_edge::{Opened, away, serve as serve_at_edge};
 pub(crate) use dialect::SUBPROTOCOLS;
@@ -78,9 +81,17 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
     let (dialect, subprotocol) = dialect::choose(request.headers())?;
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let arriving = request.extensions_mut().remove::<Arriving>();
-    let (parts, _) = request.into_parts();
-    let mut response = create_response(&http::Request::from_parts(parts, ()))
-        .map_err(|_| Problem::new(ErrorCode::BadRequest, "this is not a WebSocket upgrade"))?;
+    let extended = request.extensions_mut().remove::<Extended>();
+    let (mut response, over) = match extended {
+        None => (switch(request)?, None),
+        Some(extended) => {
+            check_extended(&request)?;
+            let place = extended.place().ok_or_else(|| {
+                Problem::new(ErrorCode::Unavailable, "too many connections are open")
+            })?;
+            (http::Response::new(()), Some((extended, place)))
+        }
+    };
     if let Some(subprotocol) = subprotocol {
         response
             .headers_mut()
@@ -103,7 +114,11 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        let (wire, read_ahead, place) = match server::into_wire(upgraded) {
+        let upgraded = match over {
+            None => server::into_wire(upgraded),
+            Some((extended, place)) => Ok((extended.into_wire(upgraded), Bytes::new(), place)),
+        };
+        let (wire, read_ahead, place) = match upgraded {
             Ok(parts) => parts,
             Err(error) => {
                 tracing::debug!(%error, "a connection was gone before it was a socket: {error}");
@@ -121,4 +136,26 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
         drop(place);
     });
     Ok(response.map(|()| Body::empty()))
+}
+
+/// The answer to a client that leaves HTTP/1 on its connection.
+fn switch(request: Request) -> Result<http::Response<()>, Problem> {
+    let (parts, _) = request.into_parts();
+    create_response(&http::Request::from_parts(parts, ()))
+        .map_err(|_| Problem::new(ErrorCode::BadRequest, "this is not a WebSocket upgrade"))
+}
+
+/// Whether a client that opens a stream of HTTP/2 means a WebSocket that we know (RFC 8441).
+pub(crate) fn check_extended(request: &Request) -> Result<(), Problem> {
+    let protocol = request.extensions().get::<Protocol>();
+    if protocol.is_none_or(|protocol| protocol.as_str() != "websocket") {
+        let detail = "only the protocol websocket is spoken on a stream";
+        return Err(Problem::new(ErrorCode::BadRequest, detail));
+    }
+    let version = request.headers().get(header::SEC_WEBSOCKET_VERSION);
+    if version.is_none_or(|version| version != "13") {
+        let detail = "the version of the WebSocket has to be 13";
+        return Err(Problem::new(ErrorCode::BadRequest, detail));
+    }
+    Ok(())
 }

@@ -68,6 +68,9 @@ const OWNED: &[(&str, &[&str])] = &[
     ("openidconnect", &["auth"]),
     // For the floor that the storage is measured against.
     ("redb", &["storage", "bench"]),
+    ("opentelemetry", &["gateway"]),
+    ("opentelemetry-otlp", &["gateway"]),
+    ("opentelemetry_sdk", &["gateway"]),
     ("totp-rs", &["auth"]),
     ("tower", &["gateway"]),
     ("tower-http", &["gateway"]),

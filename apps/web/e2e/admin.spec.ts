@@ -45,6 +45,21 @@ test('people are found, promoted, shut out at once, and let in again', async ({ 
   await expect(page.getByText('The last administrator stays one.')).toBeVisible();
 });
 
+test('the overview shows what the gateway does, and goes on by itself', async ({ browser }) => {
+  gateway = await Gateway.start();
+  const page = await administrator(browser, gateway);
+  await page.goto('/admin/overview');
+  const connections = page.getByTestId('figure-Connections');
+  await expect(connections).toContainText('1');
+  await expect(page.getByTestId('figure-Storage')).toContainText('iB');
+  await accessible(page, 'overview');
+  await Person.register(browser, gateway.url, 'Ben');
+  await expect(connections).toContainText('2', { timeout: 15_000 });
+  await expect(connections.getByRole('img')).toHaveAccessibleName(/Connections in the last ten minutes/, {
+    timeout: 15_000,
+  });
+});
+
 test('a recovery link brings somebody back in, once', async ({ browser }) => {
   gateway = await Gateway.start();
   const page = await administrator(browser, gateway);

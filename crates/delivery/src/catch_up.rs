@@ -127,7 +127,7 @@ fn hand_over(subscription: &Subscription, shared: &Shared, cursor: Seq, frames: 
         Taken::Some(count) => count,
         Taken::Closed => 0,
     };
-    shared.caught_up(count as u64);
+    shared.caught_up(count as u64, frames.wire_range(0..count).len() as u64);
     subscription.set_cursor(Seq(cursor.0 + count as u64));
     matches!(taken, Taken::Some(_))
 }

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription as BusSubscription, Topic};
 use stack_storage::{Commits, Committed, StoreError};
+use stack_types::trace::{FanOutStep, Trace};
 use stack_types::{EventBatch, EventCodec, Frames, RoomId, Seq, Signal, UnsubscribeReason, UserId};
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -20,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::catch_up::Pumped;
 use crate::log::{Log, Room};
 use crate::outlet::Outlet;
-use crate::room_hub::{RoomHub, Subscription};
+use crate::room_hub::{Fanned, RoomHub, Subscription};
 
 /// Pages of catch-up that are read at the same time at most: more would only queue at the disk, and each holds a
 /// thread of the blocking pool.
@@ -57,6 +58,21 @@ pub struct HubStats {
     pub fell_behind: u64,
     /// Messages of the bus that were no events.
     pub malformed: u64,
+    /// Pages that were read from the log for readers that are behind.
+    pub catch_up_pages: u64,
+    /// Bytes of events handed over from the log.
+    pub catch_up_bytes: u64,
+}
+
+/// Who reads now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readers {
+    /// Rooms with a reader here.
+    pub rooms: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Those of them that read from the log.
+    pub behind: u64,
 }
 
 pub(crate) struct Shared {
@@ -70,12 +86,16 @@ pub(crate) struct Shared {
     catch_up_deliveries: AtomicU64,
     fell_behind: AtomicU64,
     malformed: AtomicU64,
+    catch_up_pages: AtomicU64,
+    catch_up_bytes: AtomicU64,
     /// One of its tasks has panicked.
     failed: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn caught_up(&self, events: u64) {
+    pub(crate) fn caught_up(&self, events: u64, bytes: u64) {
+        self.catch_up_pages.fetch_add(1, Ordering::Relaxed);
+        self.catch_up_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.catch_up_deliveries
             .fetch_add(events, Ordering::Relaxed);
     }
@@ -152,6 +172,8 @@ impl Hub {
             catch_up_deliveries: AtomicU64::new(0),
             fell_behind: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
+            catch_up_pages: AtomicU64::new(0),
+            catch_up_bytes: AtomicU64::new(0),
             failed: AtomicBool::new(false),
         });
         let cancel = CancellationToken::new();
@@ -309,7 +331,23 @@ impl Hub {
             catch_up_deliveries: load(&self.0.catch_up_deliveries),
             fell_behind: load(&self.0.fell_behind),
             malformed: load(&self.0.malformed),
+            catch_up_pages: load(&self.0.catch_up_pages),
+            catch_up_bytes: load(&self.0.catch_up_bytes),
         }
+    }
+
+    /// Who reads now. It looks at every room in turn: for whoever measures, every few seconds.
+    #[must_use]
+    pub fn readers(&self) -> Readers {
+        let rooms: Vec<_> = self.0.rooms.read().values().cloned().collect();
+        let mut readers = Readers::default();
+        for room in rooms {
+            let (subscriptions, behind) = room.count();
+            readers.rooms += u64::from(subscriptions > 0);
+            readers.subscriptions += subscriptions;
+            readers.behind += behind;
+        }
+        readers
     }
 
     async fn run_commits(self, mut commits: Commits, cancel: CancellationToken) {
@@ -345,23 +383,27 @@ impl Hub {
                 // Closed only when the gateway ends; the log has the events.
                 let _ = self.0.bus.publish(message);
             }
-            let queued = queued.into_iter();
-            self.hand_out(queued.map(|Committed { room, batch }| (room, batch)));
+            self.hand_out(queued.into_iter());
         }
     }
 
     /// Hands out batches that have queued up, one write per reader for those that follow each other.
-    fn hand_out(&self, queued: impl Iterator<Item = (RoomId, EventBatch)>) {
+    fn hand_out(&self, queued: impl Iterator<Item = Committed>) {
         for run in self.runs(queued) {
-            self.fan_out(&run.hub, &EventBatch::joined(&run.batches));
+            self.hand_out_run(&run);
         }
     }
 
     /// What goes out in one write per reader: batches of one room that follow each other, of rooms with readers here.
-    fn runs(&self, queued: impl Iterator<Item = (RoomId, EventBatch)>) -> Vec<Run> {
+    fn runs(&self, queued: impl Iterator<Item = Committed>) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut last: HashMap<RoomId, usize> = HashMap::new();
-        for (room, batch) in queued {
+        for Committed {
+            room,
+            batch,
+            traces,
+        } in queued
+        {
             let Some(hub) = self.room(&room) else {
                 continue;
             };
@@ -371,6 +413,7 @@ impl Hub {
                 Some(run) => {
                     run.bytes += bytes;
                     run.batches.push(batch);
+                    run.traces.extend(traces);
                 }
                 None => {
                     last.insert(room, runs.len());
@@ -378,6 +421,7 @@ impl Hub {
                         hub,
                         batches: vec![batch],
                         bytes,
+                        traces,
                     });
                 }
             }
@@ -408,9 +452,13 @@ impl Hub {
         }
     }
 
-    fn take_in(&self, message: &Message, queued: &mut Vec<(RoomId, EventBatch)>) {
+    fn take_in(&self, message: &Message, queued: &mut Vec<Committed>) {
         match self.batch_of(message) {
-            Some(read) => queued.push(read),
+            Some((room, batch)) => queued.push(Committed {
+                room,
+                batch,
+                traces: Vec::new(),
+            }),
             None => {
                 self.0.malformed.fetch_add(1, Ordering::Relaxed);
             }
@@ -469,7 +517,27 @@ impl Hub {
         }
     }
 
-    fn fan_out(&self, hub: &RoomHub, batch: &EventBatch) {
+    /// Hands a run out, and tells those who trace what is in it.
+    fn hand_out_run(&self, run: &Run) {
+        let batch = EventBatch::joined(&run.batches);
+        if run.traces.is_empty() {
+            self.fan_out(&run.hub, &batch);
+            return;
+        }
+        let began = Instant::now();
+        let fanned = self.fan_out(&run.hub, &batch);
+        let step = FanOutStep {
+            began,
+            took: began.elapsed(),
+            deliveries: fanned.deliveries,
+            fell_behind: fanned.fell_behind,
+        };
+        for trace in &run.traces {
+            trace.handed_out(&step);
+        }
+    }
+
+    fn fan_out(&self, hub: &RoomHub, batch: &EventBatch) -> Fanned {
         let fanned = hub.fan_out(batch);
         self.0
             .live_deliveries
@@ -477,6 +545,7 @@ impl Hub {
         self.0
             .fell_behind
             .fetch_add(fanned.fell_behind, Ordering::Relaxed);
+        fanned
     }
 
     /// Reads a bus message as a batch: consecutive events of the room its topic names.
@@ -512,6 +581,8 @@ struct Run {
     hub: Arc<RoomHub>,
     batches: Vec<EventBatch>,
     bytes: usize,
+    /// Those of the requests behind it that are traced.
+    traces: Vec<Arc<dyn Trace>>,
 }
 
 impl Run {

@@ -19,7 +19,7 @@ mod outlet;
 mod room_hub;
 
 pub use catch_up::Pumped;
-pub use hub::{Hub, HubError, HubHandle, HubStats, Source};
+pub use hub::{Hub, HubError, HubHandle, HubStats, Readers, Source};
 pub use log::{Log, LogPage, Reading, RemoteLog, RemoteRoom, Room, RoomHead};
 pub use outlet::{Outlet, Relay, Sink};
 pub use room_hub::Subscription;

@@ -210,6 +210,14 @@ impl RoomHub {
         (ending.len(), state.readers.is_empty())
     }
 
+    /// Readers, and those of them that are behind.
+    pub(crate) fn count(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        let behind = |reader: &&Reader| reader.live.is_none();
+        let behind = state.readers.iter().filter(behind).count();
+        (state.readers.len() as u64, behind as u64)
+    }
+
     /// Whether there are no readers.
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().readers.is_empty()

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -62,6 +63,7 @@ pub struct Limiter<K> {
     capacity: usize,
     clock: Arc<dyn Clock>,
     table: Mutex<Table<K>>,
+    refused: AtomicU64,
 }
 
 struct Table<K> {
@@ -140,6 +142,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
                 overflow: Level::default(),
                 time: Steady::default(),
             }),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -164,6 +167,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     /// When there is none; says when there will be.
     pub fn check_with(&self, key: &K, quota: Quota) -> Result<(), RetryAfter> {
         if quota.burst() == 0 {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(RetryAfter(quota.per()));
         }
         if quota.per().is_zero() {
@@ -171,9 +175,16 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         }
         let mut table = self.table.lock();
         let now = table.time.now(&*self.clock);
-        table
-            .take(key, quota, self.capacity, now)
-            .map_err(|nanos| RetryAfter(Duration::from_millis(nanos.div_ceil(NANOS_PER_MILLI))))
+        table.take(key, quota, self.capacity, now).map_err(|nanos| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            RetryAfter(Duration::from_millis(nanos.div_ceil(NANOS_PER_MILLI)))
+        })
+    }
+
+    /// How often it has refused, since it was made.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Gives the key a full bucket.

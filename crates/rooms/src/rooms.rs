@@ -98,6 +98,16 @@ impl Rooms {
         }))
     }
 
+    /// How often what was said was refused for its rate, by kind.
+    #[must_use]
+    pub fn rate_limited(&self) -> [(&'static str, u64); 3] {
+        [
+            ("message", self.0.messages.refused()),
+            ("slow_mode", self.0.slow_mode.refused()),
+            ("typing", self.0.typing.refused()),
+        ]
+    }
+
     /// One room as the caller sees it.
     ///
     /// # Errors

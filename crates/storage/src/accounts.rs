@@ -26,8 +26,8 @@ mod users;
 mod ways_in;
 
 pub use api_keys::{ApiKey, NewApiKey, Scope};
-pub(crate) use audit::append as append_audit;
 pub use audit::{AuditAction, AuditEntry, AuditFilter, AuditOutcome, AuditRecord};
+pub(crate) use audit::{append as append_audit, take_appended as take_audited};
 pub use ceremonies::{Ceremony, CeremonyOwner};
 pub use changes::{LastAdmin, PasswordChange, ProfilePatch, RoleRefused};
 pub use counters::Counter;

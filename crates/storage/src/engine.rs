@@ -15,7 +15,7 @@ use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, WriteTransaction,
 };
 
-use crate::store::Location;
+use crate::store::{Location, StorageUsage};
 use crate::{OpenError, StoreError};
 
 /// How long to wait before a file that could not be opened again is tried once more.
@@ -32,6 +32,10 @@ pub(crate) trait Opener: Send + Sync {
     fn open(&self) -> Result<Database, OpenError>;
     /// Whether the disk has room for a commit.
     fn has_room(&self) -> io::Result<()>;
+    /// Bytes that it takes on the disk.
+    fn file_bytes(&self) -> io::Result<u64> {
+        Ok(0)
+    }
     /// How long to wait between two attempts to open it again.
     fn try_every(&self) -> Duration {
         TRY_EVERY
@@ -74,6 +78,22 @@ impl Engine {
     pub(crate) fn snapshot(&self) -> Result<ReadTransaction, StoreError> {
         let slot = self.slot.read();
         Ok(slot.as_ref().ok_or_else(StoreError::closed)?.begin_read()?)
+    }
+
+    /// What is on the disk and in memory.
+    pub(crate) fn usage(&self) -> io::Result<StorageUsage> {
+        let cache = self.slot.read().as_ref().map(Database::cache_stats);
+        let cache = cache.map_or_else(StorageUsage::default, |cache| StorageUsage {
+            file_bytes: 0,
+            cache_bytes: cache.used_bytes() as u64,
+            cache_hits: cache.read_hits() + cache.write_hits(),
+            cache_misses: cache.read_misses() + cache.write_misses(),
+            cache_evictions: cache.evictions(),
+        });
+        Ok(StorageUsage {
+            file_bytes: self.opener.file_bytes()?,
+            ..cache
+        })
     }
 
     /// A transaction, if the engine is well.
@@ -169,6 +189,13 @@ impl Opener for FileOpener {
         match &self.location {
             Location::Memory => Ok(()),
             Location::File(path) => room_on_disk(path.parent().unwrap_or(Path::new(".")), 0),
+        }
+    }
+
+    fn file_bytes(&self) -> io::Result<u64> {
+        match &self.location {
+            Location::Memory => Ok(0),
+            Location::File(path) => Ok(fs::metadata(path)?.len()),
         }
     }
 }

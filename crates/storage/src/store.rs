@@ -1,6 +1,7 @@
 //! Opening, closing, and the way an operation takes to the writer and back.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,11 +10,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redb::{ReadTransaction, WriteTransaction};
+use stack_types::trace::{self, Trace};
 use stack_types::{Clock, ErrorCode, EventBatch, EventCodec, Problem, RoomId, Timestamp};
 use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::accounts::Standing;
+use crate::accounts::{AuditAction, AuditOutcome, Standing};
 use crate::engine::{Engine, FileOpener, Opener};
 use crate::fold::KeptLog;
 use crate::pace::Pace;
@@ -49,6 +51,23 @@ pub struct CommitReport {
     pub events: usize,
     /// How long it took, from its first operation to the end of its fsync.
     pub took: Duration,
+    /// How much of that the engine needed to get it onto the disk.
+    pub synced: Duration,
+}
+
+/// The file and its cache, as they are now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StorageUsage {
+    /// Bytes of the file; zero in memory.
+    pub file_bytes: u64,
+    /// Bytes of pages in the cache.
+    pub cache_bytes: u64,
+    /// Pages that were found in the cache, since the file was opened.
+    pub cache_hits: u64,
+    /// Pages that were read from the file.
+    pub cache_misses: u64,
+    /// Pages that made room for others.
+    pub cache_evictions: u64,
 }
 
 /// Hears of every commit, on the writer thread: it must be quick.
@@ -88,6 +107,8 @@ pub struct Committed {
     pub room: RoomId,
     /// The events, ready to send.
     pub batch: EventBatch,
+    /// Who wants to hear what becomes of them: those of the requests that are traced.
+    pub traces: Vec<Arc<dyn Trace>>,
 }
 
 /// Every commit's events, in commit order.
@@ -115,6 +136,8 @@ pub(crate) struct Inner {
     pub(crate) file: Option<PathBuf>,
     /// One copy of the file is made at a time.
     pub(crate) snapshots: Arc<Semaphore>,
+    /// Entries of the audit log since the start, by what was done and whether it was.
+    pub(crate) audited: Mutex<HashMap<(AuditAction, AuditOutcome), u64>>,
     cells: Mutex<HashMap<RoomId, Arc<RoomCell>>>,
 }
 
@@ -230,6 +253,7 @@ impl Store {
                 Location::Memory => None,
             },
             snapshots: Arc::new(Semaphore::new(1)),
+            audited: Mutex::default(),
             cells: Mutex::new(HashMap::new()),
         });
         let (queue, jobs) = mpsc::channel(QUEUE);
@@ -281,6 +305,7 @@ impl Store {
             op: Some(op),
             result: None,
             reply,
+            trace: trace::current(),
         };
         match self.queue.try_send(Command::Run(Box::new(job))) {
             Ok(()) => Submitted::Queued,
@@ -360,6 +385,24 @@ impl Store {
         sent.map_err(|_| StoreError::closed())
     }
 
+    /// How much the file holds on the disk, and what the engine keeps of it in memory.
+    ///
+    /// # Errors
+    /// The file cannot be looked at.
+    pub fn usage(&self) -> io::Result<StorageUsage> {
+        self.inner.engine.usage()
+    }
+
+    /// Entries that the audit log has got since the start, by what was done and whether it was.
+    #[must_use]
+    pub fn audited(&self) -> Vec<(AuditAction, AuditOutcome, u64)> {
+        let counts = self.inner.audited.lock();
+        counts
+            .iter()
+            .map(|((action, outcome), count)| (*action, *outcome, *count))
+            .collect()
+    }
+
     /// A quick look at a snapshot: a few rows by their keys.
     pub(crate) fn read<R>(
         &self,
@@ -420,6 +463,7 @@ struct RoomJob<R, F, A> {
     op: Option<F>,
     result: Option<Result<R, Problem>>,
     reply: A,
+    trace: Option<Arc<dyn Trace>>,
 }
 
 impl<R, F, A> Job for RoomJob<R, F, A>
@@ -431,7 +475,11 @@ where
     fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
         if let Some(op) = self.op.take() {
             let mut staged = batch.take_room(&self.room);
-            self.result = Some(RoomTx::run(batch, &mut staged, op)?);
+            let result = RoomTx::run(batch, &mut staged, op)?;
+            if let Some(trace) = self.trace.take_if(|_| result.is_ok()) {
+                staged.traces.push(trace);
+            }
+            self.result = Some(result);
             batch.stage(staged);
         }
         Ok(())

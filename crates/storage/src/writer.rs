@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redb::WriteTransaction;
+use stack_types::trace::{CommitStep, Trace};
 use stack_types::{Event, EventBatch, FramesBuilder, RoomId, Seq, Timestamp};
 use tokio::sync::mpsc;
 
+use crate::accounts::take_audited;
 use crate::block::Run;
 use crate::engine::Health;
 use crate::fold::{self, Unfolded};
@@ -127,18 +129,31 @@ fn work(
             Err(StoreError::broken("a commit panicked"))
         });
         let (answer, committed) = match outcome {
-            Ok(committed) => {
+            Ok((committed, synced)) => {
+                inner.count_audited();
+                let took = start.elapsed();
+                let step = CommitStep {
+                    began: start,
+                    took,
+                    synced,
+                    operations: done,
+                };
+                for trace in committed.iter().flat_map(|committed| &committed.traces) {
+                    trace.committed(&step);
+                }
                 if let Some(on_commit) = on_commit {
                     let events = |committed: &Committed| committed.batch.frames().len();
                     on_commit(CommitReport {
                         operations: done,
                         events: committed.iter().map(events).sum(),
-                        took: start.elapsed(),
+                        took,
+                        synced,
                     });
                 }
                 (Ok(()), committed)
             }
             Err(error) => {
+                drop(take_audited());
                 inner.forget_unborn();
                 if error.is_engine() {
                     log.health.failed();
@@ -162,6 +177,20 @@ fn work(
         // It is gone only when the gateway ends, and then nobody is left to tell.
         if !committed.is_empty() {
             let _ = commits.blocking_send(committed);
+        }
+    }
+}
+
+impl Inner {
+    /// Counts the entries of the audit log that the last commit has written.
+    fn count_audited(&self) {
+        let appended = take_audited();
+        if appended.is_empty() {
+            return;
+        }
+        let mut audited = self.audited.lock();
+        for entry in appended {
+            *audited.entry(entry).or_default() += 1;
         }
     }
 }
@@ -199,7 +228,7 @@ fn commit(
     jobs: &mut [Box<dyn Job>],
     done: &mut usize,
     log: &mut Log,
-) -> Result<Vec<Committed>, StoreError> {
+) -> Result<(Vec<Committed>, Duration), StoreError> {
     mend(inner, log)?;
     inner.engine.check_room()?;
     let mut tx = inner.engine.begin_write()?;
@@ -224,7 +253,9 @@ fn commit(
         let unfolded = write_log(&batch, log.next_commit, &staged)?;
         (staged, batch.folded, unfolded, batch.after)
     };
+    let began = Instant::now();
     tx.commit()?;
+    let synced = began.elapsed();
 
     log.queue.done(&folded);
     for (cell, folded) in folded.rooms.into_values() {
@@ -243,7 +274,7 @@ fn commit(
             tracing::error!("what follows a commit panicked");
         }
     }
-    Ok(committed)
+    Ok((committed, synced))
 }
 
 /// Writes what the commit added to rooms, if it added anything.
@@ -470,6 +501,8 @@ pub(crate) struct Staged {
     frames_first: Seq,
     /// Events of before that this batch replaces.
     replaced: Vec<(Seq, Vec<u8>)>,
+    /// Those of its operations that are traced.
+    pub(crate) traces: Vec<Arc<dyn Trace>>,
 }
 
 /// A room whose part of the batch is complete.
@@ -498,6 +531,7 @@ impl Staged {
             times: Vec::new(),
             frames_first: Seq::FIRST,
             replaced: Vec::new(),
+            traces: Vec::new(),
         }
     }
 
@@ -560,6 +594,10 @@ impl Done {
             }
         }
         let room = staged.cell.id.clone();
-        (!batch.frames().is_empty()).then_some(Committed { room, batch })
+        (!batch.frames().is_empty()).then_some(Committed {
+            room,
+            batch,
+            traces: staged.traces,
+        })
     }
 }

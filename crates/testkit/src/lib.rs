@@ -41,7 +41,7 @@ pub struct TestGateway {
 #[must_use]
 pub fn config() -> Config {
     let mut config = Config {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         rate_enabled: false,
         shutdown_deadline: Duration::from_secs(5),
         ..Config::default()
@@ -76,6 +76,17 @@ impl TestGateway {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.running.addr()
+    }
+
+    /// Everything that is listened on.
+    #[must_use]
+    pub fn listening(&self) -> &[String] {
+        self.running.listening()
+    }
+
+    /// Lets the gateway read its files again.
+    pub fn reload(&self) {
+        self.running.reload();
     }
 
     /// The gateway's own origin, as a browser would see it.

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::PATIENCE;
@@ -93,6 +94,13 @@ impl Socket {
             Ok(Err(error)) => panic!("the upgrade failed: {error}"),
             Err(_) => panic!("the upgrade was not answered"),
         }
+    }
+
+    /// A socket over a stream that is one already, as one of HTTP/2 is.
+    pub async fn upgraded(stream: impl Stream + 'static) -> Self {
+        let stream: Box<dyn Stream> = Box::new(stream);
+        let stream = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+        Self { stream, next_id: 1 }
     }
 
     /// Sends text as it is.

@@ -13,6 +13,7 @@ mod name;
 mod order;
 mod room;
 mod signal;
+pub mod trace;
 mod user;
 
 pub use clock::{Clock, ManualClock, SystemClock};

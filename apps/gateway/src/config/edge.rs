@@ -4,8 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::endpoint::Endpoint;
 use super::layers::Reader;
-use super::value::{Listen, Setting};
+use super::value::Setting;
 
 /// Both ends' settings.
 #[derive(Debug, Clone, Default)]
@@ -78,12 +79,19 @@ impl fmt::Display for OriginUrl {
     }
 }
 
+fn listen(reader: &mut Reader) -> Option<SocketAddr> {
+    let endpoint = reader.get_set::<Endpoint>("edge.listen")?;
+    if endpoint.tcp().is_none() {
+        let reason = "must be an address and a port; on one machine an edge uses ipc.path";
+        reader.fault("edge.listen", reason.into());
+    }
+    endpoint.tcp()
+}
+
 pub(super) fn read(reader: &mut Reader) -> EdgeSettings {
     let settings = EdgeSettings {
         origin: reader.get_set("edge.origin"),
-        listen: reader
-            .get_set::<Listen>("edge.listen")
-            .map(|listen| listen.0),
+        listen: listen(reader),
         tls_cert: reader.get_set("edge.tls_cert"),
         tls_key: reader.get_set("edge.tls_key"),
         client_ca: reader.get_set("edge.client_ca"),

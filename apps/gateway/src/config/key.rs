@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Bare,
     /// An array of strings; a comma-separated list elsewhere.
     List,
+    /// A string or an array of strings; a comma-separated list elsewhere.
+    OneOrList,
 }
 
 impl Key {
@@ -34,6 +36,12 @@ impl Key {
             "auth.jwt_secret" => "AUTH_JWT_SECRET".into(),
             path => format!("STACK_{}", path.replace('.', "_").to_ascii_uppercase()),
         }
+    }
+
+    /// The environment variable that names a file with the value; a secret alone has one.
+    pub(super) fn file_env(&self) -> Option<String> {
+        let suffix = super::layers::FILE_SUFFIX.to_ascii_uppercase();
+        (self.kind == Kind::Secret).then(|| self.env() + &suffix)
     }
 
     /// The section in `stack.toml`; empty for what stands at its top.
@@ -54,6 +62,11 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
+/// The secret with this path.
+pub(super) fn find_secret(path: &str) -> Option<&'static Key> {
+    find(path).filter(|key| key.kind == Kind::Secret)
+}
+
 const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key {
         path,
@@ -63,15 +76,15 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'stati
     }
 }
 
-use Kind::{Bare, List, Secret, Text};
+use Kind::{Bare, List, OneOrList, Secret, Text};
 
 /// Every setting, in the order in which they are printed: those without a section first, as TOML wants it.
 pub(super) const KEYS: &[Key] = &[
     key(
         "listen",
-        Text,
+        OneOrList,
         "127.0.0.1:8080",
-        "Address and port to listen on; port 0 takes a free one.",
+        "Addresses and ports to listen on, or Unix sockets such as unix:/run/stack.sock; port 0 takes a free one.",
     ),
     key(
         "data_dir",
@@ -92,12 +105,36 @@ pub(super) const KEYS: &[Key] = &[
         "Addresses or networks of proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8.",
     ),
     key(
+        "proxy_protocol",
+        List,
+        "",
+        "Addresses or networks of proxies that say whose a connection is by the PROXY protocol, 1 or 2, and have to.",
+    ),
+    key(
         "log",
         Text,
         "info",
         "What is logged: a level, or a filter such as info,stack_gateway=debug.",
     ),
     key("log_format", Text, "text", "text or json."),
+    key(
+        "log_dir",
+        Text,
+        "",
+        "Folder for log files. Unset, lines go to standard error; set, into stack-gateway.log there and not to it.",
+    ),
+    key(
+        "log_file_mib",
+        Bare,
+        "32",
+        "How large a log file grows, in MiB, before the next one is begun.",
+    ),
+    key(
+        "log_files",
+        Bare,
+        "8",
+        "Log files that are kept, the one that is written among them.",
+    ),
     key(
         "site_name",
         Text,
@@ -108,13 +145,56 @@ pub(super) const KEYS: &[Key] = &[
         "tls.cert",
         Text,
         "",
-        "PEM file of the certificate and its chain. With it and tls.key the gateway speaks TLS 1.3 and nothing else.",
+        "File of the certificate and its chain, PEM or DER. With it and tls.key the gateway speaks TLS and nothing else.",
     ),
     key(
         "tls.key",
         Text,
         "",
-        "PEM file of the certificate's private key.",
+        "File of the certificate's private key: PKCS#8, PKCS#1 or SEC1, PEM or DER.",
+    ),
+    key(
+        "tls.min_version",
+        Text,
+        "1.3",
+        "The oldest TLS that is spoken: 1.3 or 1.2.",
+    ),
+    key("tls.http2", Bare, "true", "Whether HTTP/2 is offered."),
+    key(
+        "tls.client_ca",
+        Text,
+        "",
+        "File of the certificates of those who issue clients theirs. Set, a client without one is not let in.",
+    ),
+    key(
+        "tls.redirect_listen",
+        List,
+        "",
+        "Addresses where plain HTTP is answered with the way to public_url.",
+    ),
+    key(
+        "tls.acme.domains",
+        List,
+        "",
+        "Domains that an authority issues a certificate for by ACME, in place of tls.cert; it has to reach port 443 there.",
+    ),
+    key(
+        "tls.acme.contact",
+        Text,
+        "",
+        "An e-mail address that the authority writes to.",
+    ),
+    key(
+        "tls.acme.directory",
+        Text,
+        "https://acme-v02.api.letsencrypt.org/directory",
+        "The authority. To ask one for a certificate is to agree to its terms.",
+    ),
+    key(
+        "tls.acme.ca",
+        Text,
+        "",
+        "File of the certificates by which the authority itself is known, where the system does not know it.",
     ),
     key(
         "bus.url",
@@ -332,6 +412,24 @@ pub(super) const KEYS: &[Key] = &[
         Bare,
         "64",
         "Memory for the database's pages, in MiB.",
+    ),
+    key(
+        "trace.otlp_endpoint",
+        Text,
+        "",
+        "Where traces are sent by OTLP (HTTP, protobuf), e.g. http://localhost:4318/v1/traces. Unset, nothing is traced.",
+    ),
+    key(
+        "trace.one_in",
+        Bare,
+        "1000",
+        "One of so many requests and frames is traced, chosen by its id; 1 traces all.",
+    ),
+    key(
+        "trace.service_name",
+        Text,
+        "stack-gateway",
+        "What this gateway is called in traces.",
     ),
     key(
         "shutdown.deadline_s",

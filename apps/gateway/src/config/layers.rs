@@ -16,6 +16,12 @@ use super::value::Setting;
 /// Names the file; it is no setting itself.
 const FILE_VARIABLE: &str = "STACK_CONFIG";
 
+/// A secret's key or variable with this behind it names a file that holds the secret.
+pub(super) const FILE_SUFFIX: &str = "_file";
+
+/// A file that is longer holds something else than a secret.
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
+
 /// Where a setting can come from. A test makes one; `main` fills it from the process.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
@@ -69,6 +75,13 @@ pub(super) enum Source {
     File(PathBuf),
     Env(String),
     Flag(&'static str),
+}
+
+impl Source {
+    /// Whether both stand in the same layer.
+    fn is_beside(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Env(_), Self::Env(_))) || self == other
+    }
 }
 
 impl fmt::Display for Source {
@@ -250,6 +263,21 @@ impl Reader {
         self.given.insert(path, Given { text, source });
     }
 
+    /// Takes a secret from a file that `key` names. Beside the secret itself in the same layer there would be two.
+    fn give_from_file(&mut self, path: &'static str, key: &str, file: &str, source: Source) {
+        if self
+            .given
+            .get(path)
+            .is_some_and(|given| given.source.is_beside(&source))
+        {
+            return self.fault_in(&source, key, format!("{path} is set as well"));
+        }
+        match read_secret(Path::new(file)) {
+            Ok(secret) => self.give(path, secret, source),
+            Err(reason) => self.fault_in(&source, key, reason),
+        }
+    }
+
     fn add_file(&mut self, inputs: &Inputs) {
         let Some((path, text)) = self.read_file(inputs) else {
             return;
@@ -297,6 +325,13 @@ impl Reader {
                 self.add_providers(source, value);
                 continue;
             }
+            if let Some(key) = path.strip_suffix(FILE_SUFFIX).and_then(key::find_secret) {
+                match text_of(Kind::Text, value) {
+                    Ok(file) => self.give_from_file(key.path, &path, &file, source.clone()),
+                    Err(reason) => self.fault_in(source, &path, reason),
+                }
+                continue;
+            }
             match (key::find(&path), value) {
                 (Some(key), value) => match text_of(key.kind, value) {
                     Ok(text) => self.give(key.path, text, source.clone()),
@@ -331,6 +366,22 @@ impl Reader {
     }
 
     fn give_provider(&mut self, name: &str, key: &'static str, text: String, source: Source) {
+        let (key, text) = if key == oauth::SECRET_FILE {
+            let path = format!("{}.{name}.{key}", oauth::SECTION);
+            let set = self
+                .providers
+                .get(name)
+                .and_then(|keys| keys.get(oauth::SECRET));
+            if set.is_some_and(|given| given.source.is_beside(&source)) {
+                return self.fault_in(&source, &path, "client_secret is set as well".to_owned());
+            }
+            match read_secret(Path::new(&text)) {
+                Ok(secret) => (oauth::SECRET, secret),
+                Err(reason) => return self.fault_in(&source, &path, reason),
+            }
+        } else {
+            (key, text)
+        };
         let keys = self.providers.entry(name.to_owned()).or_default();
         keys.insert(key, Given { text, source });
     }
@@ -338,6 +389,15 @@ impl Reader {
     fn add_env(&mut self, env: &[(String, String)]) {
         let names: BTreeMap<String, &'static key::Key> =
             KEYS.iter().map(|key| (key.env(), key)).collect();
+        let files: BTreeMap<String, &'static key::Key> = KEYS
+            .iter()
+            .filter_map(|key| Some((key.file_env()?, key)))
+            .collect();
+        // Files last, whatever the order of the environment: each sees whether its secret is set as well.
+        let (files_given, env): (Vec<_>, Vec<_>) = env
+            .iter()
+            .partition(|(name, _)| name.to_ascii_lowercase().ends_with(FILE_SUFFIX));
+        let env = env.into_iter().chain(files_given);
         for (name, value) in env {
             // An empty variable is how a compose file or a shell says "not set".
             if value.is_empty() {
@@ -346,6 +406,8 @@ impl Reader {
             let source = Source::Env(name.clone());
             if let Some(key) = names.get(name) {
                 self.give(key.path, value.clone(), source);
+            } else if let Some(key) = files.get(name) {
+                self.give_from_file(key.path, "", value, source);
             } else if let Some(found) = oauth::of_variable(name) {
                 match found {
                     Ok((provider, key)) => {
@@ -353,15 +415,38 @@ impl Reader {
                     }
                     Err(reason) => self.fault_in(&source, "", reason),
                 }
-            } else if let Some(reason) = suspicious_variable(name, names.keys()) {
+            } else if let Some(reason) = suspicious_variable(name, names.keys().chain(files.keys()))
+            {
                 self.fault_in(&source, "", reason);
             }
         }
     }
 }
 
+/// A secret as a file holds it, without the line end that editors put behind it.
+fn read_secret(file: &Path) -> Result<String, String> {
+    let cannot = |error: io::Error| format!("{} cannot be read: {error}", file.display());
+    // A pipe or a device might never end.
+    let metadata = fs::metadata(file).map_err(cannot)?;
+    if !metadata.is_file() || metadata.len() > MAX_SECRET_BYTES {
+        return Err(format!(
+            "{} is not a file that holds a secret",
+            file.display()
+        ));
+    }
+    let text = fs::read_to_string(file).map_err(cannot)?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(format!("{} is empty", file.display()));
+    }
+    Ok(secret.to_owned())
+}
+
 fn is_section(path: &str) -> bool {
-    KEYS.iter().any(|key| key.section() == path)
+    KEYS.iter().any(|key| {
+        let below = key.path.strip_prefix(path);
+        below.is_some_and(|below| below.starts_with('.'))
+    })
 }
 
 /// A TOML value as the text that the environment would have given, if it is of the right kind.
@@ -370,7 +455,8 @@ fn text_of(kind: Kind, value: &toml::Value) -> Result<String, String> {
         (Kind::Text | Kind::Secret, toml::Value::String(text)) => Ok(text.clone()),
         (Kind::Bare, toml::Value::Integer(number)) => Ok(number.to_string()),
         (Kind::Bare, toml::Value::Boolean(flag)) => Ok(flag.to_string()),
-        (Kind::List, toml::Value::Array(items)) => items
+        (Kind::OneOrList, toml::Value::String(text)) => Ok(text.clone()),
+        (Kind::List | Kind::OneOrList, toml::Value::Array(items)) => items
             .iter()
             .map(|item| {
                 item.as_str()
@@ -381,6 +467,7 @@ fn text_of(kind: Kind, value: &toml::Value) -> Result<String, String> {
         (Kind::Text | Kind::Secret, _) => Err("must be a string".into()),
         (Kind::Bare, _) => Err("must be a number, or true or false, without quotes".into()),
         (Kind::List, _) => Err("must be an array of strings".into()),
+        (Kind::OneOrList, _) => Err("must be a string or an array of strings".into()),
     }
 }
 

@@ -15,11 +15,16 @@ use super::value::{Origin, Secret, Setting};
 pub(super) const SECTION: &str = "auth.oauth";
 const ENV_PREFIX: &str = "STACK_AUTH_OAUTH_";
 const MAX_NAME_BYTES: usize = 32;
-const KEYS: [&str; 7] = [
+/// How we show who we are.
+pub(super) const SECRET: &str = "client_secret";
+/// Names a file that holds it.
+pub(super) const SECRET_FILE: &str = "client_secret_file";
+const KEYS: [&str; 8] = [
     "preset",
     "issuer",
     "client_id",
-    "client_secret",
+    SECRET,
+    SECRET_FILE,
     "scopes",
     "title",
     "allow_registration",

@@ -45,6 +45,63 @@ const PROVIDERS: &str = r#"
 # allow_registration = true           # whether somebody new gets an account
 "#;
 
+/// Every setting as a page for people to read: `docs/CONFIG.md` is what this says.
+#[must_use]
+pub fn reference() -> String {
+    let mut out = String::from(REFERENCE);
+    let mut section = None;
+    for key in KEYS {
+        if section != Some(key.section()) {
+            section = Some(key.section());
+            let heading = match key.section() {
+                "" => "## At the top".to_owned(),
+                named => format!("## `[{named}]`"),
+            };
+            let _ = writeln!(
+                out,
+                "\n{heading}\n\n| key | environment | default | |\n| --- | --- | --- | --- |"
+            );
+        }
+        let default = match key.default {
+            "" => "not set".to_owned(),
+            text => format!("`{}`", literal(key, text)),
+        };
+        let file = key
+            .file_env()
+            .map_or(String::new(), |file| format!(" or `{file}`"));
+        let _ = writeln!(
+            out,
+            "| `{}` | `{}`{file} | {default} | {} |",
+            key.name(),
+            key.env(),
+            key.doc.replace('|', "\\|")
+        );
+    }
+    out.push_str("\n## Identity providers\n\n```toml");
+    for line in PROVIDERS.lines() {
+        let _ = writeln!(out, "{line}");
+    }
+    out.push_str("```\n");
+    out
+}
+
+const REFERENCE: &str = "\
+# Configuration
+
+`stack-gateway config reference` wrote this page, and a test holds it against the code.
+
+A setting is taken from the first of these that has it: a flag of the command line, the environment, `stack.toml` (in the
+working folder, or the file that `--config` or `STACK_CONFIG` names), its default. An empty variable counts as not set. The
+whole is read and checked once: every fault is told at once, with where it stands and why it is one, and with a fault the
+gateway does not start (exit code 2).
+
+`stack-gateway config check` says whether it would start, `config print` shows what is in force and where each value comes
+from, `config default` writes a `stack.toml` of the defaults.
+
+A secret can stand in a file of its own: the key with `_file` behind it (`jwt_secret_file`), or the variable with `_FILE`,
+names it. Secrets are never printed.
+";
+
 /// What is in force, as a `stack.toml` that says beside each value where it came from.
 #[must_use]
 pub fn effective(inputs: &Inputs) -> String {
@@ -104,7 +161,8 @@ fn literal(key: &Key, text: &str) -> String {
         Kind::Bare => text.to_owned(),
         // A JSON string is a TOML basic string.
         Kind::Text | Kind::Secret => quoted(text),
-        Kind::List => {
+        Kind::OneOrList if !text.contains(',') => quoted(text),
+        Kind::List | Kind::OneOrList => {
             let items: Vec<_> = text
                 .split(',')
                 .map(str::trim)
@@ -123,10 +181,15 @@ fn quoted(text: &str) -> String {
 fn example(key: &Key) -> &'static str {
     match key.path {
         "public_url" => "https://chat.example.com",
-        "trusted_proxies" => "10.0.0.0/8, ::1",
+        "proxy_protocol" | "trusted_proxies" => "10.0.0.0/8, ::1",
+        "tls.acme.contact" => "ops@example.com",
+        "tls.acme.domains" => "chat.example.com",
+        "tls.redirect_listen" => "0.0.0.0:80",
         "cors.origins" => "https://app.example.com",
         "bus.publish" => "zmq+tcp://127.0.0.1:5557",
         "bus.subscribe" => "nng+ipc:///run/stack/bus.sock",
+        "log_dir" => "/var/log/stack",
+        "trace.otlp_endpoint" => "http://localhost:4318/v1/traces",
         _ => "",
     }
 }

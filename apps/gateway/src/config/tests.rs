@@ -47,7 +47,7 @@ fn faults(inputs: &Inputs) -> Vec<String> {
 #[test]
 fn every_default_is_valid() {
     let config = Config::load(&Inputs::default()).unwrap();
-    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.first_addr().to_string(), "127.0.0.1:8080");
     assert_eq!(config.limits, Limits::default());
     assert!(config.rate_enabled);
     assert_eq!(config.public_url, None);
@@ -72,7 +72,7 @@ fn flags_lie_over_environment_over_file_over_defaults() {
         value: "127.0.0.1:3".into(),
     }];
     let config = Config::load(&inputs).unwrap();
-    assert_eq!(config.listen.port(), 3);
+    assert_eq!(config.first_addr().port(), 3);
     assert_eq!(config.data_dir, PathBuf::from("from-env"));
     assert_eq!(config.log, "warn", "an empty variable is not set");
     assert_eq!(config.limits.connections_per_user, 3);
@@ -101,7 +101,7 @@ fn every_fault_of_every_source_is_told_at_once() {
     }];
     let faults = faults(&inputs);
     let expected = [
-        "listen: must be a string",
+        "listen: must be a string or an array of strings",
         "colour: unknown setting",
         "limits.conections_per_user: unknown setting; did you mean limits.connections_per_user?",
         "tls.cert: tls.key is not set",
@@ -156,7 +156,7 @@ fn a_certificate_and_its_key_have_to_be_there_and_belong_together() {
             &*no_der,
             &*key,
             "CERT: tls.cert",
-            "invalid peer certificate",
+            "this is not a certificate",
         ),
         (&*cert, "no/such.pem", "KEY: tls.key", "cannot be read"),
         (&*cert, &*cert, "KEY: tls.key", "has no private key"),
@@ -177,12 +177,89 @@ fn a_certificate_and_its_key_have_to_be_there_and_belong_together() {
 }
 
 #[test]
+fn settings_of_tls_without_what_they_belong_to_are_faults() {
+    let domains = ("STACK_TLS_ACME_DOMAINS", "chat.example.com, example.com");
+    let public = ("STACK_PUBLIC_URL", "https://chat.example.com");
+    assert!(
+        Config::load(&env(&[domains, public]))
+            .unwrap()
+            .tls
+            .is_some()
+    );
+    for (given, fault) in [
+        (
+            vec![("STACK_TLS_CLIENT_CA", "ca.pem")],
+            "tls.client_ca: there is no TLS",
+        ),
+        (
+            vec![("STACK_TLS_REDIRECT_LISTEN", "0.0.0.0:80")],
+            "tls.redirect_listen: there is no TLS",
+        ),
+        (
+            vec![("STACK_TLS_ACME_CONTACT", "ops@example.com")],
+            "tls.acme.contact: nothing is asked for",
+        ),
+        (vec![domains], "tls.acme.domains: public_url has to say"),
+        (
+            vec![domains, public, ("STACK_TLS_CERT", "a")],
+            "tls.acme.domains: a certificate comes from",
+        ),
+        (
+            vec![domains, public, ("STACK_TLS_CLIENT_CA", "ca.pem")],
+            "tls.client_ca: the authority",
+        ),
+        (
+            vec![domains, public, ("STACK_TLS_ACME_CA", "no/such.pem")],
+            "tls.acme.ca: no/such.pem cannot be read",
+        ),
+        (
+            vec![domains, public, ("STACK_TLS_ACME_CONTACT", "nobody")],
+            "tls.acme.contact: \"nobody\" is not",
+        ),
+        (
+            vec![domains, public, ("STACK_TLS_ACME_DIRECTORY", "http://x")],
+            "tls.acme.directory: \"http://x\" is not",
+        ),
+        (
+            vec![("STACK_TLS_ACME_DOMAINS", "192.0.2.1"), public],
+            "tls.acme.domains: \"192.0.2.1\" is not a domain",
+        ),
+        (
+            vec![("STACK_LISTEN", "unix:/run/a.sock")],
+            "listen: with Unix sockets alone public_url",
+        ),
+        (vec![("STACK_LISTEN", ",")], "listen: there is no address"),
+        (vec![("STACK_TLS_MIN_VERSION", "1.1")], "tls.min_version: "),
+    ] {
+        let faults = faults(&env(&given));
+        assert!(
+            faults.iter().any(|told| told.starts_with(fault)),
+            "{given:?}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn there_may_be_one_address_or_several() {
+    for (text, count) in [
+        ("listen = \"127.0.0.1:1\"", 1),
+        ("listen = [\"127.0.0.1:1\", \"unix:/run/a.sock\"]", 2),
+    ] {
+        let (_folder, inputs) = file(text);
+        assert_eq!(Config::load(&inputs).unwrap().listen.len(), count);
+        // What is in force can be written into a file again.
+        assert!(effective(&inputs).contains(text));
+    }
+}
+
+#[test]
 fn a_fault_names_its_source() {
     let Faults(found) = Config::load(&env(&[("STACK_LISTEN", "nowhere")])).unwrap_err();
     assert_eq!(found[0].source, "environment STACK_LISTEN");
     assert_eq!(
         found[0].to_string(),
-        "environment STACK_LISTEN: listen: \"nowhere\" is not an address and port such as 127.0.0.1:8080"
+        "environment STACK_LISTEN: listen: \"nowhere\" is neither an address and port such as 127.0.0.1:8080 \
+         nor a socket such as unix:/run/stack.sock"
     );
 }
 
@@ -457,4 +534,96 @@ fn keys_of_the_bus_are_read_from_files_that_others_cannot_read() {
     assert!(faults(&set(open, &[authorized]))[0].contains("line 2 is no key"));
     std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert!(faults(&set("mem:", &[]))[0].contains("others may read it"));
+}
+
+#[test]
+fn secrets_may_stand_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let key = "0123456789abcdef0123456789abcdef";
+    let jwt = secret("jwt", &format!("{key}\n"));
+    let client = secret("client", "hunter2\r\n");
+
+    let inputs = env(&[
+        ("AUTH_JWT_SECRET_FILE", &jwt),
+        ("STACK_AUTH_OAUTH_GITHUB_PRESET", "github"),
+        ("STACK_AUTH_OAUTH_GITHUB_CLIENT_ID", "id"),
+        ("STACK_AUTH_OAUTH_GITHUB_CLIENT_SECRET_FILE", &client),
+    ]);
+    let config = Config::load(&inputs).unwrap();
+    assert_eq!(config.auth.jwt_secret.unwrap().expose(), key);
+    assert_eq!(config.auth.oauth[0].client_secret.expose(), "hunter2");
+    let shown = effective(&inputs);
+    assert!(
+        !shown.contains(key) && !shown.contains("hunter2"),
+        "{shown}"
+    );
+
+    let (_folder, inputs) = file(&format!(
+        "[auth]\njwt_secret_file = {jwt:?}\n[auth.oauth.github]\npreset = \"github\"\nclient_id = \"id\"\nclient_secret_file = {client:?}"
+    ));
+    let config = Config::load(&inputs).unwrap();
+    assert_eq!(config.auth.jwt_secret.unwrap().expose(), key);
+    assert_eq!(config.auth.oauth[0].client_secret.expose(), "hunter2");
+}
+
+#[test]
+fn a_secret_of_the_environment_lies_over_a_file_that_stack_toml_names() {
+    let (folder, mut inputs) = file("[auth]\njwt_secret_file = \"/nowhere/at/all\"");
+    let key = "0123456789abcdef0123456789abcdef";
+    let path = folder.path().join("jwt");
+    std::fs::write(&path, key).unwrap();
+    inputs.env = env(&[("AUTH_JWT_SECRET_FILE", path.to_str().unwrap())]).env;
+    // What lies below is read all the same, so that a fault in it is told.
+    let told = faults(&inputs);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("auth.jwt_secret_file: /nowhere/at/all cannot be read"));
+}
+
+#[test]
+fn a_secret_is_set_once_and_its_file_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "\n").unwrap();
+    let long = folder.path().join("long");
+    std::fs::write(&long, vec![b'x'; 65 * 1024]).unwrap();
+    let (empty, long) = (empty.to_str().unwrap(), long.to_str().unwrap());
+    let key = "0123456789abcdef0123456789abcdef";
+    for (inputs, reason) in [
+        (env(&[("AUTH_JWT_SECRET_FILE", empty)]), "is empty"),
+        (
+            env(&[("AUTH_JWT_SECRET_FILE", long)]),
+            "is not a file that holds a secret",
+        ),
+        (
+            env(&[("AUTH_JWT_SECRET_FILE", "/dev/zero")]),
+            "is not a file that holds a secret",
+        ),
+        (
+            env(&[("AUTH_JWT_SECRET_FILE", "/nowhere")]),
+            "cannot be read",
+        ),
+        (
+            env(&[("AUTH_JWT_SECRET_FILE", long), ("AUTH_JWT_SECRET", key)]),
+            "auth.jwt_secret is set as well",
+        ),
+        (env(&[("STACK_TLS_KEY_FILE", long)]), "unknown variable"),
+    ] {
+        let told = faults(&inputs);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains(reason), "{told:?}");
+    }
+}
+
+#[test]
+fn the_page_of_settings_is_what_the_code_says() {
+    let page = include_str!("../../../../docs/CONFIG.md");
+    assert!(
+        page == reference(),
+        "docs/CONFIG.md is out of date: stack-gateway config reference > docs/CONFIG.md"
+    );
 }

@@ -1,7 +1,7 @@
 //! Typed values of settings: each is parsed from text, however it was given, and knows what to say when it cannot be.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use http::Uri;
@@ -41,23 +41,6 @@ impl Setting for usize {
 impl Setting for PathBuf {
     fn parse(text: &str) -> Result<Self, String> {
         Ok(Self::from(text))
-    }
-}
-
-/// An address to listen on; `localhost` is understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Listen(pub(super) SocketAddr);
-
-impl Setting for Listen {
-    fn parse(text: &str) -> Result<Self, String> {
-        let local = text
-            .strip_prefix("localhost:")
-            .and_then(|port| port.parse().ok())
-            .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        local
-            .or_else(|| text.parse().ok())
-            .map(Self)
-            .ok_or_else(|| format!("\"{text}\" is not an address and port such as 127.0.0.1:8080"))
     }
 }
 

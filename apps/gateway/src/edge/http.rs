@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::{FutureExt as _, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
@@ -28,7 +28,7 @@ use crate::http::problem::{self, ApiError};
 use crate::http::request_id::{self, RequestId, X_REQUEST_ID};
 use crate::http::{Peer, client_ip, leftover, trace};
 use crate::metrics::{CONTENT_TYPE, Metrics, Reading};
-use crate::server;
+use crate::server::{self, Extended, Place};
 use crate::ws::{self, Opened};
 
 /// Headers that are about one connection, and no part of what is said on it.
@@ -67,10 +67,10 @@ pub(super) fn router(edge: Arc<Edge>) -> Router {
         .layer(from_fn_with_state(edge.clone(), add_headers));
     Router::new()
         .merge(own)
-        .route("/ws", get(upgrade).fallback(forward))
+        .route("/ws", get(upgrade).connect(upgrade).fallback(forward))
         .fallback(forward)
         .layer(from_fn(leftover::settle))
-        .layer(from_fn(trace::span))
+        .layer(from_fn(trace::span_at_edge))
         .layer(from_fn(request_id::assign))
         .with_state(edge)
 }
@@ -119,6 +119,7 @@ async fn metrics(State(edge): Shared) -> Response {
     let text = edge.metrics.text(&Reading {
         hub: edge.node.hub(),
         bus: &*edge.bus,
+        own: None,
         connections: lifecycle.connections.len(),
         sockets: lifecycle.sockets.len(),
     });
@@ -281,6 +282,10 @@ fn unpacked(response: HttpResponse) -> Response {
 async fn upgrade(State(edge): Shared, mut request: Request) -> Response {
     let id = id_of(&request);
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let over = match on_stream(&mut request) {
+        Ok(over) => over,
+        Err(problem) => return refusal(&edge, problem, &id),
+    };
     let entered = edge.node.upstream().enter();
     let (Some(on_upgrade), Some((entered, link))) = (on_upgrade, entered) else {
         // Without a connection to upgrade it is for the origin to say what is wrong with it.
@@ -299,7 +304,18 @@ async fn upgrade(State(edge): Shared, mut request: Request) -> Response {
     if response.status != StatusCode::SWITCHING_PROTOCOLS.as_u16() {
         return unpacked(response);
     }
-    let response = unpacked(response);
+    let mut response = unpacked(response);
+    if over.is_some() {
+        // Nothing leaves HTTP/2 on its connection.
+        *response.status_mut() = StatusCode::OK;
+        for name in [
+            header::CONNECTION,
+            header::UPGRADE,
+            header::SEC_WEBSOCKET_ACCEPT,
+        ] {
+            response.headers_mut().remove(name);
+        }
+    }
     let limits = edge.node.upstream().link().map(|(_, limits)| limits);
     let opened = Opened {
         entered,
@@ -315,7 +331,11 @@ async fn upgrade(State(edge): Shared, mut request: Request) -> Response {
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        let (wire, read_ahead, place) = match server::into_wire(upgraded) {
+        let upgraded = match over {
+            None => server::into_wire(upgraded),
+            Some((extended, place)) => Ok((extended.into_wire(upgraded), Bytes::new(), place)),
+        };
+        let (wire, read_ahead, place) = match upgraded {
             Ok(parts) => parts,
             Err(error) => {
                 tracing::debug!(%error, "a connection was gone before it was a socket: {error}");
@@ -326,6 +346,29 @@ async fn upgrade(State(edge): Shared, mut request: Request) -> Response {
         drop(place);
     });
     response
+}
+
+/// If the request opens a stream of HTTP/2 as a WebSocket: what makes the stream one, and its place. The origin is asked as
+/// one asks on HTTP/1, where it upgrades.
+fn on_stream(request: &mut Request) -> Result<Option<(Extended, Place)>, Problem> {
+    let Some(extended) = request.extensions_mut().remove::<Extended>() else {
+        return Ok(None);
+    };
+    ws::check_extended(request)?;
+    let full = || Problem::new(ErrorCode::Unavailable, "too many connections are open");
+    let place = extended.place().ok_or_else(full)?;
+    *request.method_mut() = Method::GET;
+    let asked = [
+        (header::CONNECTION, "upgrade"),
+        (header::UPGRADE, "websocket"),
+        // Only its answer would tell whether both ends mean a WebSocket; here they have said so.
+        (header::SEC_WEBSOCKET_KEY, "AAAAAAAAAAAAAAAAAAAAAA=="),
+    ];
+    for (name, value) in asked {
+        let value = HeaderValue::from_static(value);
+        request.headers_mut().insert(name, value);
+    }
+    Ok(Some((extended, place)))
 }
 
 fn subprotocol(headers: &HeaderMap) -> Option<String> {

@@ -15,18 +15,19 @@ use super::node::{Node, Upstream};
 use super::tls::connector;
 use crate::config::Config;
 use crate::error::StartError;
-use crate::gateway::{Abandon, LAST_GRACE, bind};
+use crate::gateway::{Abandon, Inherited, LAST_GRACE, Listening};
 use crate::http::headers::SecurityHeaders;
 use crate::http::origin::Origins;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::Metrics;
-use crate::server::{self, Places};
-use crate::tls::Tls;
+use crate::metrics::{Metrics, TlsMetrics};
+use crate::server::{self, Places, Server};
+use crate::tls::{self, Tls};
 
 /// An edge that serves. Dropped without [`RunningEdge::shutdown`] it ends at once, like one whose process is killed.
 pub struct RunningEdge {
     addr: SocketAddr,
-    is_tls: bool,
+    listening: Vec<String>,
+    tls: Option<(Tls, TlsMetrics)>,
     url: String,
     deadline: Duration,
     lifecycle: Lifecycle,
@@ -43,6 +44,14 @@ impl RunningEdge {
     /// # Errors
     /// The port is taken, the bus cannot be opened, or the configuration names no origin or no bus to hear it on.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_on(config, Vec::new()).await
+    }
+
+    /// [`RunningEdge::start`] on sockets that are open already, if there are any, in place of those of the configuration.
+    ///
+    /// # Errors
+    /// As [`RunningEdge::start`].
+    pub async fn start_on(config: Config, inherited: Vec<Inherited>) -> Result<Self, StartError> {
         let bus = match &config.testing.bus {
             Some(bus) => bus.clone(),
             None if config.bus.subscribe.is_empty() => return Err(StartError::DeafEdge),
@@ -50,11 +59,12 @@ impl RunningEdge {
         };
         let origin = config.edge.origin.clone().ok_or(StartError::NoOrigin)?;
         let connector = connector(&origin, &config.edge)?;
-        let listener = bind(config.listen)?;
-        let addr = listener.local_addr().map_err(|source| StartError::Listen {
-            addr: config.listen,
-            source,
-        })?;
+        let Listening {
+            listeners,
+            redirects,
+            addr,
+            names,
+        } = Listening::open(&config, inherited)?;
         let origins = Origins::new(&config, addr);
         let lifecycle = Lifecycle::default();
         let abandon = Abandon(lifecycle.clone());
@@ -70,6 +80,7 @@ impl RunningEdge {
         lifecycle.background.spawn(asking);
         let metrics = Metrics::new()?;
         let places = Places::new(&config, metrics.connections_refused());
+        let tls = tls::watched(&config, &metrics, &lifecycle)?;
         let router = http::router(Arc::new(Edge {
             node: node.clone(),
             bus: bus.clone(),
@@ -80,13 +91,19 @@ impl RunningEdge {
         let instance = ConnectionId::generate(SystemClock.now()).to_string();
         let client = EdgeClient::start(connector, instance, Arc::new(upstream))
             .map_err(StartError::EdgeClient)?;
-        let tls = config.tls.as_ref().map(Tls::acceptor);
-        let is_tls = tls.is_some();
-        let serve = server::serve(listener, tls, router, places, lifecycle.clone());
-        lifecycle.serving.spawn(serve);
+        let redirect = server::redirect::router(origins.public().clone());
+        let server = Server {
+            tls: tls.as_ref().map(|(tls, _)| tls.clone()),
+            router,
+            places,
+            proxies: config.proxy_protocol.clone().into(),
+            lifecycle: lifecycle.clone(),
+        };
+        server::serve_all(listeners, redirects, server, redirect);
         Ok(Self {
             addr,
-            is_tls,
+            listening: names,
+            tls,
             url: origins.public().to_string(),
             deadline: config.shutdown_deadline,
             lifecycle,
@@ -104,10 +121,15 @@ impl RunningEdge {
         self.addr
     }
 
-    /// Whether it speaks TLS, and nothing else.
+    /// Everything that is listened on, for people; never empty.
     #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.is_tls
+    pub fn listening(&self) -> &[String] {
+        &self.listening
+    }
+
+    /// Reads again what can be: the certificate. What is wrong with it is told in the log.
+    pub fn reload(&self) {
+        tls::reload(self.tls.as_ref());
     }
 
     /// Where a person opens it.

@@ -133,6 +133,7 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     ),
     (PUT, "/rooms/{room}/read", PRESENCE),
     // The server.
+    (GET, "/admin/stats", Need::Admin),
     (GET, "/admin/rate-counters", Need::Admin),
     (DELETE, "/admin/rate-counters/{key}", Need::Admin),
     // Programs, and the audit log.

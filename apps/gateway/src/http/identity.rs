@@ -19,6 +19,8 @@ use super::cookies::Carried;
 use super::csrf::{self, X_CSRF_TOKEN};
 use super::problem::{ApiError, ApiResult};
 use super::refusals::Refusal;
+use tracing::{Span, field};
+
 use crate::app::{App, AppState};
 
 /// Where version 1 of the API begins; the patterns of the table of routes stand below it.
@@ -111,9 +113,14 @@ fn let_in(app: &App, request: &Request) -> Result<(), Box<Response>> {
             need.check(&identity.caller, app.clock().now())
                 .map_err(refuse)?;
             match pattern.starts_with(ROOM) {
-                true => need
-                    .check_in_room(&identity.caller, room_of(request).as_ref())
-                    .map_err(refuse),
+                true => {
+                    let room = room_of(request);
+                    if let Some(room) = &room {
+                        Span::current().record("room", field::display(room));
+                    }
+                    need.check_in_room(&identity.caller, room.as_ref())
+                        .map_err(refuse)
+                }
                 false => Ok(()),
             }
         }
@@ -126,6 +133,9 @@ async fn admit(app: &App, mut request: Request) -> Result<Request, Problem> {
     let cookies = app.cookies().read(headers);
     let caller = authenticate(app, headers, &cookies);
     let user = caller.as_ref().ok().map(|caller| caller.user.id);
+    if let Some(user) = &user {
+        Span::current().record("user", field::display(user));
+    }
     app.rates().api(user, app.client_ip(&request))?;
     if !is_safe(request.method()) {
         refuse_forgery(app, headers, &cookies, &caller)?;

@@ -44,6 +44,7 @@ use super::problem::{self, ApiError};
 use super::request_id::{self, X_REQUEST_ID};
 use super::{headers, leftover, rewrite, trace};
 use crate::app::AppState;
+use crate::otlp::TRACEPARENT;
 
 /// Below this a body travels in one packet anyway.
 const COMPRESSED_ABOVE_BYTES: u64 = 860;
@@ -55,7 +56,7 @@ const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 pub(crate) fn around(routes: Router<AppState>, app: &AppState) -> Router {
     let layers = ServiceBuilder::new()
         .layer(from_fn(request_id::assign))
-        .layer(from_fn(trace::span))
+        .layer(from_fn_with_state(app.clone(), trace::span))
         .layer(from_fn(leftover::settle))
         .layer(from_fn_with_state(app.clone(), headers::add))
         .layer(cors(app))
@@ -117,8 +118,9 @@ fn cors(app: &AppState) -> CorsLayer {
             header::CONTENT_TYPE,
             X_CSRF_TOKEN,
             X_REQUEST_ID,
+            TRACEPARENT,
         ])
-        .expose_headers([header::RETRY_AFTER, X_REQUEST_ID])
+        .expose_headers([header::RETRY_AFTER, X_REQUEST_ID, TRACEPARENT])
         .vary([header::ORIGIN])
         .max_age(PREFLIGHT_MAX_AGE)
 }

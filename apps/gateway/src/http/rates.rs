@@ -88,6 +88,26 @@ impl Rates {
         }
     }
 
+    /// How often each has refused.
+    pub(crate) fn refused(&self) -> [(&'static str, u64); 14] {
+        [
+            ("api", self.api.refused()),
+            ("login", self.login.refused()),
+            ("oauth", self.oauth.refused()),
+            ("ceremony", self.ceremony.refused()),
+            ("look", self.look.refused()),
+            ("redeem", self.redeem.refused()),
+            ("own_ceremony", self.own_ceremony.refused()),
+            ("own_password", self.own_password.refused()),
+            ("ticket", self.ticket.refused()),
+            ("frame", self.frames.refused()),
+            ("presence", self.presence.refused()),
+            ("second_factor", self.second_factor.refused()),
+            ("refresh", self.refresh.refused()),
+            ("refresh_repeat", self.repeat.refused()),
+        ]
+    }
+
     /// A call of the API.
     pub(crate) fn api(&self, user: Option<UserId>, ip: IpAddr) -> Result<(), RetryAfter> {
         if !self.enabled {

@@ -1,40 +1,69 @@
-//! One span and one log line a request. A line never holds the path as the client wrote it, nor its query: rooms,
-//! people and one-time tickets stand there. It holds the route.
+//! One span, one log line and one measurement a request. A line never holds the path as the client wrote it, nor its
+//! query: people and one-time tickets stand there. It holds the route, and who called and in which room once that is known.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
+use tracing::field::Empty;
 
+use super::Peer;
 use super::request_id::RequestId;
+use crate::app::AppState;
+use crate::metrics;
+use crate::otlp::{self, TRACEPARENT, Traced};
 
-/// Middleware: opens the span that every log line of the request stands in, and logs its end.
-pub(crate) async fn span(request: Request, next: Next) -> Response {
+/// Middleware: opens the span that every log line of the request stands in, and logs and counts its end.
+pub(crate) async fn span(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request
         .extensions()
         .get::<RequestId>()
         .cloned()
         .unwrap_or_default();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("-", MatchedPath::as_str);
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("-", MatchedPath::as_str);
+    let method = request.method().clone();
     // Probes and the files of the web client, which have no route, come all the time and say little.
     let is_api = route.starts_with("/api/");
+    let traced = match app.tracer() {
+        Some(_) if is_api => trace_of(&app, &request, route),
+        _ => None,
+    };
     // At the highest level, so that no filter takes the request's id from an error.
     let span = tracing::error_span!(
         "request",
         request_id = id.as_str(),
-        method = %request.method(),
+        method = metrics::method(&method),
         route,
+        user = Empty,
+        room = Empty,
     );
     async move {
-        let response = next.run(request).await;
-        let status = response.status().as_u16();
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut response = match &traced {
+            None => next.run(request).await,
+            // Boxed: whoever is not traced keeps no room for it.
+            Some(traced) => Box::pin(otlp::follow(traced.clone(), next.run(request))).await,
+        };
+        let status = response.status();
+        let took = started.elapsed();
+        app.measures().requests().answered(
+            &method,
+            matched.as_ref().map_or("-", MatchedPath::as_str),
+            status,
+            took,
+        );
+        if let Some(traced) = traced {
+            traced.answered(id.as_str(), status.as_u16());
+            if let Some(header) = traced.header() {
+                response.headers_mut().insert(TRACEPARENT, header);
+            }
+        }
+        let status = status.as_u16();
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if is_api {
             tracing::info!(status, duration_ms, "answered {status} in {duration_ms} ms");
         } else {
@@ -44,4 +73,33 @@ pub(crate) async fn span(request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await
+}
+
+/// [`span`] at an edge, whose requests the origin measures and traces.
+pub(crate) async fn span_at_edge(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request.extensions().get::<RequestId>().cloned();
+    let span = tracing::error_span!(
+        "request",
+        request_id = id.unwrap_or_default().as_str(),
+        method = metrics::method(request.method()),
+    );
+    async move {
+        let response = next.run(request).await;
+        let status = response.status().as_u16();
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(status, duration_ms, "answered {status} in {duration_ms} ms");
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+fn trace_of(app: &AppState, request: &Request, route: &str) -> Option<Arc<Traced>> {
+    let peer = request.extensions().get::<Peer>()?.0.ip().to_canonical();
+    let trusted = app.config().trusted_proxies.iter();
+    let is_trusted = trusted.into_iter().any(|net| net.contains(&peer));
+    let method = metrics::method(request.method());
+    app.tracer()?
+        .request(request.headers(), is_trusted, method, route)
 }

@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 use crate::app::AppState;
 use crate::http::path::CounterKey;
 use crate::http::{ApiResult, InPath, Query, Sender, SignedIn};
+use crate::stats::Overview;
 
 /// Counters told at once, unless asked otherwise.
 const COUNTERS: usize = 100;
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
+        .route("/admin/stats", get(stats))
         .route("/admin/rate-counters", get(counters))
         .route("/admin/rate-counters/{key}", delete(reset_counter))
 }
@@ -36,6 +38,11 @@ async fn counters(
     let limit = which.limit.unwrap_or(COUNTERS);
     let counters = app.auth().counters(&caller, &which.prefix, limit).await?;
     Ok(JsonAnswer(json!({ "counters": counters })))
+}
+
+/// The table of routes lets admins alone come here.
+async fn stats(State(app): State<AppState>) -> JsonAnswer<Overview> {
+    JsonAnswer(Overview::of(&app))
 }
 
 async fn reset_counter(

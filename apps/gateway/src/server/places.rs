@@ -50,7 +50,7 @@ impl Places {
     pub(crate) fn new(config: &Config, refused: IntCounter) -> Self {
         Self(Arc::new(Inner {
             limits: config.connections,
-            proxies: config.trusted_proxies.clone(),
+            proxies: [&config.trusted_proxies[..], &config.proxy_protocol].concat(),
             refused,
             taken: Mutex::default(),
         }))
@@ -99,6 +99,16 @@ impl Places {
     }
 }
 
+impl Place {
+    /// The same place for a connection that turns out to come from this address, if that one has one left.
+    pub(crate) fn of(self, client: IpAddr) -> Option<Self> {
+        let places = self.places.clone();
+        // First given back, so that the total is not too large by one.
+        drop(self);
+        places.take(client)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.0.taken.lock();
@@ -144,6 +154,18 @@ mod tests {
         assert_eq!(take(&places, "192.0.2.1", 5).len(), 1);
         drop(first);
         assert!(places.0.taken.lock().by_ip.is_empty());
+        assert_eq!(places.0.taken.lock().total, 0);
+    }
+
+    #[test]
+    fn a_connection_counts_for_whom_its_proxy_says() {
+        let places = places(100, 1);
+        let client: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut of_proxy = take(&places, "10.0.0.1", 2);
+        let held = of_proxy.pop().unwrap().of(client).unwrap();
+        assert!(of_proxy.pop().unwrap().of(client).is_none());
+        assert_eq!(take(&places, "192.0.2.1", 1).len(), 0);
+        drop(held);
         assert_eq!(places.0.taken.lock().total, 0);
     }
 

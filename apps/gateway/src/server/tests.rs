@@ -221,3 +221,92 @@ async fn an_answer_that_is_read_is_finished_during_a_drain() {
     assert!(answer.len() > ANSWER_BYTES);
     served.ends().await;
 }
+
+/// A connection of HTTP/2 over a pipe, and its client.
+async fn multiplexed(
+    window: u32,
+) -> (
+    ::h2::client::SendRequest<bytes::Bytes>,
+    tokio::task::JoinSet<()>,
+    CancellationToken,
+) {
+    let lifecycle = Lifecycle::default();
+    let draining = lifecycle.draining.clone();
+    let (client, server) = pipe(&draining);
+    let refused = prometheus::IntCounter::new("refused", "refused").unwrap();
+    let places = Places::new(&Config::default(), refused);
+    let answer = get(|| async { vec![b'x'; ANSWER_BYTES] });
+    let router = Router::new().route("/large", answer);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let peer = Peer(([127, 0, 0, 1], 1).into());
+        h2::serve(server, peer, router, places, &lifecycle).await;
+    });
+    let (requests, connection) = ::h2::client::Builder::new()
+        .initial_window_size(window)
+        .handshake(client)
+        .await
+        .unwrap();
+    tasks.spawn(async move {
+        let _ = connection.await;
+    });
+    (requests.ready().await.unwrap(), tasks, draining)
+}
+
+fn large() -> http::Request<()> {
+    http::Request::get("https://x/large").body(()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_stream_an_answer_that_nobody_reads_is_given_up() {
+    // With no window at all, and with one that takes the beginning.
+    for window in [0, 20_000] {
+        let (mut requests, _tasks, _) = multiplexed(window).await;
+        let (answer, _) = requests.send_request(large(), true).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        let start = Instant::now();
+        // Read, but never released.
+        let reset = loop {
+            match body.data().await.unwrap() {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(start.elapsed().as_secs(), STALLED_AFTER.as_secs());
+        assert!(reset.is_reset() && reset.is_remote(), "{reset}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_stream_a_slow_reader_gets_its_answer() {
+    let (mut requests, _tasks, _) = multiplexed(65_535).await;
+    let (answer, _) = requests.send_request(large(), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let start = Instant::now();
+    let mut taken = 0;
+    while let Some(piece) = body.data().await {
+        let piece = piece.unwrap();
+        taken += piece.len();
+        // A piece of 16 KiB in ten seconds, in however many frames it comes.
+        tokio::time::sleep(Duration::from_micros(610) * piece.len() as u32).await;
+        body.flow_control().release_capacity(piece.len()).unwrap();
+    }
+    assert_eq!(taken, ANSWER_BYTES);
+    assert!(start.elapsed() > STALLED_AFTER * 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_of_http_2_without_streams_ends_and_a_stalled_one_holds_no_drain_up() {
+    let (_requests, mut tasks, _) = multiplexed(65_535).await;
+    let start = Instant::now();
+    tasks.join_next().await.unwrap().unwrap();
+    assert_eq!(start.elapsed().as_secs(), HEADER_READ_TIMEOUT.as_secs());
+
+    let (mut requests, mut tasks, draining) = multiplexed(0).await;
+    let (answer, _) = requests.send_request(large(), true).unwrap();
+    let _answer = answer.await.unwrap();
+    let start = Instant::now();
+    draining.cancel();
+    tasks.join_next().await.unwrap().unwrap();
+    assert_eq!(start.elapsed().as_secs(), STALLED_AFTER_DRAINING.as_secs());
+}

@@ -1,7 +1,9 @@
-//! The stream under an upgraded connection, plain or enciphered. It is read and written without waiting, by whoever
-//! holds it: its reader reads, and the hub writes from a thread of its own.
+//! The stream under an upgraded connection: plain, enciphered, or one of several of HTTP/2. It is read and written
+//! without waiting, by whoever holds it: its reader reads, and the hub writes from a thread of its own.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice, Read as _, Write as _};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
@@ -9,19 +11,28 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use rustls::ServerConnection;
-use tokio::net::TcpStream;
+use socket2::SockRef;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::pipe::Pipe;
 
 /// What is enciphered at once, and so about the most that a reader who stalls makes the gateway hold: one record.
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// A stream.
-pub(crate) struct Wire {
-    tcp: TcpStream,
-    tls: Option<Box<Tls>>,
+pub(crate) enum Wire {
+    /// Of the kernel.
+    Tcp(TcpStream),
+    /// Of the kernel, on this machine.
+    Unix(UnixStream),
+    /// Enciphered.
+    Tls(TcpStream, Box<Tls>),
+    /// One of several of a connection of HTTP/2.
+    Shared(Pipe),
 }
 
 /// What TLS adds to a stream.
-struct Tls {
+pub(crate) struct Tls {
     /// Held for one read or write, neither of which waits.
     session: Mutex<Session>,
     /// Ciphertext that the kernel has not taken yet. It changes under the lock of the session only.
@@ -37,15 +48,11 @@ struct Session {
 }
 
 impl Wire {
-    pub(crate) fn plain(tcp: TcpStream) -> Self {
-        Self { tcp, tls: None }
-    }
-
     /// A stream whose handshake is over. What the session has deciphered already is read first.
     ///
     /// # Errors
     /// The client does not keep to the protocol, or the connection is broken.
-    pub(crate) fn tls(tcp: TcpStream, mut connection: ServerConnection) -> io::Result<Self> {
+    pub(super) fn tls(tcp: TcpStream, mut connection: ServerConnection) -> io::Result<Self> {
         let state = connection.process_new_packets().map_err(io::Error::other)?;
         let session = Session {
             connection,
@@ -57,32 +64,34 @@ impl Wire {
             backlog: AtomicUsize::new(0),
         };
         tls.flush(&tcp, &mut tls.session.lock())?;
-        Ok(Self {
-            tcp,
-            tls: Some(Box::new(tls)),
-        })
-    }
-
-    /// The connection below.
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        &self.tcp
+        Ok(Self::Tls(tcp, Box::new(tls)))
     }
 
     /// Ready when [`Wire::try_read`] may have something. Only the task that asked last is woken.
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(tls) = &self.tls {
-            let session = tls.session.lock();
-            // The kernel will not tell of what has left it.
-            if session.readable > 0 || session.ended {
-                return Poll::Ready(Ok(()));
+        match self {
+            Self::Tcp(tcp) => tcp.poll_read_ready(cx),
+            Self::Unix(unix) => unix.poll_read_ready(cx),
+            Self::Tls(tcp, tls) => {
+                let session = tls.session.lock();
+                // The kernel will not tell of what has left it.
+                if session.readable > 0 || session.ended {
+                    return Poll::Ready(Ok(()));
+                }
+                drop(session);
+                tcp.poll_read_ready(cx)
             }
+            Self::Shared(pipe) => pipe.poll_read_ready(cx),
         }
-        self.tcp.poll_read_ready(cx)
     }
 
     /// Ready when [`Wire::try_write`] and [`Wire::try_flush`] may get on. Only the task that asked last is woken.
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp.poll_write_ready(cx)
+        match self {
+            Self::Tcp(tcp) | Self::Tls(tcp, _) => tcp.poll_write_ready(cx),
+            Self::Unix(unix) => unix.poll_write_ready(cx),
+            Self::Shared(pipe) => pipe.poll_write_ready(cx),
+        }
     }
 
     /// Reads what is there; 0 at the end.
@@ -91,9 +100,11 @@ impl Wire {
     /// `WouldBlock` when nothing is there; anything else when the connection is broken, or the client does not keep to
     /// the protocol.
     pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match &self.tls {
-            None => self.tcp.try_read(buf),
-            Some(tls) => tls.try_read(&self.tcp, buf),
+        match self {
+            Self::Tcp(tcp) => tcp.try_read(buf),
+            Self::Unix(unix) => unix.try_read(buf),
+            Self::Tls(tcp, tls) => tls.try_read(tcp, buf),
+            Self::Shared(pipe) => pipe.try_read(buf),
         }
     }
 
@@ -102,17 +113,20 @@ impl Wire {
     /// # Errors
     /// `WouldBlock` when it can take none; anything else when the connection is broken.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.tls {
-            None => send_now(&self.tcp, bytes),
-            Some(tls) => tls.try_write(&self.tcp, bytes),
+        match self {
+            Self::Tcp(tcp) => send_now(tcp, bytes),
+            Self::Unix(unix) => unix.try_write(bytes),
+            Self::Tls(tcp, tls) => tls.try_write(tcp, bytes),
+            Self::Shared(pipe) => pipe.try_write(bytes),
         }
     }
 
-    /// How many bytes of what was taken wait for the kernel.
+    /// How many bytes of what was taken wait for the kernel. What a pipe holds is on its way, as what the kernel does.
     pub(crate) fn backlog(&self) -> usize {
-        self.tls
-            .as_ref()
-            .map_or(0, |tls| tls.backlog.load(Ordering::Acquire))
+        match self {
+            Self::Tls(_, tls) => tls.backlog.load(Ordering::Acquire),
+            Self::Tcp(_) | Self::Unix(_) | Self::Shared(_) => 0,
+        }
     }
 
     /// Hands the kernel as much of the backlog as it takes.
@@ -120,20 +134,53 @@ impl Wire {
     /// # Errors
     /// The connection is broken.
     pub(crate) fn try_flush(&self) -> io::Result<()> {
-        match &self.tls {
-            None => Ok(()),
-            Some(tls) => tls.flush(&self.tcp, &mut tls.session.lock()),
+        match self {
+            Self::Tls(tcp, tls) => tls.flush(tcp, &mut tls.session.lock()),
+            Self::Tcp(_) | Self::Unix(_) | Self::Shared(_) => Ok(()),
         }
     }
 
     /// Says that nothing more will be written, as far as the kernel takes it: a stream that ends without that looks
     /// cut off. Plain TCP has no such word.
     pub(crate) fn say_end(&self) {
-        if let Some(tls) = &self.tls {
-            let mut session = tls.session.lock();
-            session.connection.send_close_notify();
-            // Who takes no more will not miss it.
-            let _ = tls.flush(&self.tcp, &mut session);
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => {}
+            Self::Tls(tcp, tls) => {
+                let mut session = tls.session.lock();
+                session.connection.send_close_notify();
+                // Who takes no more will not miss it.
+                let _ = tls.flush(tcp, &mut session);
+            }
+            Self::Shared(pipe) => pipe.finish(),
+        }
+    }
+
+    /// Writes nothing more, and reads what still comes until the other side ends too. What comes is thrown away as it
+    /// is, without being deciphered.
+    pub(crate) async fn end(&self) {
+        self.say_end();
+        let shut = match self {
+            Self::Tcp(tcp) | Self::Tls(tcp, _) => SockRef::from(tcp).shutdown(Shutdown::Write),
+            Self::Unix(unix) => SockRef::from(unix).shutdown(Shutdown::Write),
+            Self::Shared(_) => Ok(()),
+        };
+        if shut.is_err() {
+            return;
+        }
+        let mut rest = [0; 1024];
+        loop {
+            let (ready, read) = match self {
+                Self::Tls(tcp, _) => (tcp.readable().await, tcp.try_read(&mut rest)),
+                _ => (
+                    poll_fn(|cx| self.poll_read_ready(cx)).await,
+                    self.try_read(&mut rest),
+                ),
+            };
+            match (ready, read) {
+                (Ok(()), Ok(1..)) => {}
+                (Ok(()), Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
         }
     }
 }

@@ -61,7 +61,8 @@ pub(super) fn check(caller: &Caller, request: &Request) -> Result<(), Problem> {
     }
 }
 
-fn of(request: &Request) -> (&'static str, Option<&RoomId>) {
+/// What stands in the table for a frame, and the room that it names.
+pub(super) fn of(request: &Request) -> (&'static str, Option<&RoomId>) {
     match request {
         Request::Auth { .. } => ("auth", None),
         Request::Ping => ("ping", None),

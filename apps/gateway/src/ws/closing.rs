@@ -1,8 +1,5 @@
 //! How a socket is closed from this side.
 
-use std::net::Shutdown;
-
-use socket2::SockRef;
 use stack_delivery::Outlet;
 use tungstenite::Utf8Bytes;
 use tungstenite::protocol::CloseFrame;
@@ -50,18 +47,5 @@ pub(super) async fn close(
     }
     // Here the library has stopped in the middle of what the client sends. The rest is read all the same: closing a
     // socket with bytes unread resets it, and the client might never see why.
-    wire.say_end();
-    let stream = wire.tcp();
-    if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
-        return;
-    }
-    let mut rest = [0; 1024];
-    while stream.readable().await.is_ok() {
-        match stream.try_read(&mut rest) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
+    wire.end().await;
 }

@@ -13,14 +13,19 @@ use stack_auth::Caller;
 use stack_delivery::{Outlet, Pumped};
 use stack_proto::{Request, error};
 use stack_storage::Submitted;
+use stack_types::trace;
 use stack_types::{
     ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, RoomId, Seq, Signal,
 };
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::Span;
+use tracing::field::Empty;
+use tracing::span::EnteredSpan;
 use tungstenite::error::CapacityError;
 use tungstenite::{Message, Utf8Bytes};
 
+use super::access;
 use super::closing::{close, close_relayed};
 use super::credentials::Credentials;
 use super::dialect::{Asked, ClientFrame, Dialect};
@@ -35,6 +40,7 @@ use super::sockets::{Place, Summons};
 use super::translated::Translated;
 use crate::app::AppState;
 use crate::http::refusals::Refusal;
+use crate::otlp::follow;
 use crate::server::Wire;
 
 /// A socket without credentials has so long to send `auth`.
@@ -175,7 +181,9 @@ fn enter(
     }
     tracing::debug!(%connection, %user, session = %caller.session_id, "socket signed in");
     let now = Instant::now();
+    app.measures().sign_ins().ok.inc();
     Ok(Connection {
+        connection,
         heartbeat: Heartbeat::new(now),
         expiry: Expiry::of(&caller, app.clock().now()),
         requests: Requests {
@@ -215,6 +223,7 @@ async fn authenticate(
     credentials: Credentials,
 ) -> Result<(Caller, Option<Bytes>), End> {
     let refused = |id: Option<u64>, problem: &Problem| {
+        app.measures().sign_ins().refused.inc();
         outlet.send(frame(&error(id, problem)));
         End::Close(4001, "not signed in".into())
     };
@@ -277,6 +286,7 @@ async fn authenticate(
 }
 
 struct Connection {
+    connection: ConnectionId,
     requests: Requests,
     place: Place,
     heartbeat: Heartbeat,
@@ -330,8 +340,9 @@ impl Connection {
                         pump.set(app.hub().pump(&outlet));
                     }
                     Err(source) => {
-                        let user = self.requests.caller.user.id;
-                        tracing::error!(error = &source as &dyn std::error::Error, %user, "the log cannot be read");
+                        self.log_span().in_scope(|| {
+                            tracing::error!(error = &source as &dyn std::error::Error, "the log cannot be read");
+                        });
                         outlet.send(frame(&error(None, &source.into())));
                         return End::Close(4500, "internal error".into());
                     }
@@ -441,6 +452,11 @@ impl Connection {
             Ok(request) => request,
             Err(problem) => return self.answer(id, Err(problem)).map_or(Ok(()), Err),
         };
+        let _lines = self.log_lines(&request);
+        let (kind, _) = access::of(&request);
+        // What is queued meanwhile takes the trace along.
+        let traced = app.tracer().and_then(|tracer| tracer.frame(kind));
+        let _traced = traced.clone().map(|traced| trace::enter(traced));
         let (answer, begins) = match self.requests.handle(id, request) {
             Handled::Done(answer) => (answer, None),
             Handled::Subscribed(answer, begins) => (answer, Some(begins)),
@@ -466,6 +482,10 @@ impl Connection {
                 return Ok(());
             }
             Handled::InTurn(work) => {
+                let work = match traced {
+                    Some(traced) => follow(traced, work).boxed(),
+                    None => work,
+                };
                 self.in_turn = Some(Box::pin(async move { Some((id, work.await)) }));
                 return Ok(());
             }
@@ -488,6 +508,32 @@ impl Connection {
             self.requests.app.hub().begin(&begins.subscription);
         }
         Ok(())
+    }
+
+    /// Under which the lines of a frame stand, where lines are written that say so little that others need none.
+    fn log_lines(&self, request: &Request) -> Option<EnteredSpan> {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return None;
+        }
+        let span = self.log_span();
+        let (kind, room) = access::of(request);
+        span.record("kind", kind);
+        if let Some(room) = room {
+            span.record("room", tracing::field::display(room));
+        }
+        Some(span.entered())
+    }
+
+    /// The span of what this socket logs. Made when there is something to log: an idle socket keeps none, and a busy one
+    /// enters none.
+    fn log_span(&self) -> Span {
+        tracing::error_span!(
+            "socket",
+            connection = %self.connection,
+            user = %self.requests.caller.user.id,
+            kind = Empty,
+            room = Empty,
+        )
     }
 
     /// Answers a request, and says whether that was the last of this socket.
@@ -533,8 +579,8 @@ impl Connection {
     /// Notes a refusal, and says whether it was the last of this socket.
     fn refused(&mut self, problem: &Problem) -> Option<End> {
         if let Some(cause) = problem.cause() {
-            let user = self.requests.caller.user.id;
-            tracing::error!(error = cause as &dyn std::error::Error, code = %problem.code, %user, "request failed");
+            let _lines = self.log_span().entered();
+            tracing::error!(error = cause as &dyn std::error::Error, code = %problem.code, "request failed");
         }
         if problem.code != ErrorCode::RateLimited {
             return None;

@@ -13,18 +13,20 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// A gateway with a certificate of its own, and a client that trusts no other.
-struct Enciphered {
-    gateway: TestGateway,
+/// A gateway with a certificate of its own, and a client that trusts no other and speaks HTTP/1.
+pub(crate) struct Enciphered {
+    pub(crate) gateway: TestGateway,
     connector: TlsConnector,
+    /// Whom the client trusts.
+    pub(crate) cert: CertificateDer<'static>,
 }
 
 impl Enciphered {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
-    async fn with(change: impl FnOnce(&mut stack_gateway::config::Config)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut stack_gateway::config::Config)) -> Self {
         let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
@@ -36,8 +38,14 @@ impl Enciphered {
             change(config);
         })
         .await;
-        let connector = TlsConnector::from(Arc::new(trusting(pair.cert.der())));
-        Self { gateway, connector }
+        let mut client = trusting(pair.cert.der());
+        client.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let connector = TlsConnector::from(Arc::new(client));
+        Self {
+            gateway,
+            connector,
+            cert: pair.cert.der().clone(),
+        }
     }
 
     /// A stream whose handshake is over, or none when it was closed instead.
@@ -49,7 +57,7 @@ impl Enciphered {
     }
 
     /// A stream whose handshake is over, with a receive buffer as the system has it or a small one.
-    async fn connect(&self, receive_bytes: Option<u32>) -> TlsStream<TcpStream> {
+    pub(crate) async fn connect(&self, receive_bytes: Option<u32>) -> TlsStream<TcpStream> {
         let socket = TcpSocket::new_v4().unwrap();
         if let Some(bytes) = receive_bytes {
             socket.set_recv_buffer_size(bytes).unwrap();
@@ -61,7 +69,7 @@ impl Enciphered {
     }
 
     /// The answer to a request, head and body, read until the gateway says that it is over.
-    async fn request(&self, head: &str, body: &str) -> String {
+    pub(crate) async fn request(&self, head: &str, body: &str) -> String {
         let mut stream = self.connect(None).await;
         let request = format!(
             "{head} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
@@ -76,7 +84,7 @@ impl Enciphered {
         answer
     }
 
-    async fn register(&self, username: &str) -> String {
+    pub(crate) async fn register(&self, username: &str) -> String {
         let body = json!({ "username": username, "password": PASSWORD, "token_delivery": "body" });
         let answer = self
             .request("POST /api/v1/auth/register", &body.to_string())
@@ -86,7 +94,7 @@ impl Enciphered {
         body["access_token"].as_str().unwrap().to_owned()
     }
 
-    async fn room(&self, token: &str) {
+    pub(crate) async fn room(&self, token: &str) {
         let body = json!({ "id": "general", "title": "x", "settings": { "public": true } });
         let head = "POST /api/v1/rooms HTTP/1.1\r\nauthorization: Bearer ";
         let mut stream = self.connect(None).await;
@@ -103,7 +111,7 @@ impl Enciphered {
     }
 
     /// A socket that signs in with its first frame.
-    async fn socket(&self, token: &str, receive_bytes: Option<u32>) -> Socket {
+    pub(crate) async fn socket(&self, token: &str, receive_bytes: Option<u32>) -> Socket {
         let stream = self.connect(receive_bytes).await;
         let mut socket = Socket::over(stream, self.gateway.addr(), "/ws", &[])
             .await
@@ -113,7 +121,8 @@ impl Enciphered {
     }
 }
 
-fn trusting(cert: &CertificateDer<'static>) -> ClientConfig {
+/// A client that trusts this certificate alone.
+pub(crate) fn trusting(cert: &CertificateDer<'static>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(cert.clone()).unwrap();
     let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
@@ -122,7 +131,7 @@ fn trusting(cert: &CertificateDer<'static>) -> ClientConfig {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec()];
     config
 }
 

@@ -31,6 +31,9 @@ export async function corners(page: Page, shot: Shot): Promise<void> {
 
 /** What only administrators see, and the dialogs behind it. */
 export async function administration(page: Page, shot: Shot): Promise<void> {
+  await page.goto('/admin/overview');
+  await expect(page.getByTestId('figure-Messages')).toBeVisible();
+  await shot(page, 'admin-overview');
   await page.goto('/admin');
   await expect(page.getByTestId('user-mara')).toBeVisible();
   await shot(page, 'admin-people');

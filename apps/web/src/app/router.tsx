@@ -3,7 +3,7 @@
 import { type ComponentProps, useSyncExternalStore } from 'react';
 
 export type SettingsTab = 'profile' | 'security' | 'sessions' | 'linked';
-export type AdminTab = 'users' | 'invites' | 'bans' | 'keys' | 'audit';
+export type AdminTab = 'overview' | 'users' | 'invites' | 'bans' | 'keys' | 'audit';
 
 export type Route =
   | { name: 'home' }
@@ -27,6 +27,7 @@ export const paths = {
   sessions: '/settings/sessions',
   linked: '/settings/linked',
   admin: '/admin',
+  overview: '/admin/overview',
   invites: '/admin/invites',
   bans: '/admin/bans',
   keys: '/admin/keys',
@@ -50,6 +51,7 @@ const FIXED: Record<string, Route> = {
   [paths.linked]: { name: 'settings', tab: 'linked' },
   [paths.admin]: { name: 'admin', tab: 'users' },
   '/admin/users': { name: 'admin', tab: 'users' },
+  [paths.overview]: { name: 'admin', tab: 'overview' },
   [paths.invites]: { name: 'admin', tab: 'invites' },
   [paths.bans]: { name: 'admin', tab: 'bans' },
   [paths.keys]: { name: 'admin', tab: 'keys' },

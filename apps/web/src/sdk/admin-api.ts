@@ -1,7 +1,7 @@
 // The gateway's routes for administrators.
 
 import type { HttpClient } from './http';
-import type { AdminUser, ApiKey, ApiScope, AuditPage, AuditQuery, Invite, NewInvite, User } from './types';
+import type { AdminUser, ApiKey, ApiScope, AuditPage, AuditQuery, Invite, NewInvite, ServerStats, User } from './types';
 
 export interface NewUser {
   username: string;
@@ -25,6 +25,11 @@ export class AdminApi {
 
   constructor(http: HttpClient) {
     this.#http = http;
+  }
+
+  /** What the gateway does now, and did in the last ten minutes. */
+  stats(): Promise<ServerStats> {
+    return this.#http.request('GET', '/admin/stats');
   }
 
   /** A page of all accounts, by id; `q` finds a part of a name or address. */

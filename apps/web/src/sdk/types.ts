@@ -328,3 +328,49 @@ const LOG_TYPES = new Set(['message', 'edited', 'redacted', 'reacted', 'room', '
 export function isLogEvent(frame: { type: string }): frame is LogEvent {
   return LOG_TYPES.has(frame.type);
 }
+
+/** Five seconds of a gateway. */
+export interface ServerSample {
+  at: number;
+  connections: number;
+  sockets: number;
+  /** Subscriptions that read from the log. */
+  behind: number;
+  events_per_s: number;
+  deliveries_per_s: number;
+  /** Null when there was no commit. */
+  commit_p99_ms: number | null;
+  storage_bytes: number;
+  memory_bytes: number | null;
+}
+
+/** What a gateway does. */
+export interface ServerStats {
+  at: number;
+  started_at: number;
+  version: string;
+  now: {
+    connections: number;
+    sockets: number;
+    rooms: number;
+    subscriptions: number;
+    behind: number;
+    storage_bytes: number;
+    cache_bytes: number;
+    memory_bytes: number | null;
+    open_files: number | null;
+    threads: number | null;
+  };
+  /** Since the start. */
+  totals: {
+    commits: number;
+    events: number;
+    deliveries: number;
+    catch_up_deliveries: number;
+    fell_behind: number;
+    log_lines_dropped: number;
+  };
+  step_s: number;
+  /** The oldest first. */
+  samples: ServerSample[];
+}

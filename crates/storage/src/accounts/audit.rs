@@ -1,6 +1,8 @@
 //! The audit log: who did what to whom, from where, and whether it was allowed. It is only appended to, and an
 //! entry never holds a secret.
 
+use std::cell::RefCell;
+
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use stack_types::{SessionId, Timestamp, UserId};
@@ -215,6 +217,16 @@ impl AuditFilter {
 /// Entries that one search looks at.
 const MAX_LOOKED_AT: usize = 50_000;
 
+thread_local! {
+    /// What the transaction of this thread has appended so far. There is one writer, and it looks after each commit.
+    static APPENDED: RefCell<Vec<(AuditAction, AuditOutcome)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What was appended in this thread since it was asked last.
+pub(crate) fn take_appended() -> Vec<(AuditAction, AuditOutcome)> {
+    APPENDED.take()
+}
+
 /// Appends an entry.
 pub(crate) fn append(
     tx: &WriteTransaction,
@@ -233,6 +245,7 @@ pub(crate) fn append(
         outcome: entry.outcome,
     };
     table.insert(id, record::encode(&row)?.as_slice())?;
+    APPENDED.with_borrow_mut(|appended| appended.push((entry.action, entry.outcome)));
     Ok(())
 }
 

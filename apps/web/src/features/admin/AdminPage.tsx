@@ -1,4 +1,4 @@
-// What administrators look after: people, invites, bans, keys, and the record of it all.
+// What administrators look after: the server, people, invites, bans, keys, and the record of it all.
 
 import { useChat } from '../../app/context';
 import { useStore } from '../../app/hooks';
@@ -13,10 +13,12 @@ import { AuditPage } from './AuditPage';
 import { BansPage } from './BansPage';
 import { InvitesPage } from './InvitesPage';
 import { KeysPage } from './KeysPage';
+import { OverviewPage } from './OverviewPage';
 import { UsersPage } from './UsersPage';
 import styles from './admin.module.css';
 
 const TABS = [
+  { tab: 'overview', to: paths.overview, label: 'Overview' },
   { tab: 'users', to: paths.admin, label: 'People' },
   { tab: 'invites', to: paths.invites, label: 'Invites' },
   { tab: 'bans', to: paths.bans, label: 'Bans' },
@@ -24,7 +26,14 @@ const TABS = [
   { tab: 'audit', to: paths.audit, label: 'Audit log' },
 ] as const;
 
-const PAGES = { users: UsersPage, invites: InvitesPage, bans: BansPage, keys: KeysPage, audit: AuditPage };
+const PAGES = {
+  overview: OverviewPage,
+  users: UsersPage,
+  invites: InvitesPage,
+  bans: BansPage,
+  keys: KeysPage,
+  audit: AuditPage,
+};
 
 export function AdminPage({ tab }: { tab: AdminTab }) {
   const chat = useChat();
@@ -57,11 +66,13 @@ export function AdminPage({ tab }: { tab: AdminTab }) {
           </Link>
         ))}
       </nav>
-      <div className={rooms.scroll}>
+      {/* With the keyboard too, where there is nothing in it to go to. */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls */}
+      <section className={rooms.scroll} tabIndex={0} aria-label={TABS.find((entry) => entry.tab === tab)?.label}>
         <div className={styles.body}>
           <Page />
         </div>
-      </div>
+      </section>
     </main>
   );
 }
