@@ -72,7 +72,7 @@ impl Feed {
         }
         if state.waiting.len() >= self.shared.queue {
             // Counted under the lock of the queue: whoever reads the messages that filled it sees the count.
-            state.dropped += 1;
+            state.dropped = state.dropped.saturating_add(1);
             return Offer::Dropped;
         }
         state.waiting.push_back(message);
@@ -84,7 +84,9 @@ impl Feed {
     /// So many messages were lost before they came here.
     #[cfg(any(feature = "with-nng", feature = "with-zmq"))]
     pub(crate) fn lost(&self, count: u64) {
-        self.shared.state.lock().dropped += count;
+        let mut state = self.shared.state.lock();
+        // The count is what a publisher says, which may be anything.
+        state.dropped = state.dropped.saturating_add(count);
     }
 }
 
@@ -194,6 +196,17 @@ mod tests {
         assert_eq!(subscription.recv().await, Some(message(&[4])));
         assert_eq!(subscription.recv().await, None);
         assert_eq!(subscription.recv().await, None);
+    }
+
+    #[cfg(any(feature = "with-nng", feature = "with-zmq"))]
+    #[test]
+    fn a_count_that_makes_no_sense_ends_nothing() {
+        let (feed, subscription) = subscription(1, || {});
+        feed.lost(u64::MAX);
+        feed.lost(u64::MAX);
+        let offers = [feed.offer(message(b"")), feed.offer(message(b""))];
+        assert_eq!(offers, [Offer::Taken, Offer::Dropped]);
+        assert_eq!(subscription.dropped(), u64::MAX);
     }
 
     #[tokio::test]

@@ -29,6 +29,7 @@ impl gateway::Server for GatewayImpl {
     ) -> Result<(), Error> {
         let conn = &self.0;
         let _call = conn.begin()?;
+        let handed = conn.hand_out()?;
         let token = params.get()?.get_token()?.to_string()?;
         let logged_in = match conn.shared.service.login(token, conn.peer).await {
             Ok(logged_in) => logged_in,
@@ -46,6 +47,7 @@ impl gateway::Server for GatewayImpl {
         results.set_session(capnp_rpc::new_client(SessionImpl::new(
             conn.clone(),
             logged_in.session,
+            handed,
         )));
         Ok(())
     }
@@ -57,9 +59,10 @@ impl gateway::Server for GatewayImpl {
     ) -> Result<(), Error> {
         let conn = &self.0;
         let _call = conn.begin()?;
+        let handed = conn.hand_out()?;
         let admin = conn.settle(conn.shared.service.operator(conn.peer))?;
         conn.entered();
-        let admin = AdminImpl::new(conn.clone(), admin);
+        let admin = AdminImpl::new(conn.clone(), admin, handed);
         results.get().set_admin(capnp_rpc::new_client(admin));
         Ok(())
     }

@@ -58,6 +58,8 @@ const WINDOW_BYTES: usize = 256 * 1024;
 const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 /// Pages of history that a connection has on their way at once: each is a thousand times as long as other answers.
 const PAGES_AT_ONCE: usize = 4;
+/// Sessions, administrations and subscriptions that a connection holds, whosever they are.
+const MOST_HANDED: usize = 2048;
 /// What is on its way has so long to go out when a connection ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -291,6 +293,8 @@ pub(crate) struct Conn {
     has_entered: Cell<bool>,
     refusals: Cell<u32>,
     login_failures: Cell<u32>,
+    /// What was handed out and is still held.
+    handed: Cell<usize>,
     /// Ends the connection.
     end: CancellationToken,
 }
@@ -323,6 +327,7 @@ async fn connection(shared: Rc<Shared>, stream: Stream, peer: Peer, is_full: boo
         has_entered: Cell::new(false),
         refusals: Cell::new(0),
         login_failures: Cell::new(0),
+        handed: Cell::new(0),
         end: CancellationToken::new(),
     });
     let bootstrap: gateway::Client = capnp_rpc::new_client(GatewayImpl(conn.clone()));
@@ -389,6 +394,18 @@ impl Conn {
         Ok(self.gate.enter())
     }
 
+    /// Something is handed out that the peer holds until it lets it go.
+    pub(crate) fn hand_out(self: &Rc<Self>) -> Result<Handed, capnp::Error> {
+        if self.handed.get() >= MOST_HANDED {
+            let detail = format!(
+                "a connection holds at most {MOST_HANDED} sessions, administrations and subscriptions"
+            );
+            return Err(exception(&Problem::new(ErrorCode::LimitExceeded, detail)));
+        }
+        self.handed.set(self.handed.get() + 1);
+        Ok(Handed(self.clone()))
+    }
+
     /// The connection has shown what it is for.
     pub(crate) fn entered(&self) {
         self.has_entered.set(true);
@@ -437,6 +454,15 @@ impl Conn {
     /// Ends the connection, once what it was told is on its way.
     pub(crate) fn end_soon(&self) {
         self.end.cancel();
+    }
+}
+
+/// Something that a peer holds.
+pub(crate) struct Handed(Rc<Conn>);
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        self.0.handed.set(self.0.handed.get() - 1);
     }
 }
 

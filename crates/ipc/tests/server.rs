@@ -341,7 +341,9 @@ async fn what_a_client_holds_goes_with_it_and_wrong_tokens_are_final() {
 mod asking {
     use capnp::message::Builder;
     use capnp::serialize::write_message_to_words;
+    use capnp::traits::HasTypeId as _;
     use capnp_rpc::rpc_capnp::message;
+    use stack_proto::gateway_capnp::gateway;
 
     pub(super) fn bootstrap(question: u32) -> Vec<u8> {
         let mut builder = Builder::new_default();
@@ -350,10 +352,23 @@ mod asking {
         write_message_to_words(&builder)
     }
 
+    /// A login whose session is never let go of.
+    pub(super) fn login(question: u32) -> Vec<u8> {
+        let mut builder = Builder::new_default();
+        let mut call = builder.init_root::<message::Builder<'_>>().init_call();
+        call.set_question_id(question);
+        call.set_interface_id(gateway::Client::TYPE_ID);
+        call.set_method_id(0);
+        let params = call.reborrow().init_params().init_content();
+        params
+            .init_as::<gateway::login_params::Builder<'_>>()
+            .set_token("good");
+        call.init_target().init_promised_answer().set_question_id(0);
+        write_message_to_words(&builder)
+    }
+
     /// Of the version, which stays at the server.
     pub(super) fn version_to_itself(question: u32) -> Vec<u8> {
-        use capnp::traits::HasTypeId as _;
-        use stack_proto::gateway_capnp::gateway;
         let mut builder = Builder::new_default();
         let mut call = builder.init_root::<message::Builder<'_>>().init_call();
         call.set_question_id(question);
@@ -400,5 +415,41 @@ async fn answers_are_not_kept_for_who_does_not_want_them_sent() {
     let asked = [asking::bootstrap(0), asking::version_to_itself(1)].concat();
     let answered = until_the_end(&running, asked).await;
     assert!(answered.contains("bad_request"), "{answered}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_connection_holds_is_bounded_and_goes_with_it() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let running = Running::start(IpcLimits::default());
+    let logins = (1..3000).flat_map(asking::login);
+    let asked: Vec<u8> = asking::bootstrap(0).into_iter().chain(logins).collect();
+    let stream = tokio::net::UnixStream::connect(&running.path)
+        .await
+        .unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let refused = async {
+        let mut answered = Vec::new();
+        while !String::from_utf8_lossy(&answered).contains("holds at most") {
+            answered.clear();
+            answered.resize(1 << 20, 0);
+            let length = reading.read(&mut answered).await.unwrap();
+            assert!(length > 0, "ended");
+            answered.truncate(length);
+        }
+    };
+    // Where answers are not read any more, no more is taken.
+    let writes = async {
+        writing.write_all(&asked).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        refused = timeout(PATIENCE, refused) => refused.expect("nothing is refused"),
+        () = writes => {}
+    }
+    assert!(running.faults.held.load(Ordering::SeqCst) <= 2048);
+    drop((reading, writing));
+    running.forgotten().await;
     running.stop().await;
 }

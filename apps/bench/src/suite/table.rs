@@ -492,6 +492,11 @@ fn ipc(results: &Results) -> String {
             bare(EVENTS),
         ),
         (
+            "the same, by Stack's own client",
+            ours("/client_events_per_s"),
+            None,
+        ),
+        (
             "events/s live, each sent by the same program",
             ours("/live_events_per_s"),
             None,

@@ -31,13 +31,13 @@ use crate::metrics::{CONTENT_TYPE, Metrics, Reading};
 use crate::server::{self, Extended, Place};
 use crate::ws::{self, Opened};
 
-/// Headers that are about one connection, and no part of what is said on it.
-const OF_CONNECTION: [HeaderName; 6] = [
+/// Headers that are about one connection, and no part of what is said on it. `Transfer-Encoding` goes along: nothing is
+/// framed by it on the link, and it is what announces a body to the origin.
+const OF_CONNECTION: [HeaderName; 5] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     header::TE,
     header::TRAILER,
-    header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
 
@@ -160,7 +160,7 @@ async fn forwarded(edge: &Edge, request: Request, id: &RequestId) -> Result<Resp
     let (beginning, is_whole) = if parts.headers.contains_key(header::EXPECT) {
         (Bytes::new(), body.is_end_stream())
     } else {
-        what_is_here(&mut body).await
+        what_is_here(&mut body).await?
     };
     let mut request = packed(&parts, beginning, id);
     if is_whole {
@@ -177,22 +177,26 @@ async fn forwarded(edge: &Edge, request: Request, id: &RequestId) -> Result<Resp
 }
 
 /// As much of a body as has come with its head, and whether that is all of it.
-async fn what_is_here(body: &mut Body) -> (Bytes, bool) {
+async fn what_is_here(body: &mut Body) -> Result<(Bytes, bool), Problem> {
     let mut here = Vec::new();
     while here.len() < TOGETHER_BYTES {
         if body.is_end_stream() {
-            return (here.into(), true);
+            return Ok((here.into(), true));
         }
         match body.frame().now_or_never() {
             Some(Some(Ok(frame))) => {
                 here.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()))
             }
-            Some(None) => return (here.into(), true),
-            // One that is broken says so again.
-            Some(Some(Err(_))) | None => break,
+            Some(None) => return Ok((here.into(), true)),
+            // Said once: the next look would take it for the end.
+            Some(Some(Err(_))) => {
+                let detail = "the body ended too early";
+                return Err(Problem::new(ErrorCode::BadRequest, detail));
+            }
+            None => break,
         }
     }
-    (here.into(), false)
+    Ok((here.into(), false))
 }
 
 /// Gives the rest of a body as it is asked for.

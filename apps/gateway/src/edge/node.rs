@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stack_delivery::{Hub, LogPage, Reading, RemoteLog, RemoteRoom, Room, RoomHead};
-use stack_ipc::edge::{CallError, Down, EdgeEvents, EdgeLimits, EdgeLink, SocketId};
+use stack_ipc::edge::{CallError, Down, EdgeEvents, EdgeLimits, EdgeLink, Ending, SocketId, Up};
 use stack_storage::PageLimit;
 use stack_types::{EventBatch, RoomId, Seq};
 use tokio::sync::{Notify, watch};
@@ -166,9 +166,17 @@ impl EdgeEvents for Upstream {
     fn down(&self, items: Vec<(SocketId, Down)>) {
         let state = self.0.state.lock();
         for (id, item) in items {
-            // Of a socket that has gone nothing is left to say.
-            if let Some(inbox) = state.sockets.get(&id) {
-                inbox.leave(News::Down(item));
+            match (state.sockets.get(&id), item) {
+                (Some(inbox), item) => inbox.leave(News::Down(item)),
+                // Its client went away while the origin was asked for the upgrade. The origin has heard nothing of that:
+                // it had no such socket yet.
+                (None, Down::Standing(_)) => {
+                    if let Some(link) = &state.link {
+                        link.up(id, Up::Ended(Ending::Gone));
+                    }
+                }
+                // Of a socket that has gone nothing is left to say.
+                (None, _) => {}
             }
         }
     }
@@ -252,7 +260,7 @@ impl Inbox {
     }
 }
 
-/// A socket's place among those that hear of the link. Dropping it gives the place back.
+/// A socket's place among those that hear of the link. Dropping it gives the place back, and tells the origin.
 pub(crate) struct Entered {
     upstream: Upstream,
     id: SocketId,
@@ -273,7 +281,11 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.upstream.0.state.lock().sockets.remove(&self.id);
+        let mut state = self.upstream.0.state.lock();
+        state.sockets.remove(&self.id);
+        if let Some(link) = &state.link {
+            link.up(self.id, Up::Ended(Ending::Gone));
+        }
     }
 }
 

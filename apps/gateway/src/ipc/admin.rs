@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
 use stack_auth::{AuditAction, Auth, Caller, Keeper};
 use stack_ipc::service::{
     Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Fed, Feed, Figure, Peer, RoomView,
@@ -95,9 +96,16 @@ impl AdminService {
 
     fn answer<T, F>(&self, work: impl FnOnce(Arc<Parts>) -> F) -> Answer<T>
     where
+        T: Send + 'static,
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        Box::pin(work(self.0.clone()))
+        // Whoever runs the gateway may ask as they like; a program has one rate for all that it asks.
+        if let (Keeper::Program(caller), Some(app)) = (&self.0.keeper, &self.0.app)
+            && let Err(too_fast) = app.rates().frame(caller.user.id)
+        {
+            return ready(Err(too_fast.into())).boxed();
+        }
+        work(self.0.clone()).boxed()
     }
 }
 

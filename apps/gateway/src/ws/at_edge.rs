@@ -97,7 +97,6 @@ pub(crate) async fn serve(node: Node, wire: Wire, read_ahead: Bytes, opened: Ope
     }
     outlet.close();
     wire.say_end();
-    client.tell(Up::Ended(Ending::Gone));
 }
 
 /// A subscription of the client.

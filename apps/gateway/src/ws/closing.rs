@@ -1,6 +1,14 @@
 //! How a socket is closed from this side.
 
+<<<<<<< HEAD
+=======
+use std::net::Shutdown;
+use std::time::Duration;
+
+use socket2::SockRef;
+>>>>>>> bus
 use stack_delivery::Outlet;
+use tokio::time::timeout;
 use tungstenite::Utf8Bytes;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -8,7 +16,11 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use super::socket::Socket;
 use crate::server::Wire;
 
-/// Has the edge close the socket, and waits until the client is gone.
+/// What waits for a client at an edge has so long to go down in front of the close.
+const HANDED_OVER_WITHIN: Duration = Duration::from_millis(100);
+
+/// Has the edge close the socket, and waits until the client is gone. The edge is told whatever the client takes: it would
+/// go on giving out events.
 pub(super) async fn close_relayed(
     socket: &mut Socket,
     outlet: &Outlet,
@@ -19,7 +31,8 @@ pub(super) async fn close_relayed(
         code: CloseCode::from(code),
         reason,
     };
-    if outlet.handed_over().await.is_err() || socket.close(close).is_err() {
+    let _ = timeout(HANDED_OVER_WITHIN, outlet.handed_over()).await;
+    if socket.close(close).is_err() {
         return;
     }
     while socket.next().await.is_ok() {}

@@ -30,6 +30,8 @@ struct Inner {
     inbox: Mutex<Inbox>,
     /// Bytes that went down and have not gone to the client yet.
     on_their_way: AtomicUsize,
+    /// There is no client any more: nobody takes what is written.
+    gone: AtomicBool,
     writer: Mutex<Option<Waker>>,
     /// The origin goes on without it: what ends now does not end for the client.
     let_go: AtomicBool,
@@ -50,6 +52,7 @@ impl Relayed {
             down,
             inbox: Mutex::default(),
             on_their_way: AtomicUsize::new(0),
+            gone: AtomicBool::new(false),
             writer: Mutex::default(),
             let_go: AtomicBool::new(false),
         }))
@@ -87,8 +90,9 @@ impl Relayed {
             }
         }
         if ending == Ending::Gone {
-            // Nobody takes anything any more, and nobody will say so.
-            self.0.on_their_way.store(0, Ordering::Release);
+            // Nobody takes anything any more, and nobody will say so: what is written from here on must not hold up the
+            // reader, who finds the end.
+            self.0.gone.store(true, Ordering::Release);
             self.wake_writer();
         }
     }
@@ -199,6 +203,9 @@ fn error_of(ending: Ending) -> Error {
 
 impl Sink for Relayed {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.gone.load(Ordering::Acquire) {
+            return Ok(bytes.len());
+        }
         if self.0.on_their_way.load(Ordering::Acquire) >= MAX_ON_ITS_WAY {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -213,7 +220,7 @@ impl Sink for Relayed {
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut writer = self.0.writer.lock();
-        if self.backlog() == 0 || self.0.inbox.lock().ended == Some(Ending::Gone) {
+        if self.backlog() == 0 {
             return Poll::Ready(Ok(()));
         }
         *writer = Some(cx.waker().clone());
@@ -221,6 +228,9 @@ impl Sink for Relayed {
     }
 
     fn backlog(&self) -> usize {
+        if self.0.gone.load(Ordering::Acquire) {
+            return 0;
+        }
         self.0.on_their_way.load(Ordering::Acquire)
     }
 }
@@ -232,5 +242,34 @@ impl Relay for Relayed {
         }
         let room = room.clone();
         self.0.down.push((self.0.id, Down::End { room, last }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt as _;
+    use stack_delivery::Outlet;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_has_gone_holds_up_nobody() {
+        let relayed = Relayed::new(7, Downs::default());
+        let outlet = Outlet::relayed(relayed.clone(), relayed.clone());
+        relayed.take_in(Up::Text("{}".into()));
+        let long = Bytes::from(vec![0; MAX_ON_ITS_WAY]);
+        outlet.send(long.clone());
+        outlet.send(long.clone());
+        assert!(outlet.pending_bytes() > MAX_ON_ITS_WAY);
+        relayed.take_in(Up::Ended(Ending::Gone));
+        assert!(outlet.flushed().now_or_never().unwrap().is_ok());
+        // What it had asked for is answered all the same.
+        outlet.send(long);
+        assert_eq!(outlet.pending_bytes(), 0);
+        let next = || poll_fn(|cx| relayed.poll_next(cx)).now_or_never();
+        assert!(matches!(next(), Some(Ok(Message::Text(_)))));
+        assert!(matches!(next(), Some(Err(Error::ConnectionClosed))));
     }
 }

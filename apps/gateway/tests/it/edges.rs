@@ -10,6 +10,8 @@ use stack_bus::{Bus, MemBus, Message, Prefix, PublishError, Subscribing};
 use stack_gateway::config::{Config, OriginUrl};
 use stack_gateway::{RunningEdge, StartError};
 use stack_testkit::{Client, Closed, PATIENCE, Person, Socket, TestGateway};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// What lies between the gateways. It is closed with the test, not with a gateway.
@@ -218,6 +220,8 @@ async fn while_the_origin_is_away_sockets_stay_and_requests_are_unavailable() {
     let mut socket = world.socket(&alice).await;
     socket.ok("subscribe", at(0)).await;
     reads_to(&mut socket, 0, 1).await;
+    let mut sender = world.socket(&alice).await;
+    sender.ok("ping", json!({})).await;
 
     origin.shutdown().await;
     let refused = socket
@@ -235,7 +239,8 @@ async fn while_the_origin_is_away_sockets_stay_and_requests_are_unavailable() {
     assert_eq!(world.program().get("/healthz").send().await.status, 200);
 
     let _origin = world.origin().await;
-    let seq = sent(&mut socket, "back again").await;
+    // By another socket: an event may come in front of the answer.
+    let seq = sent(&mut sender, "back again").await;
     // No subscription was asked for a second time.
     reads_to(&mut socket, 1, seq).await;
     assert_eq!(alice.get("/api/v1/me").await.status, 200);
@@ -351,6 +356,36 @@ async fn an_edge_that_goes_down_says_so_to_its_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_during_its_upgrade_leaves_no_place_taken() {
+    let (world, origin) = World::new().await;
+    let alice = Person::register(origin.program(), "alice").await;
+    let request = format!(
+        "GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         authorization: Bearer {}\r\n\r\n",
+        alice.token
+    );
+    let most = Config::default().limits.connections_per_user;
+    for _ in 0..2 * most {
+        let mut stream = TcpStream::connect(world.edge.addr()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+    }
+    // The places are back as soon as the origin has heard of it.
+    let mut sockets = Vec::new();
+    let all = async {
+        while sockets.len() < most {
+            let mut socket = origin.socket(&alice).await;
+            socket.begin("ping", json!({})).await;
+            // Whoever has no place is told so instead.
+            if socket.frame().await["type"] == "ok" {
+                sockets.push(socket);
+            }
+        }
+    };
+    timeout(PATIENCE, all).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_breaks_a_socket_is_told_as_by_the_origin() {
     let (world, origin) = World::new().await;
     let alice = Person::register(origin.program(), "alice").await;
@@ -365,6 +400,15 @@ async fn what_breaks_a_socket_is_told_as_by_the_origin() {
         }
         assert_eq!(ends, [Closed::Code(code); 2]);
     }
+    let parts = futures_util::stream::iter([Ok::<_, std::io::Error>("{}")]);
+    world
+        .program()
+        .post("/api/v1/auth/register")
+        .header("content-type", "text/plain")
+        .body(reqwest::Body::wrap_stream(parts))
+        .send()
+        .await
+        .problem(415, "unsupported_media_type");
     let refused = Socket::try_open(world.edge.addr(), "/ws", &[("origin", "http://elsewhere")]);
     assert_eq!(refused.await.unwrap_err(), 403);
 }

@@ -198,3 +198,23 @@ async fn lists_come_in_pages_and_bad_cursors_are_told() {
     ];
     assert_eq!(fields, expected);
 }
+
+#[tokio::test]
+async fn a_bot_that_asks_too_fast_is_told_so_and_the_operator_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_gateway, admin) = with_admin_and(&folder, |_| {}).await;
+    let path = folder.path().join("data/gateway.sock");
+    let keeper = bot(&admin, &path, &["admin"]).await;
+    let operator = Client::operator(&path).await.unwrap();
+    let mut refused = None;
+    for _ in 0..20_000 {
+        refused = code(keeper.admin.rooms(None, None).await);
+        if refused.is_some() {
+            break;
+        }
+    }
+    assert_eq!(refused, Some(ErrorCode::RateLimited));
+    for _ in 0..1000 {
+        operator.rooms(None, None).await.unwrap();
+    }
+}

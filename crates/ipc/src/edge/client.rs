@@ -20,6 +20,7 @@ use interprocess::local_socket::tokio::prelude::*;
 use stack_proto::edge_capnp::{body_sink, body_source, edge, link, origin};
 use stack_proto::gateway_capnp::gateway;
 use stack_types::{ErrorCode, Problem, RoomId, Seq};
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -391,12 +392,13 @@ fn told<T>(answer: Result<T, Error>) -> Result<T, CallError> {
 }
 
 async fn http(link: &link::Client, request: &HttpRequest) -> Result<HttpResponse, Error> {
-    let (parts, rest) = mpsc::channel(WAITING_PARTS);
+    let (parts, rest) = mpsc::channel(WAITING_PARTS + 1);
+    let broken = parts.clone().try_reserve_owned().ok();
     let mut call = link.http_request();
     convert::fill_request(request, call.get().init_request())?;
     let sink = BodyImpl {
         parts,
-        done: Cell::new(false),
+        broken: Cell::new(broken),
     };
     call.get().set_rest(capnp_rpc::new_client(sink));
     if let Some(more) = &request.more {
@@ -505,7 +507,8 @@ impl body_source::Server for SourceImpl {
 /// Takes the rest of an answer.
 struct BodyImpl {
     parts: mpsc::Sender<Result<Bytes, Broken>>,
-    done: Cell<bool>,
+    /// A place for the word that it broke off, however much waits in front of it. Given up when it is complete.
+    broken: Cell<Option<OwnedPermit<Result<Bytes, Broken>>>>,
 }
 
 impl body_sink::Server for BodyImpl {
@@ -520,16 +523,15 @@ impl body_sink::Server for BodyImpl {
         _: body_sink::DoneParams,
         _: body_sink::DoneResults,
     ) -> Result<(), Error> {
-        self.done.set(true);
+        self.broken.take();
         Ok(())
     }
 }
 
 impl Drop for BodyImpl {
     fn drop(&mut self) {
-        if !self.done.get() {
-            // A client that takes nothing meanwhile finds the end without it, and its length wrong.
-            let _ = self.parts.try_send(Err(Broken));
+        if let Some(broken) = self.broken.take() {
+            broken.send(Err(Broken));
         }
     }
 }

@@ -10,7 +10,7 @@ use stack_types::Timestamp;
 
 use super::feed::SubscriptionImpl;
 use super::fill;
-use crate::server::Conn;
+use crate::server::{Conn, Handed};
 use crate::service::{Admin, Answer, AuditQuery};
 use crate::wire::Call;
 
@@ -18,11 +18,16 @@ use crate::wire::Call;
 pub(super) struct AdminImpl {
     conn: Rc<Conn>,
     admin: Arc<dyn Admin>,
+    _handed: Handed,
 }
 
 impl AdminImpl {
-    pub(super) fn new(conn: Rc<Conn>, admin: Arc<dyn Admin>) -> Self {
-        Self { conn, admin }
+    pub(super) fn new(conn: Rc<Conn>, admin: Arc<dyn Admin>, handed: Handed) -> Self {
+        Self {
+            conn,
+            admin,
+            _handed: handed,
+        }
     }
 
     async fn answer<T>(
@@ -221,6 +226,7 @@ impl admin::Server for AdminImpl {
         params: admin::TailParams,
         mut results: admin::TailResults,
     ) -> Result<(), Error> {
+        let handed = self.conn.hand_out()?;
         let (_call, tail) = self
             .answer(|admin| {
                 let params = params.get()?;
@@ -232,7 +238,7 @@ impl admin::Server for AdminImpl {
         let mut to = results.get();
         to.set_head(tail.head.0);
         to.set_first(tail.first.0);
-        let subscription = SubscriptionImpl::begin(&self.conn, tail.feed, sink);
+        let subscription = SubscriptionImpl::begin(&self.conn, tail.feed, sink, handed);
         to.set_subscription(capnp_rpc::new_client(subscription));
         Ok(())
     }

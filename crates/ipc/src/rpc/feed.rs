@@ -13,26 +13,34 @@ use stack_proto::gateway_capnp::{event, sink, subscription};
 use stack_types::{EventCodec as _, Frames};
 use tokio::task::AbortHandle;
 
-use crate::server::{Conn, guarded};
+use crate::server::{Conn, Handed, guarded};
 use crate::service::{Fed, Feed};
 
 /// What goes into one message, at most, unless a single event is longer.
 const BATCH_BYTES: usize = 32 * 1024;
 
 /// A subscription that runs until this is dropped: by the peer, or with the connection.
-pub(super) struct SubscriptionImpl(AbortHandle);
+pub(super) struct SubscriptionImpl {
+    task: AbortHandle,
+    _handed: Handed,
+}
 
 impl subscription::Server for SubscriptionImpl {}
 
 impl Drop for SubscriptionImpl {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
 impl SubscriptionImpl {
     /// Begins to pass on what is fed.
-    pub(super) fn begin(conn: &Rc<Conn>, feed: Box<dyn Feed>, sink: sink::Client) -> Self {
+    pub(super) fn begin(
+        conn: &Rc<Conn>,
+        feed: Box<dyn Feed>,
+        sink: sink::Client,
+        handed: Handed,
+    ) -> Self {
         let pass_on = guarded(conn.clone(), {
             let conn = conn.clone();
             async move {
@@ -43,7 +51,10 @@ impl SubscriptionImpl {
                 }
             }
         });
-        Self(conn.shared.tasks.spawn_local(pass_on).abort_handle())
+        Self {
+            task: conn.shared.tasks.spawn_local(pass_on).abort_handle(),
+            _handed: handed,
+        }
     }
 }
 

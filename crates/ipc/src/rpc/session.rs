@@ -12,7 +12,7 @@ use super::admin::AdminImpl;
 use super::feed::{self, SubscriptionImpl};
 use super::fill;
 use crate::refusal::exception;
-use crate::server::Conn;
+use crate::server::{Conn, Handed};
 use crate::service::{Answer, Place, Say, Session};
 use crate::wire::Call;
 
@@ -20,13 +20,18 @@ use crate::wire::Call;
 pub(super) struct SessionImpl {
     conn: Rc<Conn>,
     session: Arc<dyn Session>,
+    _handed: Handed,
 }
 
 type Begun<T> = Result<(Call, Answer<T>), Error>;
 
 impl SessionImpl {
-    pub(super) fn new(conn: Rc<Conn>, session: Arc<dyn Session>) -> Self {
-        Self { conn, session }
+    pub(super) fn new(conn: Rc<Conn>, session: Arc<dyn Session>, handed: Handed) -> Self {
+        Self {
+            conn,
+            session,
+            _handed: handed,
+        }
     }
 
     /// Begins a call, whose parameters `read` takes apart.
@@ -168,6 +173,7 @@ impl session::Server for SessionImpl {
             Ok(session.subscribe(room, fill::start_of(params.get_start()?)?))
         });
         async move {
+            let handed = self.conn.hand_out()?;
             let (_call, subscribed) = self.answer(begun).await?;
             let sink = params.get()?.get_sink()?;
             let mut to = results.get();
@@ -175,7 +181,7 @@ impl session::Server for SessionImpl {
             to.set_first(subscribed.first.0);
             to.set_role(role_to(Some(subscribed.role)));
             to.set_read_seq(subscribed.read_seq.0);
-            let subscription = SubscriptionImpl::begin(&self.conn, subscribed.feed, sink);
+            let subscription = SubscriptionImpl::begin(&self.conn, subscribed.feed, sink, handed);
             to.set_subscription(capnp_rpc::new_client(subscription));
             Ok(())
         }
@@ -277,8 +283,9 @@ impl session::Server for SessionImpl {
         mut results: session::AdminResults,
     ) -> Result<(), Error> {
         let _call = self.conn.begin()?;
+        let handed = self.conn.hand_out()?;
         let admin = self.conn.settle(self.session.admin())?;
-        let admin = AdminImpl::new(self.conn.clone(), admin);
+        let admin = AdminImpl::new(self.conn.clone(), admin, handed);
         results.get().set_admin(capnp_rpc::new_client(admin));
         Ok(())
     }

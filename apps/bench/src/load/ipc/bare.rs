@@ -162,6 +162,43 @@ impl sink::Server for Count {
     }
 }
 
+/// Reads a gateway's room from its beginning to this event, again and again, by the client of the loop: events, and
+/// seconds.
+pub(super) fn read_gateway(
+    socket: &Path,
+    token: &str,
+    room: &str,
+    head: Seq,
+    measure: Duration,
+) -> Result<(u64, f64)> {
+    let runtime = super::runtime()?;
+    LocalSet::new().block_on(&runtime, async {
+        let stream = UnixStream::connect(socket).await?;
+        let mut rpc = rpc(stream, Side::Client, None);
+        let gateway: gateway::Client = rpc.bootstrap(Side::Server);
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn_local(rpc);
+        let mut request = gateway.login_request();
+        request.get().set_token(token);
+        let session = request.send().pipeline.get_session();
+        let (mut read, began) = (0, Instant::now());
+        while began.elapsed() < measure {
+            let count = Rc::new(Cell::new(0));
+            let mut request = session.subscribe_request();
+            let mut params = request.get();
+            params.set_room(room);
+            params.reborrow().init_start().set_after(0);
+            params.set_sink(capnp_rpc::new_client(Count(count.clone())));
+            let _held = request.send().promise.await?;
+            while count.get() < head.0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            read += count.get();
+        }
+        Ok((read, began.elapsed().as_secs_f64()))
+    })
+}
+
 /// Measures the loop.
 pub(super) fn measure(socket: &Path, measure: Duration, in_flight: usize) -> Result<Value> {
     let runtime = super::runtime()?;
