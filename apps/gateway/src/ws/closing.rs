@@ -1,12 +1,7 @@
 //! How a socket is closed from this side.
 
-<<<<<<< HEAD
-=======
-use std::net::Shutdown;
 use std::time::Duration;
 
-use socket2::SockRef;
->>>>>>> bus
 use stack_delivery::Outlet;
 use tokio::time::timeout;
 use tungstenite::Utf8Bytes;
