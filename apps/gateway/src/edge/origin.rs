@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue, Request};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use stack_ipc::edge::{
-    BodySource, Broken, Downs, EdgeLimits, Ending, HttpRequest, HttpResponse, Link, LogPage,
+    BodySource, Broken, Down, Downs, EdgeLimits, Ending, HttpRequest, HttpResponse, Link, LogPage,
     Origin, RoomHead, SocketId, Up,
 };
 use stack_ipc::service::Answer;
@@ -196,6 +196,14 @@ struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nobody else tells the edge, and nobody would end what the client hears there.
+            let close = Down::Close {
+                code: 4500,
+                reason: "internal error".to_owned(),
+            };
+            self.link.down.push((self.id, close));
+        }
         self.link.sockets.lock().remove(&self.id);
     }
 }
