@@ -255,7 +255,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
       '/nowhere',
     ]) {
       await ada.page.goto(path);
-      await expect(ada.page.getByRole('main')).toBeVisible();
+      await expect(ada.page.getByRole('heading', { level: 1 })).toBeVisible();
       await accessible(ada.page, path);
     }
   });

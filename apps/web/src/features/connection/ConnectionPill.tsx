@@ -37,7 +37,9 @@ export function ConnectionPill() {
   const open = state.status === 'open';
   const settled = useSettled(open);
   const now = useNow(500, !open);
-  const shown = !open && settled;
+  // What was announced is no blip.
+  const announced = state.status === 'reconnecting' && state.reason === 'drain';
+  const shown = !open && (settled || announced);
   return (
     <div className={styles.region} role="status">
       {shown && (
