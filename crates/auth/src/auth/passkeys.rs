@@ -117,7 +117,7 @@ impl Auth {
         browser: Option<&str>,
     ) -> Result<Begun, Problem> {
         caller.require_recent(self.0.clock.now())?;
-        let library = self.library()?;
+        let library = self.webauthn()?;
         let owner = caller.user.id;
         let handle = self.0.store.webauthn_handle(owner, new_handle()?).await?;
         // Suspended ones too: the device that has one would make no better one.
@@ -162,7 +162,7 @@ impl Auth {
             return Err(ceremony_over());
         }
         let made = self
-            .library()?
+            .webauthn()?
             .look_at_new(answer.credential, &making.state)?;
         let new = self.new_passkey(caller.user.id, name, made);
         let entry = AuditEntry {
@@ -228,7 +228,7 @@ impl Auth {
         }
     }
 
-    pub(super) fn library(&self) -> Result<&Passkeys, Problem> {
+    pub(super) fn webauthn(&self) -> Result<&Passkeys, Problem> {
         self.0.passkeys.as_ref().map_err(|off| {
             let detail = match off {
                 PasskeysOff::IpAddress => {

@@ -142,7 +142,7 @@ impl Auth {
             return Err(ceremony_over());
         };
         let made = self
-            .library()?
+            .webauthn()?
             .look_at_new(answer.credential, &making.state)?;
         let id = UserId::generate(self.0.clock.now());
         let passkey = (person.handle, self.new_passkey(id, name, made));

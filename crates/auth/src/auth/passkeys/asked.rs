@@ -184,7 +184,7 @@ impl Auth {
         listed: &[Vec<u8>],
         browser: Option<&str>,
     ) -> Result<Begun, Problem> {
-        let (public_key, state) = self.library()?.ask(listed)?;
+        let (public_key, state) = self.webauthn()?.ask(listed)?;
         let asking = Asking {
             what,
             browser: binding_of(browser),
@@ -278,7 +278,7 @@ impl Auth {
         if !is_who || passkey.suspended_at.is_some() {
             return Ok(Err(Some(owner)));
         }
-        match self.library()?.verify(&answer, state, &passkey)? {
+        match self.webauthn()?.verify(&answer, state, &passkey)? {
             Ok(verified) => Ok(Ok(Shown {
                 passkey,
                 updated: verified.updated,

@@ -50,7 +50,7 @@ impl Auth {
         client: &Client,
     ) -> Result<Begun, Problem> {
         let inner = &*self.0;
-        self.library()?;
+        self.webauthn()?;
         self.admission(asked.invite.as_deref())?;
         let person = person(
             &asked.username,
@@ -95,7 +95,7 @@ impl Auth {
         };
         let admission = self.admission(invite.as_deref())?;
         let made = self
-            .library()?
+            .webauthn()?
             .look_at_new(answer.credential, &making.state)?;
         let now = inner.clock.now();
         throttle::take_registration(&inner.store, &inner.throttle, client, now).await?;
@@ -136,7 +136,7 @@ impl Auth {
             return Err(ceremony_over());
         };
         let (handle, username) = (person.handle, person.username.as_str());
-        let library = self.library()?;
+        let library = self.webauthn()?;
         let (public_key, state) =
             library.ask_for_new(handle, username, &person.display_name, Vec::new())?;
         self.remember_new(what, owner, browser, state, public_key)
