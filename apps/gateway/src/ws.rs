@@ -22,13 +22,15 @@ mod socket;
 mod sockets;
 mod translated;
 
+use std::pin::Pin;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header;
 use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use stack_ipc::edge::Reattach;
 use stack_types::{ErrorCode, Problem};
 use tokio::runtime::Handle;
@@ -44,6 +46,8 @@ pub(crate) use relayed::{Arrival, Arriving, Relayed};
 pub(crate) use sockets::{Place, Sockets, Summons};
 
 use connection::{Start, serve_relayed};
+use credentials::Credentials;
+use dialect::Dialect;
 
 /// Serves a socket at an edge that was there before, from where it was.
 pub(crate) fn reattach(app: &AppState, on: &Handle, arrived: Arrival, reattach: Reattach) {
@@ -89,7 +93,7 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
             let place = extended.place().ok_or_else(|| {
                 Problem::new(ErrorCode::Unavailable, "too many connections are open")
             })?;
-            (http::Response::new(()), Some((extended, place)))
+            (http::Response::new(()), Some(Box::new((extended, place))))
         }
     };
     if let Some(subprotocol) = subprotocol {
@@ -114,28 +118,41 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        let upgraded = match over {
-            None => server::into_wire(upgraded),
-            Some((extended, place)) => Ok((extended.into_wire(upgraded), Bytes::new(), place)),
+        let Some((socket, place)) = begin(app, upgraded, over, credentials, dialect) else {
+            return;
         };
-        let (wire, read_ahead, place) = match upgraded {
-            Ok(parts) => parts,
-            Err(error) => {
-                tracing::debug!(%error, "a connection was gone before it was a socket: {error}");
-                return;
-            }
-        };
-        Box::pin(connection::serve(
-            app,
-            wire,
-            read_ahead,
-            credentials,
-            dialect,
-        ))
-        .await;
+        socket.await;
         drop(place);
     });
     Ok(response.map(|()| Body::empty()))
+}
+
+/// What serves a connection that is a socket now, and its place among the open ones. Not in the task itself, which keeps
+/// for as long as the socket whatever it has had to hold until then.
+fn begin(
+    app: AppState,
+    upgraded: Upgraded,
+    over: Option<Box<(Extended, server::Place)>>,
+    credentials: Credentials,
+    dialect: Dialect,
+) -> Option<(Pin<Box<impl Future<Output = ()>>>, server::Place)> {
+    let parts = match over {
+        None => server::into_wire(upgraded),
+        Some(over) => {
+            let (extended, place) = *over;
+            Ok((extended.into_wire(upgraded), Bytes::new(), place))
+        }
+    };
+    match parts {
+        Ok((wire, read_ahead, place)) => {
+            let socket = connection::serve(app, wire, read_ahead, credentials, dialect);
+            Some((Box::pin(socket), place))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a connection was gone before it was a socket: {error}");
+            None
+        }
+    }
 }
 
 /// The answer to a client that leaves HTTP/1 on its connection.

@@ -140,12 +140,12 @@ async fn run(
     };
     let is_relayed = relayed.is_some();
     let signed_in = Box::pin(authenticate(app, socket, outlet, is_relayed, credentials)).await;
-    let entered =
-        signed_in.and_then(|(caller, answer)| enter(app, outlet, relayed, caller, answer));
-    let mut connection = match entered {
-        Ok(connection) => connection,
-        Err(end) => return end,
-    };
+    // Matched where it is made: with a name it would be kept beside the connection for as long as that.
+    let mut connection =
+        match signed_in.and_then(|(caller, answer)| enter(app, outlet, relayed, caller, answer)) {
+            Ok(connection) => connection,
+            Err(end) => return end,
+        };
     connection.requests.resume(rooms);
     connection.run(socket).await
 }
