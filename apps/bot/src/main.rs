@@ -15,10 +15,8 @@ mod text;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser;
-use stack_daemon::{Signals, init_telemetry};
-use tokio_util::sync::CancellationToken;
+use stack_daemon::init_telemetry;
 
 use crate::config::Config;
 
@@ -57,35 +55,7 @@ fn main() -> ExitCode {
         println!("{} is right", cli.config.display());
         return ExitCode::SUCCESS;
     }
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(config: Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(async {
-        let mut signals = Signals::listen().context("cannot listen for signals")?;
-        let stop = CancellationToken::new();
-        let daemon = daemon::run(config, stop.clone());
-        tokio::pin!(daemon);
-        tokio::select! {
-            outcome = &mut daemon => return outcome,
-            signal = signals.next() => {
-                tracing::info!(signal, "ends after {signal}");
-                stop.cancel();
-            }
-        }
-        daemon.await
-    })
+    stack_daemon::run(|stop| daemon::run(config, stop))
 }
 
 #[cfg(test)]

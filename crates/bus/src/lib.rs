@@ -7,6 +7,7 @@
 mod config;
 pub mod conformance;
 mod curve;
+mod listening;
 mod mem;
 #[cfg(feature = "with-nng")]
 mod nng;

@@ -21,6 +21,18 @@ pub struct NewBan {
     pub expires_at: Option<Timestamp>,
 }
 
+impl NewBan {
+    fn put_on(&self, user: UserId, by: UserId, now: Timestamp) -> Ban {
+        Ban {
+            user_id: user,
+            by,
+            reason: self.reason.clone(),
+            created_at: now,
+            expires_at: self.expires_at,
+        }
+    }
+}
+
 impl Rooms {
     /// Everybody in a room, in the order they came.
     ///
@@ -188,14 +200,8 @@ impl Rooms {
         let rooms = self.clone();
         let op = move |tx: &mut RoomTx<'_, '_>| {
             let place = member_below(tx, actor, user)?;
-            check_ban_below(tx, actor, user)?;
-            let record = Ban {
-                user_id: user,
-                by: actor,
-                reason: ban.reason.clone(),
-                created_at: tx.now(),
-                expires_at: ban.expires_at,
-            };
+            check_put_below(tx, actor, tx.ban(&user))?;
+            let record = ban.put_on(user, actor, tx.now());
             tx.set_ban(user, Some(record.clone()));
             if place.is_some() {
                 tx.set_member(user, None);
@@ -219,21 +225,7 @@ impl Rooms {
         room: &RoomId,
         user: UserId,
     ) -> Result<(), Problem> {
-        let by = actor.into();
-        let actor = by.user;
-        self.check(&actor, room, Action::ManageMembers)?;
-        let op = move |tx: &mut RoomTx<'_, '_>| {
-            rights::check(tx, &actor, Action::ManageMembers)?;
-            if tx.ban(&user).is_none() {
-                return Err(Problem::not_found("this user is not banned"));
-            }
-            check_ban_below(tx, actor, user)?;
-            tx.set_ban(user, None);
-            tx.append(told(actor, user, MemberAction::Unbanned, None, None));
-            audit(tx, by, AuditAction::Unbanned, user);
-            Ok(())
-        };
-        self.0.store.room_op(room, op).await
+        self.lift(actor.into(), room, user, Kept::Out).await
     }
 
     /// The bans that hold, oldest first.
@@ -277,13 +269,7 @@ impl Rooms {
                 return Err(Problem::forbidden("an owner cannot be muted"));
             }
             check_put_below(tx, actor, tx.mute(&user))?;
-            let record = Ban {
-                user_id: user,
-                by: actor,
-                reason: mute.reason.clone(),
-                created_at: tx.now(),
-                expires_at: mute.expires_at,
-            };
+            let record = mute.put_on(user, actor, tx.now());
             tx.set_mute(user, Some(record.clone()));
             tx.append(told(actor, user, MemberAction::Muted, None, mute.reason));
             audit(tx, by, AuditAction::Muted, user);
@@ -303,22 +289,7 @@ impl Rooms {
         room: &RoomId,
         user: UserId,
     ) -> Result<(), Problem> {
-        let by = actor.into();
-        let actor = by.user;
-        self.check(&actor, room, Action::ManageMembers)?;
-        let op = move |tx: &mut RoomTx<'_, '_>| {
-            rights::check(tx, &actor, Action::ManageMembers)?;
-            let mute = tx.mute(&user);
-            if mute.is_none() {
-                return Err(Problem::not_found("this user is not muted"));
-            }
-            check_put_below(tx, actor, mute)?;
-            tx.set_mute(user, None);
-            tx.append(told(actor, user, MemberAction::Unmuted, None, None));
-            audit(tx, by, AuditAction::Unmuted, user);
-            Ok(())
-        };
-        self.0.store.room_op(room, op).await
+        self.lift(actor.into(), room, user, Kept::Silent).await
     }
 
     /// The mutes that hold, oldest first.
@@ -390,6 +361,67 @@ impl Rooms {
         tx.after_commit(move || {
             hub.end(&room, reason, |subscription| subscription.user() == user);
         });
+    }
+
+    async fn lift(
+        &self,
+        by: Actor,
+        room: &RoomId,
+        user: UserId,
+        kept: Kept,
+    ) -> Result<(), Problem> {
+        let actor = by.user;
+        self.check(&actor, room, Action::ManageMembers)?;
+        let op = move |tx: &mut RoomTx<'_, '_>| {
+            rights::check(tx, &actor, Action::ManageMembers)?;
+            let (none, lifted, action) = match kept {
+                Kept::Out => (
+                    "this user is not banned",
+                    MemberAction::Unbanned,
+                    AuditAction::Unbanned,
+                ),
+                Kept::Silent => (
+                    "this user is not muted",
+                    MemberAction::Unmuted,
+                    AuditAction::Unmuted,
+                ),
+            };
+            let put = kept.by(tx, user);
+            if put.is_none() {
+                return Err(Problem::not_found(none));
+            }
+            check_put_below(tx, actor, put)?;
+            kept.put(tx, user, None);
+            tx.append(told(actor, user, lifted, None, None));
+            audit(tx, by, action, user);
+            Ok(())
+        };
+        self.0.store.room_op(room, op).await
+    }
+}
+
+/// What somebody is kept from, until it is lifted or is over.
+#[derive(Clone, Copy)]
+enum Kept {
+    /// From the room: a ban.
+    Out,
+    /// From speaking: a mute.
+    Silent,
+}
+
+impl Kept {
+    fn by(self, tx: &RoomTx<'_, '_>, user: UserId) -> Option<Ban> {
+        match self {
+            Self::Out => tx.ban(&user),
+            Self::Silent => tx.mute(&user),
+        }
+    }
+
+    fn put(self, tx: &mut RoomTx<'_, '_>, user: UserId, put: Option<Ban>) {
+        match self {
+            Self::Out => tx.set_ban(user, put),
+            Self::Silent => tx.set_mute(user, put),
+        }
     }
 }
 
@@ -479,12 +511,7 @@ fn member_below(
     }
 }
 
-/// Checks that a ban that holds already was not put by somebody who stands above the actor.
-fn check_ban_below(tx: &RoomTx<'_, '_>, actor: UserId, user: UserId) -> Result<(), Problem> {
-    check_put_below(tx, actor, tx.ban(&user))
-}
-
-/// The same for a ban or a mute.
+/// Checks that a ban or a mute that holds already was not put by somebody who stands above the actor.
 fn check_put_below(tx: &RoomTx<'_, '_>, actor: UserId, put: Option<Ban>) -> Result<(), Problem> {
     let standing = rights::check(tx, &actor, Action::ManageMembers)?;
     match put {

@@ -7,6 +7,7 @@ mod bots;
 mod http;
 mod native;
 mod one_time_code;
+mod program;
 mod ws;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ pub use crate::bots::Bot;
 pub use crate::http::{Answer, Call, Client, Person};
 pub use crate::native::Native;
 pub use crate::one_time_code::one_time_code;
+pub use crate::program::Program;
 pub use crate::ws::{Closed, Socket, Stream};
 
 /// How long a test waits for what should happen at once. Long, since test machines are slow and it costs nothing when

@@ -67,7 +67,7 @@ async fn killed_under_load_it_keeps_every_event_once() {
     let kept = |dir: &std::path::Path| ROOMS.map(|room| cursor(dir, room)).iter().sum::<u64>();
     for kill in 0..KILLS {
         let before = kept(&dir);
-        let mut archiver = world.archiver(&dir, &arguments);
+        let archiver = world.archiver(&dir, &arguments);
         // Every other time at once or a little later, and otherwise when it is in the midst of it.
         if kill % 2 == 1 {
             let grown = async {
@@ -78,7 +78,7 @@ async fn killed_under_load_it_keeps_every_event_once() {
             timeout(stack_testkit::PATIENCE, grown).await.unwrap();
         }
         sleep(Duration::from_micros(random.below(60_000))).await;
-        archiver.child.kill().await.unwrap();
+        archiver.kill().await;
         for room in ROOMS {
             let now = finished(&dir, room);
             for (path, bytes) in &now {
@@ -95,8 +95,7 @@ async fn killed_under_load_it_keeps_every_event_once() {
     for room in ROOMS {
         world.is_kept(&dir, room).await;
     }
-    archiver.terminate();
-    let (code, log) = archiver.ends().await;
+    let (code, log) = archiver.terminate().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(seen.len() > 10, "{} files were finished", seen.len());
     for (path, bytes) in seen {

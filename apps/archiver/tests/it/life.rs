@@ -20,8 +20,7 @@ async fn it_follows_all_rooms_of_its_bot_also_later_ones() {
     world.admin.say("later", "hello").await;
     world.is_kept(&dir, "later").await;
     assert!(!dir.join("not-ours").exists());
-    archiver.terminate();
-    let (code, log) = archiver.ends().await;
+    let (code, log) = archiver.terminate().await;
     assert_eq!(code, Some(0), "{log}");
     world.gateway.shutdown().await;
 }
@@ -39,8 +38,7 @@ async fn it_follows_the_rooms_that_it_is_told_and_writes_what_it_has_gathered_at
     );
     archiver.says("follows news behind 0").await;
     world.admin.say("news", "hello").await;
-    archiver.terminate();
-    let (code, log) = archiver.ends().await;
+    let (code, log) = archiver.terminate().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(!dir.join("general").exists());
     // What came before the signal is kept, and what did not comes at the next start.
@@ -120,8 +118,7 @@ async fn it_goes_on_after_its_gateway_was_away() {
     world.admin = world.admin.at(&world.gateway);
     world.admin.say("general", "back again").await;
     world.is_kept(&dir, "general").await;
-    archiver.terminate();
-    let (code, log) = archiver.ends().await;
+    let (code, log) = archiver.terminate().await;
     assert_eq!(code, Some(0), "{log}");
     world.gateway.shutdown().await;
 }
@@ -192,7 +189,7 @@ async fn what_cannot_be_had_stands_in_the_archive_as_a_gap() {
     world.admin.say("general", "hello").await;
     let dir = world.path("archive");
     let start = || world.archiver(&dir, &["--gather", "0s"]);
-    let mut archiver = start();
+    let archiver = start();
     let log = world.admin.log("general").await;
     reaches(&dir, "general", log.len() as u64).await;
     let gap = json!({ "room": "general", "from": 1, "to": last, "reason": "joined" });
@@ -200,7 +197,7 @@ async fn what_cannot_be_had_stands_in_the_archive_as_a_gap() {
     assert_eq!(kept[0], json!({ "type": "gap", "payload": gap }));
     assert_eq!(kept[1..], log[last as usize..]);
     // It is not told again.
-    archiver.child.kill().await.unwrap();
+    archiver.kill().await;
     let _archiver = start();
     let more = world.admin.say("general", "once more").await;
     reaches(&dir, "general", more).await;

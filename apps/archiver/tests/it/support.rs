@@ -5,14 +5,12 @@ use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
-use stack_testkit::{Bot, PATIENCE, Person, TestGateway};
+use stack_testkit::{Bot, PATIENCE, Person, Program, TestGateway};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 /// How often a file is looked at again.
@@ -58,8 +56,9 @@ impl World {
     }
 
     /// The archiver, with further arguments.
-    pub(crate) fn archiver(&self, dir: &Path, arguments: &[&str]) -> Archiver {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_stack-archiver"))
+    pub(crate) fn archiver(&self, dir: &Path, arguments: &[&str]) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stack-archiver"));
+        command
             .env_clear()
             .arg("--socket")
             .arg(self.path("gateway.sock"))
@@ -67,14 +66,8 @@ impl World {
             .arg(self.path("token"))
             .arg("--dir")
             .arg(dir)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        Archiver { child, log }
+            .args(arguments);
+        Program::start(&mut command)
     }
 
     /// Waits until the archive has as many lines of a room as the room has events, and says whether it is all of them.
@@ -93,50 +86,6 @@ impl World {
 pub(crate) async fn gateway(folder: &Path) -> TestGateway {
     let path = folder.join("gateway.sock");
     TestGateway::with(|config| config.ipc.path = Some(path)).await
-}
-
-/// A process that keeps rooms.
-pub(crate) struct Archiver {
-    pub(crate) child: Child,
-    log: Lines<BufReader<ChildStderr>>,
-}
-
-impl Archiver {
-    /// Waits until it logs something.
-    pub(crate) async fn says(&mut self, what: &str) {
-        let mut said = Vec::new();
-        let found = async {
-            while let Some(line) = self.log.next_line().await.unwrap() {
-                if line.contains(what) {
-                    return true;
-                }
-                said.push(line);
-            }
-            false
-        };
-        let found = timeout(PATIENCE, found).await;
-        assert_eq!(found, Ok(true), "{what}: {said:#?}");
-    }
-
-    pub(crate) fn terminate(&self) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").arg(pid).status();
-        assert!(sent.unwrap().success());
-    }
-
-    /// What it ends with, and what it has logged until then.
-    pub(crate) async fn ends(mut self) -> (Option<i32>, String) {
-        let mut log = String::new();
-        let ended = async {
-            while let Some(line) = self.log.next_line().await.unwrap() {
-                log.push_str(&line);
-                log.push('\n');
-            }
-            self.child.wait().await.unwrap()
-        };
-        let status = timeout(PATIENCE, ended).await.unwrap();
-        (status.code(), log)
-    }
 }
 
 /// How far an archive goes.

@@ -3,14 +3,12 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use stack_testkit::{Bot, PATIENCE, Person, TestGateway};
+use stack_testkit::{Bot, PATIENCE, Person, Program, TestGateway};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 /// How often the log is looked at again.
@@ -69,25 +67,19 @@ impl World {
     }
 
     /// The bot with further arguments.
-    pub(crate) fn spawn(&self, arguments: &[&str]) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_stack-bot"))
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stack-bot"));
+        command
             .env_clear()
             .env("SECRET", "of the bot")
             .arg("--config")
             .arg(self.path("bot.toml"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        Process { child, log }
+            .args(arguments);
+        Program::start(&mut command)
     }
 
     /// The bot, reading its room.
-    pub(crate) async fn start(&self) -> Process {
+    pub(crate) async fn start(&self) -> Program {
         let mut process = self.spawn(&[]);
         process.says("reads general").await;
         process
@@ -144,56 +136,6 @@ impl World {
     pub(crate) async fn ask(&self, body: &str) -> String {
         let seq = self.say(body).await;
         self.answer(seq).await
-    }
-}
-
-/// A bot that runs.
-pub(crate) struct Process {
-    pub(crate) child: Child,
-    log: Lines<BufReader<ChildStderr>>,
-}
-
-impl Process {
-    /// Waits until it logs something.
-    pub(crate) async fn says(&mut self, what: &str) {
-        let mut said = Vec::new();
-        let found = async {
-            while let Some(line) = self.log.next_line().await.unwrap() {
-                if line.contains(what) {
-                    return true;
-                }
-                said.push(line);
-            }
-            false
-        };
-        let found = timeout(PATIENCE, found).await;
-        assert_eq!(found, Ok(true), "{what}: {said:#?}");
-    }
-
-    pub(crate) async fn kill(mut self) {
-        self.child.kill().await.unwrap();
-    }
-
-    /// Asks it to end, and gives what it ends with.
-    pub(crate) async fn terminate(self) -> (Option<i32>, String) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").arg(pid).status();
-        assert!(sent.unwrap().success());
-        self.ends().await
-    }
-
-    /// What it ends with, and what it has logged until then.
-    pub(crate) async fn ends(mut self) -> (Option<i32>, String) {
-        let mut log = String::new();
-        let ended = async {
-            while let Some(line) = self.log.next_line().await.unwrap() {
-                log.push_str(&line);
-                log.push('\n');
-            }
-            self.child.wait().await.unwrap()
-        };
-        let status = timeout(PATIENCE, ended).await.unwrap();
-        (status.code(), log)
     }
 }
 

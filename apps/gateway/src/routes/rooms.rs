@@ -2,17 +2,18 @@
 
 use axum::Json as JsonAnswer;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::routing::{get, post, put};
 use http::StatusCode;
+use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stack_auth::{Caller, Client};
 use stack_presence::RoomPresence;
 use stack_rooms::{Actor, BanView, Member, NewBan, NewRoom, Room, RoomPatch};
 use stack_types::{RoomId, RoomRole, RoomSettingsPatch, Timestamp, UserId};
 
 use crate::app::AppState;
+use crate::http::problem::ApiError;
 use crate::http::{ApiResult, InPath, Json, OptionalJson, Sender, SignedIn};
 
 pub(super) fn routes() -> Router<AppState> {
@@ -70,6 +71,23 @@ struct NewOwner {
     user_id: UserId,
 }
 
+/// The caller, as what they do goes on record.
+struct By(Actor);
+
+impl FromRequestParts<AppState> for By {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> ApiResult<Self> {
+        let SignedIn(caller) = SignedIn::from_request_parts(parts, app).await?;
+        let Sender(client) = Sender::from_request_parts(parts, app).await?;
+        Ok(Self(Actor {
+            user: caller.user.id,
+            session: Some(caller.session_id),
+            ip: client.ip.to_string(),
+        }))
+    }
+}
+
 async fn list(
     State(app): State<AppState>,
     SignedIn(caller): SignedIn,
@@ -105,12 +123,10 @@ async fn show(
 
 async fn change(
     State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
+    By(by): By,
     InPath(room): InPath<RoomId>,
     Json(asked): Json<Change>,
 ) -> ApiResult<JsonAnswer<Room>> {
-    let by = actor(&caller, &client);
     let patch = RoomPatch {
         title: asked.title,
         settings: asked.settings.unwrap_or_default(),
@@ -120,11 +136,9 @@ async fn change(
 
 async fn remove(
     State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
+    By(by): By,
     InPath(room): InPath<RoomId>,
 ) -> ApiResult<StatusCode> {
-    let by = actor(&caller, &client);
     app.rooms().delete(by, &room).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -140,25 +154,21 @@ async fn members(
 
 async fn put_member(
     State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
+    By(by): By,
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
     Json(asked): Json<Place>,
 ) -> ApiResult<JsonAnswer<Member>> {
-    let by = actor(&caller, &client);
     let member = app.rooms().put_member(by, &room, user, asked.role).await?;
     Ok(JsonAnswer(member))
 }
 
 async fn remove_member(
     State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
+    By(by): By,
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
 ) -> ApiResult<StatusCode> {
-    let by = actor(&caller, &client);
     app.rooms().remove_member(by, &room, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -174,26 +184,21 @@ async fn bans(
 
 async fn ban(
     State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
+    By(by): By,
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
     OptionalJson(asked): OptionalJson<Banning>,
 ) -> ApiResult<JsonAnswer<BanView>> {
-    let by = actor(&caller, &client);
-    let ban = asked.into();
-    let ban = app.rooms().ban(by, &room, user, ban).await?;
+    let ban = app.rooms().ban(by, &room, user, asked.into()).await?;
     Ok(JsonAnswer(ban))
 }
 
 async fn unban(
     State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
+    By(by): By,
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
 ) -> ApiResult<StatusCode> {
-    let by = actor(&caller, &client);
     app.rooms().unban(by, &room, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -209,50 +214,34 @@ async fn mutes(
 
 async fn mute(
     State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
+    By(by): By,
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
     OptionalJson(asked): OptionalJson<Banning>,
 ) -> ApiResult<JsonAnswer<BanView>> {
-    let by = actor(&caller, &client);
-    let mute = asked.into();
-    let mute = app.rooms().mute(by, &room, user, mute).await?;
+    let mute = app.rooms().mute(by, &room, user, asked.into()).await?;
     Ok(JsonAnswer(mute))
 }
 
 async fn unmute(
     State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
+    By(by): By,
     InPath(room): InPath<RoomId>,
     InPath(user): InPath<UserId>,
 ) -> ApiResult<StatusCode> {
-    let by = actor(&caller, &client);
     app.rooms().unmute(by, &room, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn transfer(
     State(app): State<AppState>,
-    SignedIn(caller): SignedIn,
-    Sender(client): Sender,
+    By(by): By,
     InPath(room): InPath<RoomId>,
     Json(asked): Json<NewOwner>,
 ) -> ApiResult<StatusCode> {
-    let by = actor(&caller, &client);
     let user = asked.user_id;
     app.rooms().transfer(by, &room, user).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// The caller, as what they do goes on record.
-fn actor(caller: &Caller, client: &Client) -> Actor {
-    Actor {
-        user: caller.user.id,
-        session: Some(caller.session_id),
-        ip: client.ip.to_string(),
-    }
 }
 
 async fn presence(

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::tls::{Enciphered, trusting};
+use crate::tls::{Enciphered, all_hear, trusting};
 
 /// A connection of HTTP/2, and what carries its bytes.
 struct Connection {
@@ -185,23 +185,7 @@ async fn sockets_on_one_connection_hear_each_other() {
     let mut reader = world.socket(&token, None).await;
     reader.ok("subscribe", json!({ "room": "general" })).await;
     readers.push(reader);
-    let data = "x".repeat(30_000);
-    for seq in 2..=20 {
-        let sent = sender
-            .ok(
-                "send",
-                json!({ "room": "general", "body": format!("{seq}"), "data": data }),
-            )
-            .await;
-        assert_eq!(sent["seq"], seq);
-    }
-    for reader in &mut readers {
-        for seq in 2..=20 {
-            let message = reader.next_of("message").await;
-            assert_eq!(message["seq"], seq);
-            assert_eq!(message["data"], data);
-        }
-    }
+    all_hear(&mut sender, &mut readers).await;
 }
 
 #[tokio::test]

@@ -1,19 +1,26 @@
 //! Rate limits, which are on unless somebody turns them off.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::json;
 use stack_testkit::{PASSWORD, TestGateway, clock};
+use stack_types::ManualClock;
+
+/// A gateway that limits, by a clock that only the test moves.
+async fn limited(clock: Arc<ManualClock>) -> TestGateway {
+    TestGateway::with(|config| {
+        config.rate_enabled = true;
+        config.testing.clock = Some(clock);
+    })
+    .await
+}
 
 #[tokio::test]
 async fn a_caller_has_so_many_calls_and_gets_more_with_time() {
     let clock = clock();
-    let gateway = TestGateway::with(|config| {
-        config.rate_enabled = true;
-        config.testing.clock = Some(clock.clone());
-    })
-    .await;
+    let gateway = limited(clock.clone()).await;
     let (alice, bob) = (gateway.person("alice").await, gateway.person("bob").await);
     for _ in 0..300 {
         assert_eq!(alice.get("/api/v1/auth/providers").await.status, 200);
@@ -66,12 +73,7 @@ async fn signing_in_counts_by_address() {
 
 #[tokio::test]
 async fn an_address_is_not_believed_from_a_stranger() {
-    let clock = clock();
-    let gateway = TestGateway::with(|config| {
-        config.rate_enabled = true;
-        config.testing.clock = Some(clock);
-    })
-    .await;
+    let gateway = limited(clock()).await;
     let mut statuses = Vec::new();
     for number in 0..11 {
         let body = json!({ "login": format!("nobody{number}"), "password": PASSWORD });
@@ -92,12 +94,7 @@ async fn an_address_is_not_believed_from_a_stranger() {
 
 #[tokio::test]
 async fn a_session_refreshes_so_often() {
-    let clock = clock();
-    let gateway = TestGateway::with(|config| {
-        config.rate_enabled = true;
-        config.testing.clock = Some(clock);
-    })
-    .await;
+    let gateway = limited(clock()).await;
     let mut token = gateway.person("alice").await.refresh_token;
     let refresh = |token: String| {
         let body = json!({ "refresh_token": token });
@@ -118,12 +115,7 @@ async fn a_session_refreshes_so_often() {
 
 #[tokio::test]
 async fn messages_are_limited_by_user_and_room() {
-    let clock = clock();
-    let gateway = TestGateway::with(|config| {
-        config.rate_enabled = true;
-        config.testing.clock = Some(clock);
-    })
-    .await;
+    let gateway = limited(clock()).await;
     let alice = gateway.person("alice").await;
     alice.room("one", true).await;
     alice.room("two", true).await;
@@ -142,12 +134,7 @@ async fn messages_are_limited_by_user_and_room() {
 
 #[tokio::test]
 async fn a_member_begins_so_many_ceremonies() {
-    let clock = clock();
-    let gateway = TestGateway::with(|config| {
-        config.rate_enabled = true;
-        config.testing.clock = Some(clock);
-    })
-    .await;
+    let gateway = limited(clock()).await;
     let (alice, bob) = (gateway.person("alice").await, gateway.person("bob").await);
     let begin = "/api/v1/auth/passkeys/register/begin";
     let again = "/api/v1/auth/passkeys/reauthenticate/begin";
@@ -163,12 +150,7 @@ async fn a_member_begins_so_many_ceremonies() {
 
 #[tokio::test]
 async fn a_member_shows_so_many_passwords() {
-    let clock = clock();
-    let gateway = TestGateway::with(|config| {
-        config.rate_enabled = true;
-        config.testing.clock = Some(clock);
-    })
-    .await;
+    let gateway = limited(clock()).await;
     let (alice, bob) = (gateway.person("alice").await, gateway.person("bob").await);
     let again = "/api/v1/auth/reauthenticate";
     let password = json!({ "password": PASSWORD });
@@ -188,12 +170,7 @@ async fn a_member_shows_so_many_passwords() {
 
 #[tokio::test]
 async fn looks_and_links_spend_no_sign_ins_and_passwords_stop_no_passkeys() {
-    let clock = clock();
-    let gateway = TestGateway::with(|config| {
-        config.rate_enabled = true;
-        config.testing.clock = Some(clock);
-    })
-    .await;
+    let gateway = limited(clock()).await;
     gateway.person("alice").await;
     let program = gateway.program();
     let status = async |path: &str, body: &serde_json::Value| {

@@ -121,6 +121,27 @@ impl Enciphered {
     }
 }
 
+/// Sends messages, each larger than one record, in the room; every reader hears them in order.
+pub(crate) async fn all_hear(sender: &mut Socket, readers: &mut [Socket]) {
+    let data = "x".repeat(30_000);
+    for seq in 2..=20 {
+        let sent = sender
+            .ok(
+                "send",
+                json!({ "room": "general", "body": format!("{seq}"), "data": data }),
+            )
+            .await;
+        assert_eq!(sent["seq"], seq);
+    }
+    for reader in readers {
+        for seq in 2..=20 {
+            let message = reader.next_of("message").await;
+            assert_eq!(message["seq"], seq);
+            assert_eq!(message["data"], data);
+        }
+    }
+}
+
 /// A client that trusts this certificate alone.
 pub(crate) fn trusting(cert: &CertificateDer<'static>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
@@ -173,24 +194,7 @@ async fn a_socket_sends_and_every_other_hears_it() {
         reader.ok("subscribe", json!({ "room": "general" })).await;
         readers.push(reader);
     }
-    // Larger than one record, both ways.
-    let data = "x".repeat(30_000);
-    for seq in 2..=20 {
-        let sent = sender
-            .ok(
-                "send",
-                json!({ "room": "general", "body": format!("{seq}"), "data": data }),
-            )
-            .await;
-        assert_eq!(sent["seq"], seq);
-    }
-    for reader in &mut readers {
-        for seq in 2..=20 {
-            let message = reader.next_of("message").await;
-            assert_eq!(message["seq"], seq);
-            assert_eq!(message["data"], data);
-        }
-    }
+    all_hear(&mut sender, &mut readers).await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use nng::options::transport::tcp::BoundPort;
 use nng::{ListenerBuilder, PipeEvent, Protocol, Socket};
 
 use super::{socket, socket_error};
+use crate::listening::{self, File};
 use crate::outbox::{Outbox, Work};
 use crate::wire::{self, Counters, PULSE, PULSE_EVERY, Sender};
 use crate::wire_bus::Publisher;
@@ -92,35 +93,19 @@ pub(crate) fn publisher(
     }))
 }
 
-type File = Option<crate::socket_file::SocketFile>;
-
 fn bind_at(
     socket: &Socket,
     url: &BusUrl,
     endpoint: &Endpoint,
 ) -> Result<(Endpoint, File), OpenBusError> {
-    let refused = |reason: String| OpenBusError::Bind {
-        url: url.clone(),
-        reason,
+    let plain = |error: nng::Error| error.to_string();
+    let ipc = |at: &str| socket.listen(at).map_err(plain);
+    let tcp = |at: &str| {
+        let listener = ListenerBuilder::new(socket, at).map_err(plain)?;
+        let listener = listener.start().map_err(|(_, error)| plain(error))?;
+        listener.get_opt::<BoundPort>().map_err(plain)
     };
-    let plain = |error: nng::Error| refused(error.to_string());
-    match endpoint {
-        Endpoint::Ipc(path) => {
-            let bound = crate::socket_file::bind(path, |path| {
-                socket
-                    .listen(&Endpoint::Ipc(path.to_owned()).to_string())
-                    .map_err(|error| error.to_string())
-            });
-            let ((), file) = bound.map_err(refused)?;
-            Ok((endpoint.clone(), Some(file)))
-        }
-        Endpoint::Tcp { .. } => {
-            let listener = ListenerBuilder::new(socket, &endpoint.to_string()).map_err(plain)?;
-            let listener = listener.start().map_err(|(_, error)| plain(error))?;
-            let port = listener.get_opt::<BoundPort>().map_err(plain)?;
-            Ok((endpoint.with_port(port), None))
-        }
-    }
+    listening::bind(url, endpoint, ipc, tcp)
 }
 
 /// Wakes a thread that may not have started yet.

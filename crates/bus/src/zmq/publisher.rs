@@ -7,6 +7,7 @@ use std::time::Instant;
 use zmq::{Context, PollItem, Socket};
 
 use super::{Waker, dial, heard, socket, socket_error, start};
+use crate::listening::{self, File};
 use crate::outbox::{Outbox, Work};
 use crate::wire::{self, Counters, PULSE, PULSE_EVERY, Sender};
 use crate::wire_bus::Publisher;
@@ -83,46 +84,29 @@ pub(crate) fn publisher(
     }))
 }
 
-type File = Option<crate::socket_file::SocketFile>;
-
 fn bind_at(
     socket: &Socket,
     url: &BusUrl,
     endpoint: &Endpoint,
     curve: Option<&Curve>,
 ) -> Result<(Endpoint, File), OpenBusError> {
-    let refused = |reason: String| OpenBusError::Bind {
-        url: url.clone(),
-        reason,
+    let plain = |error: zmq::Error| error.to_string();
+    let ipc = |at: &str| socket.bind(at).map_err(plain);
+    let tcp = |at: &str| {
+        if let Some(curve) = curve {
+            socket.set_curve_server(true).map_err(plain)?;
+            socket
+                .set_curve_secretkey(curve.keys.secret())
+                .map_err(plain)?;
+            socket.set_zap_domain("bus").map_err(plain)?;
+        }
+        socket.bind(at).map_err(plain)?;
+        let at = socket.get_last_endpoint().map_err(plain)?;
+        at.ok()
+            .and_then(|at| at.rsplit_once(':')?.1.parse().ok())
+            .ok_or_else(|| "it does not say its port".to_owned())
     };
-    let plain = |error: zmq::Error| refused(error.to_string());
-    match endpoint {
-        Endpoint::Ipc(path) => {
-            let bound = crate::socket_file::bind(path, |path| {
-                socket
-                    .bind(&Endpoint::Ipc(path.to_owned()).to_string())
-                    .map_err(|error| error.to_string())
-            });
-            let ((), file) = bound.map_err(refused)?;
-            Ok((endpoint.clone(), Some(file)))
-        }
-        Endpoint::Tcp { .. } => {
-            if let Some(curve) = curve {
-                socket.set_curve_server(true).map_err(plain)?;
-                socket
-                    .set_curve_secretkey(curve.keys.secret())
-                    .map_err(plain)?;
-                socket.set_zap_domain("bus").map_err(plain)?;
-            }
-            socket.bind(&endpoint.to_string()).map_err(plain)?;
-            let at = socket.get_last_endpoint().map_err(plain)?;
-            let port = at
-                .ok()
-                .and_then(|at| at.rsplit_once(':')?.1.parse().ok())
-                .ok_or_else(|| refused("it does not say its port".into()))?;
-            Ok((endpoint.with_port(port), None))
-        }
-    }
+    listening::bind(url, endpoint, ipc, tcp)
 }
 
 struct Thread {
