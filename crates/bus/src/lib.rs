@@ -7,6 +7,7 @@
 mod config;
 pub mod conformance;
 mod curve;
+#[cfg(all(unix, any(feature = "with-nng", feature = "with-zmq")))]
 mod listening;
 mod mem;
 #[cfg(feature = "with-nng")]
