@@ -207,7 +207,8 @@ async fn serve_edge(config: Config) -> anyhow::Result<()> {
                 Asked::End(signal) => break signal,
                 Asked::Reload => {
                     notify.reloading();
-                    edge.reload();
+                    // What came of it is in the log.
+                    let _ = edge.reload().await;
                     notify.ready();
                 }
             }
@@ -235,7 +236,8 @@ async fn until_the_end(
             Asked::End(signal) => break signal,
             Asked::Reload => {
                 notify.reloading();
-                gateway.reload();
+                // What came of it is in the log.
+                let _ = gateway.reload().await;
                 notify.ready();
             }
         }
