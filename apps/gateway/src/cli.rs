@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod manual;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -75,6 +77,13 @@ pub enum Command {
         /// The file, for bus.curve_secret_key_file.
         file: PathBuf,
     },
+    /// Writes what a shell completes this command line with: bash, zsh or fish, for example.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes the man page.
+    Man,
 }
 
 /// What to show of the audit log.

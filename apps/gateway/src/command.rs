@@ -129,6 +129,7 @@ impl Task {
             Command::Audit(command) => Some(Self::Audit(command)),
             Command::SetupUrl => Some(Self::SetupUrl),
             Command::Serve | Command::Edge { .. } | Command::Config(_) | Command::Keys(_) => None,
+            Command::Completions { .. } | Command::Man => None,
             #[cfg(feature = "with-zmq")]
             Command::BusKeys { .. } => None,
         }

@@ -3,6 +3,7 @@
 //! It is read once, as a whole: every fault is found and told together, with where it stands and why it is one, and
 //! a gateway with a fault in its configuration does not start. What the program sees is typed and checked.
 
+mod again;
 mod bus;
 mod edge;
 mod endpoint;
@@ -25,12 +26,14 @@ use stack_bus::{Bus, BusConfig};
 use stack_ipc::IpcLimits;
 use stack_types::{Clock, Limits};
 
+pub use again::Layers;
+pub(crate) use again::is_live;
 pub use edge::{EdgeSettings, OriginUrl};
 pub use endpoint::Endpoint;
 pub use layers::{Fault, Faults, Flag, Inputs};
 pub use oauth::{Issuer, OauthProvider, Preset};
 pub use print::{default_file, effective, reference};
-pub use seeing::{LogFiles, TraceSettings};
+pub use seeing::{LogFiles, MetricsSettings, TraceSettings};
 pub use value::{LogFormat, Origin, Registration, Secret, Signing};
 
 use crate::tls::Tls;
@@ -61,6 +64,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Whether log lines go into files, and how many.
     pub log_files: LogFiles,
+    /// Where what is measured is told, and to whom.
+    pub metrics: MetricsSettings,
     /// Where traces go; unset, nothing is traced.
     pub trace: Option<TraceSettings>,
     /// What connections are enciphered with; unset, they are plain.
@@ -91,6 +96,8 @@ pub struct Config {
     pub storage_cache_bytes: usize,
     /// How long a shutdown waits for connections.
     pub shutdown_deadline: Duration,
+    /// What it was read from.
+    pub layers: Layers,
     /// What tests change. It is reachable from no file, variable or flag.
     pub testing: Testing,
 }
@@ -184,7 +191,11 @@ impl Config {
     /// With every fault of every source.
     pub fn load(inputs: &Inputs) -> Result<Self, Faults> {
         let mut reader = Reader::open(inputs);
-        let config = Self::read(&mut reader);
+        let layers = Layers::of(inputs, &reader);
+        let config = Self {
+            layers,
+            ..Self::read(&mut reader)
+        };
         reader.finish().map(|()| config)
     }
 
@@ -230,6 +241,7 @@ impl Config {
             log: reader.get::<LogFilter>("log").0,
             log_format: reader.get("log_format"),
             log_files: seeing::log_files(reader),
+            metrics: seeing::metrics(reader),
             trace: seeing::trace(reader),
             tls,
             tls_redirects,
@@ -260,6 +272,7 @@ impl Config {
             },
             storage_cache_bytes: reader.between("storage.cache_mib", 1..=1_048_576) << 20,
             shutdown_deadline: reader.seconds("shutdown.deadline_s", 0..=600),
+            layers: Layers::default(),
             testing: Testing::default(),
         }
     }

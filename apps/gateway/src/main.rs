@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use stack_gateway::cli::{Cli, Command, ConfigCommand, KeysCommand};
+use stack_gateway::cli::{Cli, Command, ConfigCommand, KeysCommand, manual};
 use stack_gateway::command::{self, CommandError, Manner, Task};
 use stack_gateway::config::{self, Config, Inputs};
 use stack_gateway::signals::{Asked, Signals};
@@ -30,6 +30,9 @@ fn main() -> ExitCode {
         .into_inputs_with(&[("edge.origin", "--origin", origin)]);
     if let Some(Command::Config(command)) = cli.command {
         return run_config(command, &inputs);
+    }
+    if let Some(Command::Completions { .. } | Command::Man) = cli.command {
+        return run_manual(cli.command.as_ref());
     }
     // Before the configuration, which names the file that is yet to be made.
     #[cfg(feature = "with-zmq")]
@@ -125,6 +128,27 @@ fn run_config(command: ConfigCommand, inputs: &Inputs) -> ExitCode {
     }
 }
 
+/// What packages are made with; no configuration is looked at.
+fn run_manual(command: Option<&Command>) -> ExitCode {
+    let mut told = Vec::new();
+    let made = match command {
+        Some(Command::Completions { shell }) => {
+            manual::write_completions(*shell, &mut told);
+            Ok(())
+        }
+        _ => manual::write_man_page(&mut told),
+    };
+    match made.and_then(|()| io::stdout().write_all(&told)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever closed the output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("stack-gateway: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 async fn look_after(config: &Config, task: Task, manner: Manner) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     Ok(command::run(config, task, manner, &mut out).await?)
@@ -183,7 +207,8 @@ async fn serve_edge(config: Config) -> anyhow::Result<()> {
                 Asked::End(signal) => break signal,
                 Asked::Reload => {
                     notify.reloading();
-                    edge.reload();
+                    // What came of it is in the log.
+                    let _ = edge.reload().await;
                     notify.ready();
                 }
             }
@@ -211,7 +236,8 @@ async fn until_the_end(
             Asked::End(signal) => break signal,
             Asked::Reload => {
                 notify.reloading();
-                gateway.reload();
+                // What came of it is in the log.
+                let _ = gateway.reload().await;
                 notify.ready();
             }
         }

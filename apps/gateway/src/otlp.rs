@@ -11,6 +11,7 @@ mod span;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -44,7 +45,7 @@ struct Inner {
     scope: InstrumentationScope,
     /// A trace is recorded when the lower half of its id is below this: the rule that OpenTelemetry's libraries have,
     /// so that services with the same ratio record the same traces.
-    below: u64,
+    below: AtomicU64,
 }
 
 /// A trace that a caller has begun.
@@ -77,8 +78,13 @@ impl Tracer {
         Ok(Self(Arc::new(Inner {
             processor,
             scope: InstrumentationScope::builder("stack-gateway").build(),
-            below: 0x8000_0000_0000_0000 / settings.one_in.max(1),
+            below: AtomicU64::new(below(settings.one_in)),
         })))
+    }
+
+    /// One of so many is traced from now on.
+    pub(crate) fn trace_one_in(&self, one_in: u64) {
+        self.0.below.store(below(one_in), Ordering::Relaxed);
     }
 
     /// A trace of a frame, if this one is traced.
@@ -126,7 +132,7 @@ impl Tracer {
 
     fn records(&self, trace: TraceId) -> bool {
         let [.., a, b, c, d, e, f, g, h] = trace.to_bytes();
-        u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1 < self.0.below
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1 < self.0.below.load(Ordering::Relaxed)
     }
 
     /// Sends what is left. Waits for it, so not on the runtime.
@@ -169,6 +175,10 @@ impl Parent {
             sampled: flags & 1 == 1,
         })
     }
+}
+
+fn below(one_in: u64) -> u64 {
+    0x8000_0000_0000_0000 / one_in.max(1)
 }
 
 /// What a span is of: something that came from elsewhere, or a step of ours.

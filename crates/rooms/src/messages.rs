@@ -1,6 +1,7 @@
 //! Saying something, and changing what was said.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -355,6 +356,9 @@ impl Rooms {
 
     /// Keeps the rate of what one user adds to one room.
     pub(crate) fn take_turn(&self, user: UserId, room: &RoomRef) -> Result<(), Problem> {
+        if self.0.unlimited.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let quota = self.0.config.messages;
         let quota = match room.settings().messages_per_10s {
             own if own > 0 && quota != Quota::UNLIMITED => Quota::new(own, WINDOW),

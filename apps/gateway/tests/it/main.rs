@@ -30,6 +30,7 @@ mod problems;
 mod process;
 mod programs;
 mod rates;
+mod reload;
 mod room_tokens;
 mod rooms;
 mod second_factor;
