@@ -3,6 +3,7 @@
 //! It is read once, as a whole: every fault is found and told together, with where it stands and why it is one, and
 //! a gateway with a fault in its configuration does not start. What the program sees is typed and checked.
 
+mod backup;
 mod bus;
 mod edge;
 mod endpoint;
@@ -25,6 +26,7 @@ use stack_bus::{Bus, BusConfig};
 use stack_ipc::IpcLimits;
 use stack_types::{Clock, Limits};
 
+pub use backup::{BackupSettings, BackupUrl, BucketSettings};
 pub use edge::{EdgeSettings, OriginUrl};
 pub use endpoint::Endpoint;
 pub use layers::{Fault, Faults, Flag, Inputs};
@@ -89,6 +91,8 @@ pub struct Config {
     pub presence: PresenceSettings,
     /// Memory for the database's pages.
     pub storage_cache_bytes: usize,
+    /// Backups.
+    pub backup: BackupSettings,
     /// How long a shutdown waits for connections.
     pub shutdown_deadline: Duration,
     /// What tests change. It is reachable from no file, variable or flag.
@@ -259,6 +263,7 @@ impl Config {
                 count_only_above: reader.between("presence.count_only_above", 1..=1_000_000),
             },
             storage_cache_bytes: reader.between("storage.cache_mib", 1..=1_048_576) << 20,
+            backup: backup::read(reader),
             shutdown_deadline: reader.seconds("shutdown.deadline_s", 0..=600),
             testing: Testing::default(),
         }
