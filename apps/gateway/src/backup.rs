@@ -55,12 +55,12 @@ pub enum BackupError {
     #[error("{0} was read back, and is not what was written")]
     Changed(String),
     /// The bucket's server refuses, or is not there.
-    #[error("the bucket {bucket} cannot be used")]
+    #[error("the bucket {bucket} cannot be used: {reason}")]
     Bucket {
         /// Its name.
         bucket: String,
-        /// What went wrong.
-        source: Box<object_store::Error>,
+        /// What went wrong. The library's errors tell their causes themselves.
+        reason: String,
     },
     /// There is a file already.
     #[error("{0} is there already")]

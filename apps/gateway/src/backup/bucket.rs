@@ -1,6 +1,7 @@
 //! Backups in a bucket of a server that speaks S3. One is there only when all of it has arrived: it goes in one request,
 //! or in parts that are joined at the end and taken back when something fails. The server checks the sum of each.
 
+use std::error::Error;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,7 +200,7 @@ impl Bucket {
         let aborted = tokio::time::timeout(ABORT, upload.abort()).await;
         let error = match aborted {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => crate::http::chain(&error),
+            Ok(Err(error)) => told(&error),
             Err(_) => "the server does not answer".to_owned(),
         };
         tracing::warn!(
@@ -219,10 +220,25 @@ async fn finished(filling: tokio::task::JoinHandle<io::Result<u64>>) -> Result<u
 
 fn of_bucket(name: &str) -> impl Fn(object_store::Error) -> BackupError + use<> {
     let bucket = name.to_owned();
-    move |source| BackupError::Bucket {
+    move |error| BackupError::Bucket {
         bucket: bucket.clone(),
-        source: Box::new(source),
+        reason: told(&error),
     }
+}
+
+/// What went wrong, and why. Most of the library's errors tell the causes below them, all but the last.
+fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut last = error;
+    while let Some(below) = last.source() {
+        last = below;
+    }
+    let last = last.to_string();
+    if !text.contains(&last) {
+        text.push_str(": ");
+        text.push_str(&last);
+    }
+    text
 }
 
 /// Cuts what is written into parts, and waits with each until the one before it is on its way.

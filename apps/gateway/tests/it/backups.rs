@@ -459,7 +459,16 @@ async fn backups_are_made_on_time_and_the_oldest_go() {
         "[backup]\nto = \"backups\"\nevery = \"1s\"\nkeep = 2\nrecipients = [\"{public}\"]\n"
     );
     std::fs::write(home.path("stack.toml"), toml).unwrap();
+    // What a command has left that was killed.
+    std::fs::create_dir(home.data()).unwrap();
+    for name in [
+        ".copy-0123456789abcdef.redb",
+        ".copy-0123456789abcdef.redb.part",
+    ] {
+        std::fs::write(home.data().join(name), b"x").unwrap();
+    }
     home.start().await;
+    assert!(!names(&home.data()).iter().any(|name| name.contains("copy")));
     home.until("stack_backups_total ", 3.0).await;
     assert!(home.measured("stack_backup_size_bytes ").await > 100_000.0);
     assert!(home.measured("stack_backup_duration_seconds ").await > 0.0);
