@@ -4,6 +4,7 @@
 //! a gateway with a fault in its configuration does not start. What the program sees is typed and checked.
 
 mod again;
+mod backup;
 mod bus;
 mod edge;
 mod endpoint;
@@ -28,6 +29,7 @@ use stack_types::{Clock, Limits};
 
 pub use again::Layers;
 pub(crate) use again::is_live;
+pub use backup::{BackupSettings, BackupUrl, BucketSettings};
 pub use edge::{EdgeSettings, OriginUrl};
 pub use endpoint::Endpoint;
 pub use layers::{Fault, Faults, Flag, Inputs};
@@ -94,6 +96,8 @@ pub struct Config {
     pub presence: PresenceSettings,
     /// Memory for the database's pages.
     pub storage_cache_bytes: usize,
+    /// Backups.
+    pub backup: BackupSettings,
     /// How long a shutdown waits for connections.
     pub shutdown_deadline: Duration,
     /// What it was read from.
@@ -271,6 +275,7 @@ impl Config {
                 count_only_above: reader.between("presence.count_only_above", 1..=1_000_000),
             },
             storage_cache_bytes: reader.between("storage.cache_mib", 1..=1_048_576) << 20,
+            backup: backup::read(reader),
             shutdown_deadline: reader.seconds("shutdown.deadline_s", 0..=600),
             layers: Layers::default(),
             testing: Testing::default(),

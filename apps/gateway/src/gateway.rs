@@ -23,6 +23,7 @@ use stack_storage::{Location, OnCommit, Store, StoreConfig, StoreHandle};
 use stack_types::{Clock, EventCodec, SystemClock};
 
 use crate::app::{AppState, Parts};
+use crate::backup::Backups;
 use crate::config::{Config, Faults, OauthProvider, Preset, Registration, Signing};
 use crate::edge::{self, EdgeOrigin};
 use crate::error::StartError;
@@ -37,7 +38,7 @@ use crate::reload::{Change, Live};
 use crate::server::{Listener, Places, Server};
 use crate::tls;
 use crate::ws::Sockets;
-use crate::{ipc, revocation, routes, server, stats, sweeper};
+use crate::{ipc, offline, revocation, routes, server, stats, sweeper};
 
 /// The file everything durable is in, below the data folder.
 pub(crate) const DATABASE_FILE: &str = "stack.redb";
@@ -107,6 +108,19 @@ impl Gateway {
         lifecycle
             .background
             .spawn(async move { auth.run_maintenance(stopping.cancelled()).await });
+        if !config.testing.in_memory {
+            offline::remove_copies(&config.data_dir);
+        }
+        let backups = Backups::of(
+            &config.backup,
+            parts.store.clone(),
+            parts.clock.clone(),
+            || parts.metrics.backups(),
+            lifecycle.background_stopping.clone(),
+        )?;
+        if let Some(backups) = backups {
+            lifecycle.background.spawn(backups.run());
+        }
         let tracer = parts.tracer.clone();
         let tls = tls::watched(&config, &parts.metrics, &lifecycle)?;
         let redirect = server::redirect::router(origins.public().clone());

@@ -3,6 +3,7 @@
 
 mod app;
 mod assets;
+mod backup;
 #[cfg(feature = "with-zmq")]
 pub mod bus_keys;
 pub mod cli;
@@ -10,6 +11,7 @@ pub mod command;
 pub mod config;
 mod edge;
 mod error;
+mod exchange;
 mod gateway;
 mod http;
 mod ipc;
@@ -33,6 +35,7 @@ mod tls;
 mod ws;
 
 pub use assets::{ClientFile, ClientFiles};
+pub use backup::BackupError;
 pub use edge::RunningEdge;
 pub use error::StartError;
 pub use gateway::{Gateway, Inherited, RunningGateway};

@@ -9,6 +9,7 @@ mod assets;
 #[path = "../../../../crates/auth/tests/auth/authenticator.rs"]
 mod authenticator;
 mod authorisation;
+mod backups;
 mod bodies;
 mod browsers;
 mod certificates;
@@ -16,6 +17,7 @@ mod command;
 mod csrf;
 mod disabling;
 mod edges;
+mod exchange;
 mod health;
 mod http2;
 mod ipc;

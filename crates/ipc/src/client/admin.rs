@@ -10,12 +10,12 @@ use stack_proto::gateway_capnp::admin;
 use stack_types::{ErrorCode, EventCodec as _, FramesBuilder, Problem, RoomId};
 
 use super::link::{Calling, Failure, Handle};
-use super::read;
 use super::subscription::{Delivery, Kind, Subscription};
+use super::{exchange, read};
 use crate::error::ClientError;
 use crate::service::{
-    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Fed, Feed, Figure, RoomViewPage,
-    SessionView, Start, Tail, Version,
+    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Export, Fed, Feed, Figure, Import,
+    ImportOptions, RoomViewPage, SessionView, Start, Tail, Version,
 };
 
 /// What the operator, or a bot with the scope for it, may do. A connection that breaks is `unavailable`.
@@ -61,7 +61,7 @@ impl AdminClient {
 }
 
 /// The problem that an error of the client is to whoever knows problems only.
-fn problem(error: ClientError) -> Problem {
+pub(super) fn problem(error: ClientError) -> Problem {
     match error {
         ClientError::Refused(problem) => problem,
         ClientError::Broken | ClientError::Closed | ClientError::Unreachable(_) => {
@@ -228,6 +228,16 @@ impl Admin for AdminClient {
             }
             .boxed_local()
         })
+    }
+
+    fn export(&self, rooms: Option<Vec<RoomId>>) -> Answer<Box<dyn Export>> {
+        let handle = self.0.clone();
+        async move { exchange::export(&handle, rooms).await.map_err(problem) }.boxed()
+    }
+
+    fn import(&self, options: ImportOptions) -> Answer<Box<dyn Import>> {
+        let handle = self.0.clone();
+        async move { exchange::import(&handle, options).await.map_err(problem) }.boxed()
     }
 
     fn tail(&self, room: RoomId, start: Start) -> Answer<Tail> {

@@ -64,6 +64,10 @@ pub enum AuditAction {
     ApiKeyRefused,
     SnapshotMade,
     RoomTailed,
+    DatabaseRestored,
+    RoomExported,
+    RoomImported,
+    PlaceholderMade,
 }
 
 impl AuditAction {
@@ -121,6 +125,10 @@ impl AuditAction {
             Self::ApiKeyRefused => "api_key_refused",
             Self::SnapshotMade => "snapshot_made",
             Self::RoomTailed => "room_tailed",
+            Self::DatabaseRestored => "database_restored",
+            Self::RoomExported => "room_exported",
+            Self::RoomImported => "room_imported",
+            Self::PlaceholderMade => "placeholder_made",
         }
     }
 }
