@@ -272,6 +272,16 @@ interface Admin {
   tail @10 (room :Text, start :Start, sink :Sink) -> (subscription :Subscription, head :UInt64, first :UInt64);
   # Where the first administrator is made, with a new token when the last has ended; `conflict` once there is one.
   setupUrl @11 () -> (url :Text);
+  # The configuration is read again. For the operator alone. With a fault nothing changes; otherwise every setting that says
+  # something else than what is in force is in `changes`.
+  reload @12 () -> (changes :List(SettingChange), faults :List(Text));
+}
+
+struct SettingChange {
+  # Such as "tls.cert".
+  key @0 :Text;
+  # In force now. If not, it is after a restart.
+  applied @1 :Bool;
 }
 
 struct Figure {

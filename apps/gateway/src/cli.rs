@@ -40,6 +40,9 @@ pub enum Command {
     /// Shows the link by which the first administrator is made, a new one when the last has ended. It can be asked for
     /// while the gateway runs.
     SetupUrl,
+    /// Lets the running gateway read its configuration again, as SIGHUP does, and says what of it is in force and what
+    /// needs a restart.
+    Reload,
     /// Looks after accounts: those of the gateway that runs, or those in the file when none does.
     #[command(subcommand)]
     Users(UsersCommand),

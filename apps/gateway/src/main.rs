@@ -84,7 +84,10 @@ fn main() -> ExitCode {
                 "stack-gateway: {}",
                 command::shown(&format!("{error:#}"))
             ));
-            ExitCode::FAILURE
+            match error.downcast_ref::<CommandError>() {
+                Some(CommandError::Faulty(_)) => ExitCode::from(FAULTY_CONFIGURATION),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

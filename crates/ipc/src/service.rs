@@ -133,11 +133,23 @@ pub trait Admin: Send + Sync + 'static {
     /// Where the first administrator is made.
     fn setup_url(&self) -> Answer<String>;
 
+    /// Reads the configuration again.
+    fn reload(&self) -> Answer<Reloaded>;
+
     /// The audit log, newest first.
     fn audit(&self, query: AuditQuery) -> Answer<AuditPage>;
 
     /// Every event of a room, whoever is in it. The audit log has it.
     fn tail(&self, room: RoomId, start: Start) -> Answer<Tail>;
+}
+
+/// What came of reading the configuration again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that say something else than what was in force, and whether that is in force now.
+    pub changes: Vec<(String, bool)>,
+    /// What is wrong with it; then nothing has changed.
+    pub faults: Vec<String>,
 }
 
 /// The events of a subscription, asked for as fast as they are taken. Dropping it ends the subscription.

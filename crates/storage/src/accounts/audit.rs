@@ -64,6 +64,7 @@ pub enum AuditAction {
     ApiKeyRefused,
     SnapshotMade,
     RoomTailed,
+    ConfigurationReloaded,
 }
 
 impl AuditAction {
@@ -121,6 +122,7 @@ impl AuditAction {
             Self::ApiKeyRefused => "api_key_refused",
             Self::SnapshotMade => "snapshot_made",
             Self::RoomTailed => "room_tailed",
+            Self::ConfigurationReloaded => "configuration_reloaded",
         }
     }
 }
