@@ -108,7 +108,7 @@ def test_a_signal_lets_it_read_the_certificate_again():
                 # A key that does not belong to the certificate: the old ones stay.
                 key.write_bytes(new_key.read_bytes())
                 gateway.process.send_signal(signal.SIGHUP)
-                wait_for(lambda: "the old one stays in use" in gateway.log_tail())
+                wait_for(lambda: "everything stays as it is" in gateway.log_tail())
                 assert certificate(gateway) == before
                 cert.write_bytes(new_cert.read_bytes())
             gateway.process.send_signal(signal.SIGHUP)
