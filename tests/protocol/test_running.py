@@ -323,7 +323,11 @@ def test_a_service_manager_opens_the_sockets_and_is_told(tmp_path: Path):
             manager.hears("WATCHDOG=1")
         process.send_signal(signal.SIGHUP)
         assert "\nMONOTONIC_USEC=" in manager.hears("RELOADING=1")
-        manager.hears("READY=1")
+        assert manager.hears("READY=1").endswith("STATUS=")
+        (tmp_path / "stack.toml").write_text("colour = 1\n")
+        process.send_signal(signal.SIGHUP)
+        manager.hears("RELOADING=1")
+        assert "the configuration has faults" in manager.hears("READY=1")
         process.terminate()
         manager.hears("STOPPING=1")
         assert process.wait(PATIENCE_S) == 0

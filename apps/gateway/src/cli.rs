@@ -80,6 +80,9 @@ pub enum Command {
         /// The file, for bus.curve_secret_key_file.
         file: PathBuf,
     },
+    /// Says whether the gateway that listens where the configuration says is ready for work, as /readyz does: for health
+    /// checks.
+    Ready,
     /// Writes what a shell completes this command line with: bash, zsh or fish, for example.
     Completions {
         /// The shell.

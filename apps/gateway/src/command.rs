@@ -3,6 +3,7 @@
 //! reaches a terminal in neither as it is.
 
 mod reach;
+mod ready;
 mod table;
 mod tail;
 mod text;
@@ -73,6 +74,9 @@ pub enum CommandError {
     /// The configuration that the gateway has read again is no good. What is wrong with it was told.
     #[error("the configuration has faults ({0}), the gateway goes on as it was")]
     Faulty(usize),
+    /// The gateway is not ready for work.
+    #[error("the gateway is not ready: {0}")]
+    Unready(String),
     /// The gateway's answer has no JSON.
     #[error("an answer cannot be written as JSON")]
     Json(#[from] serde_json::Error),
@@ -118,6 +122,8 @@ pub enum Task {
     SetupUrl,
     /// The configuration, read again.
     Reload,
+    /// Whether the gateway is ready.
+    Ready,
 }
 
 impl Task {
@@ -134,6 +140,7 @@ impl Task {
             Command::Audit(command) => Some(Self::Audit(command)),
             Command::SetupUrl => Some(Self::SetupUrl),
             Command::Reload => Some(Self::Reload),
+            Command::Ready => Some(Self::Ready),
             Command::Serve | Command::Edge { .. } | Command::Config(_) | Command::Keys(_) => None,
             Command::Completions { .. } | Command::Man => None,
             #[cfg(feature = "with-zmq")]
@@ -176,6 +183,10 @@ pub async fn run(
                 Err(error) => return Err(error),
             };
             told.line(&url, &json!({ "url": url }))?;
+        }
+        Task::Ready => {
+            ready::ask(config).await?;
+            told.line("the gateway is ready", &json!({ "ready": true }))?;
         }
         Task::Stats => {
             let figures = reach_gateway(&config.socket_path()).await?.stats().await?;
@@ -234,7 +245,7 @@ async fn carry_out<W: Write>(
         }
         Task::Audit(command) => audit(admin, command, told).await,
         // They need no file; `run` has done them.
-        Task::Stats | Task::Tail { .. } | Task::SetupUrl | Task::Reload => Ok(()),
+        Task::Stats | Task::Tail { .. } | Task::SetupUrl | Task::Reload | Task::Ready => Ok(()),
     }
 }
 
