@@ -277,6 +277,9 @@ interface Admin {
   export @12 (all :Bool, rooms :List(Text)) -> (export :Export);
   # Takes rooms in, from such lines. The operator's only.
   import @13 (options :ImportOptions) -> (import :Import);
+  # The configuration is read again. For the operator alone. With a fault nothing changes; otherwise every setting that says
+  # something else than what is in force is in `changes`.
+  reload @14 () -> (changes :List(SettingChange), faults :List(Text));
 }
 
 # Rooms on their way out. Dropping it ends it.
@@ -322,6 +325,13 @@ struct ImportedRoom {
   events @2 :UInt64;
   # Whether somebody who can sign in owns it.
   hasOwner @3 :Bool;
+}
+
+struct SettingChange {
+  # Such as "tls.cert".
+  key @0 :Text;
+  # In force now. If not, it is after a restart.
+  applied @1 :Bool;
 }
 
 struct Figure {

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use http::Request;
-use stack_auth::Auth;
+use stack_auth::{AuditAction, Auth, Keeper};
 use stack_bus::Bus;
 use stack_delivery::Hub;
 use stack_presence::Presences;
@@ -162,9 +162,22 @@ impl App {
 
     /// Reads the configuration again, and brings into force what can be.
     pub(crate) async fn reload(&self) -> Result<Vec<Change>, Faults> {
-        self.live
-            .reload(|key, config| self.apply(key, config))
-            .await
+        let reloaded = self.live.reload(|key, config| self.apply(key, config));
+        let changes = reloaded.await?;
+        let applied = changes.iter().filter(|change| change.applied);
+        let applied: Vec<_> = applied.map(|change| &*change.key).collect();
+        if !applied.is_empty() {
+            let action = AuditAction::ConfigurationReloaded;
+            let target = Some(applied.join(","));
+            let recorded = self
+                .auth()
+                .record_keeping(&Keeper::Operator, action, target);
+            if let Err(problem) = recorded.await {
+                let code = problem.code.as_str();
+                tracing::error!(code, "a reload is not in the audit log: {problem}");
+            }
+        }
+        Ok(changes)
     }
 
     fn apply(&self, key: &str, config: &Config) -> bool {

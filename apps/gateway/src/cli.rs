@@ -41,6 +41,9 @@ pub enum Command {
     /// Shows the link by which the first administrator is made, a new one when the last has ended. It can be asked for
     /// while the gateway runs.
     SetupUrl,
+    /// Lets the running gateway read its configuration again, as SIGHUP does, and says what of it is in force and what
+    /// needs a restart.
+    Reload,
     /// Looks after accounts: those of the gateway that runs, or those in the file when none does.
     #[command(subcommand)]
     Users(UsersCommand),
@@ -103,6 +106,9 @@ pub enum Command {
         /// The file, for bus.curve_secret_key_file.
         file: PathBuf,
     },
+    /// Says whether the gateway that listens where the configuration says is ready for work, as /readyz does: for health
+    /// checks.
+    Ready,
     /// Writes what a shell completes this command line with: bash, zsh or fish, for example.
     Completions {
         /// The shell.

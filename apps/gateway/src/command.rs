@@ -6,6 +6,7 @@ mod backups;
 mod exchange;
 mod progress;
 mod reach;
+mod ready;
 mod slack;
 mod table;
 mod tail;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 use stack_ipc::ClientError;
-use stack_ipc::service::{Account, Admin, AuditQuery, Figure, RoomView, SessionView};
+use stack_ipc::service::{Account, Admin, AuditQuery, Figure, Reloaded, RoomView, SessionView};
 use stack_types::{Problem, RoomId, Timestamp};
 
 use crate::backup::BackupError;
@@ -113,6 +114,12 @@ pub enum CommandError {
     /// A path makes no sense, or there is no output.
     #[error(transparent)]
     Output(#[from] io::Error),
+    /// The configuration that the gateway has read again is no good. What is wrong with it was told.
+    #[error("the configuration has faults ({0}), the gateway goes on as it was")]
+    Faulty(usize),
+    /// The gateway is not ready for work.
+    #[error("the gateway is not ready: {0}")]
+    Unready(String),
     /// The gateway's answer has no JSON.
     #[error("an answer cannot be written as JSON")]
     Json(#[from] serde_json::Error),
@@ -162,6 +169,10 @@ pub enum Task {
     Audit(AuditCommand),
     /// The link of the first run.
     SetupUrl,
+    /// The configuration, read again.
+    Reload,
+    /// Whether the gateway is ready.
+    Ready,
 }
 
 impl Task {
@@ -185,6 +196,8 @@ impl Task {
             Command::Import(command) => Some(Self::Import(command)),
             Command::Audit(command) => Some(Self::Audit(command)),
             Command::SetupUrl => Some(Self::SetupUrl),
+            Command::Reload => Some(Self::Reload),
+            Command::Ready => Some(Self::Ready),
             Command::Serve | Command::Edge { .. } | Command::Config(_) | Command::Keys(_) => None,
             Command::Completions { .. } | Command::Man => None,
             #[cfg(feature = "with-zmq")]
@@ -231,9 +244,20 @@ pub async fn run(
         Task::Backups(task) => {
             backups::run(config, task, manner.only_gateway, &mut told).await?;
         }
+        Task::Ready => {
+            ready::ask(config).await?;
+            told.line("the gateway is ready", &json!({ "ready": true }))?;
+        }
         Task::Stats => {
             let figures = reach_gateway(&config.socket_path()).await?.stats().await?;
             told.stats(&figures)?;
+        }
+        Task::Reload => {
+            let reloaded = reach_gateway(&config.socket_path()).await?.reload().await?;
+            told.reloaded(&reloaded)?;
+            if !reloaded.faults.is_empty() {
+                return Err(CommandError::Faulty(reloaded.faults.len()));
+            }
         }
         Task::Tail { room, after } => {
             let room: RoomId = room.parse()?;
@@ -283,7 +307,12 @@ async fn carry_out<W: Write>(
         Task::Import(command) => exchange::import(admin, command, told).await,
         Task::Audit(command) => audit(admin, command, told).await,
         // They need no file; `run` has done them.
-        Task::Stats | Task::Tail { .. } | Task::SetupUrl | Task::Backups(_) => Ok(()),
+        Task::Stats
+        | Task::Tail { .. }
+        | Task::SetupUrl
+        | Task::Backups(_)
+        | Task::Reload
+        | Task::Ready => Ok(()),
     }
 }
 
@@ -483,6 +512,24 @@ impl<W: Write> Told<'_, W> {
             left("DEVICE"),
         ]);
         self.page(&mut table, sessions, session_row, session_json)
+    }
+
+    fn reloaded(&mut self, reloaded: &Reloaded) -> Result<(), CommandError> {
+        for fault in &reloaded.faults {
+            self.line(fault, &json!({ "fault": fault }))?;
+        }
+        for (key, applied) in &reloaded.changes {
+            let text = match applied {
+                true => format!("{key} is in force"),
+                false => format!("{key} needs a restart"),
+            };
+            self.line(&text, &json!({ "key": key, "applied": applied }))?;
+        }
+        let is_unchanged = reloaded.changes.is_empty() && reloaded.faults.is_empty();
+        if is_unchanged && !self.as_json {
+            writeln!(self.out, "nothing has changed")?;
+        }
+        Ok(())
     }
 
     fn stats(&mut self, figures: &[Figure]) -> Result<(), CommandError> {

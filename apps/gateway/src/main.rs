@@ -1,6 +1,7 @@
 //! The command line of the gateway: configuration, then telemetry, then the gateway until a signal takes it down.
 
 use std::io::{self, BufWriter, Write as _};
+use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -84,7 +85,10 @@ fn main() -> ExitCode {
                 "stack-gateway: {}",
                 command::shown(&format!("{error:#}"))
             ));
-            ExitCode::FAILURE
+            match error.downcast_ref::<CommandError>() {
+                Some(CommandError::Faulty(_)) => ExitCode::from(FAULTY_CONFIGURATION),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -206,10 +210,10 @@ async fn serve_edge(config: Config) -> anyhow::Result<()> {
             match signals.next().await {
                 Asked::End(signal) => break signal,
                 Asked::Reload => {
-                    notify.reloading();
-                    // What came of it is in the log.
-                    let _ = edge.reload().await;
-                    notify.ready();
+                    let reload = async || edge.reload().await.is_ok();
+                    if let Some(signal) = read_again(reload, &mut signals, &notify).await {
+                        break signal;
+                    }
                 }
             }
         };
@@ -235,10 +239,10 @@ async fn until_the_end(
         match signals.next().await {
             Asked::End(signal) => break signal,
             Asked::Reload => {
-                notify.reloading();
-                // What came of it is in the log.
-                let _ = gateway.reload().await;
-                notify.ready();
+                let reload = async || gateway.reload().await.is_ok();
+                if let Some(signal) = read_again(reload, signals, notify).await {
+                    break signal;
+                }
             }
         }
     };
@@ -247,6 +251,33 @@ async fn until_the_end(
     tokio::select! {
         () = gateway.shutdown() => Ok(()),
         signal = signals.end() => anyhow::bail!("a second signal, {signal}: leaving at once"),
+    }
+}
+
+/// Has the configuration read again, and once more if that is asked for meanwhile. It is in files, which may be on a disk
+/// that does not answer: a signal that asks for the end meanwhile is given back at once.
+async fn read_again(
+    reload: impl AsyncFn() -> bool,
+    signals: &mut Signals,
+    notify: &Notify,
+) -> Option<&'static str> {
+    loop {
+        notify.reloading();
+        let mut reloading = pin!(reload());
+        let mut once_more = false;
+        let is_sound = loop {
+            tokio::select! {
+                is_sound = &mut reloading => break is_sound,
+                asked = signals.next() => match asked {
+                    Asked::End(signal) => return Some(signal),
+                    Asked::Reload => once_more = true,
+                },
+            }
+        };
+        notify.reloaded(is_sound);
+        if !once_more {
+            return None;
+        }
     }
 }
 

@@ -133,6 +133,9 @@ pub trait Admin: Send + Sync + 'static {
     /// Where the first administrator is made.
     fn setup_url(&self) -> Answer<String>;
 
+    /// Reads the configuration again.
+    fn reload(&self) -> Answer<Reloaded>;
+
     /// The audit log, newest first.
     fn audit(&self, query: AuditQuery) -> Answer<AuditPage>;
 
@@ -212,6 +215,15 @@ pub struct ImportedRoom {
     pub events: u64,
     /// Whether somebody who can sign in owns it.
     pub has_owner: bool,
+}
+
+/// What came of reading the configuration again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that say something else than what was in force, and whether that is in force now.
+    pub changes: Vec<(String, bool)>,
+    /// What is wrong with it; then nothing has changed.
+    pub faults: Vec<String>,
 }
 
 /// The events of a subscription, asked for as fast as they are taken. Dropping it ends the subscription.

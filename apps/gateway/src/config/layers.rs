@@ -587,11 +587,17 @@ fn text_of(kind: Kind, value: &toml::Value) -> Result<String, String> {
 }
 
 fn unknown(path: &str) -> String {
+    let path = path.to_ascii_lowercase();
+    let sections = KEYS.iter().map(|key| key.section());
+    let known = KEYS.iter().map(|key| key.path).chain(sections);
     // In the wrong section, or in none.
     let last = path.rsplit('.').next();
     let elsewhere = || KEYS.iter().find(|key| key.path.rsplit('.').next() == last);
-    let near = nearest(path, KEYS.iter().map(|key| key.path));
+    let near = nearest(&path, known.filter(|known| !known.is_empty()));
     match near.or_else(|| elsewhere().map(|key| key.path)) {
+        Some(section) if is_section(section) => {
+            format!("unknown setting; did you mean the section [{section}]?")
+        }
         Some(known) => format!("unknown setting; did you mean {known}?"),
         None => "unknown setting".into(),
     }

@@ -218,7 +218,15 @@ fn settings_of_tls_without_what_they_belong_to_are_faults() {
         ),
         (
             vec![domains, public, ("STACK_TLS_ACME_DIRECTORY", "http://x")],
-            "tls.acme.directory: \"http://x\" is not",
+            "tls.acme.directory: is not an https",
+        ),
+        (
+            vec![
+                domains,
+                public,
+                ("STACK_TLS_ACME_DIRECTORY", "https://me:hunter2@x/dir"),
+            ],
+            "tls.acme.directory: is not an https",
         ),
         (
             vec![("STACK_TLS_ACME_DOMAINS", "192.0.2.1"), public],
@@ -315,6 +323,25 @@ fn what_is_torn_hides_nothing_else_and_is_told_once() {
     for (told, start) in told.iter().zip(expected) {
         assert!(told.starts_with(start), "{told:#?}");
     }
+}
+
+#[test]
+fn what_was_probably_meant_is_told() {
+    let (_folder, inputs) = file(
+        "LISTEN = \"x\"\ndata-dir = \"x\"\nregistration = \"closed\"\n[Limits]\npage_events = 1\n[stroage]\nx = 1\n\
+         [nothing]\nlike = \"it\"\n",
+    );
+    let expected = [
+        "LISTEN: unknown setting; did you mean listen?",
+        "data-dir: unknown setting; did you mean data_dir?",
+        "registration: unknown setting; did you mean auth.registration?",
+        "Limits: unknown setting; did you mean the section [limits]?",
+        "stroage: unknown setting; did you mean the section [storage]?",
+        "nothing: unknown setting",
+    ];
+    assert_eq!(faults(&inputs), expected);
+    let (_folder, inputs) = file("data_dir = \"\"\n");
+    assert_eq!(faults(&inputs), ["data_dir: a path is not empty"]);
 }
 
 #[test]

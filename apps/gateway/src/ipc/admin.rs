@@ -13,13 +13,14 @@ use futures_util::future::{BoxFuture, ready};
 use stack_auth::{AuditAction, Auth, Caller, Keeper};
 use stack_ipc::service::{
     Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Export, Fed, Feed, Figure, Import,
-    ImportOptions, Peer, RoomView, RoomViewPage, SessionView, Start, Tail,
+    ImportOptions, Peer, Reloaded, RoomView, RoomViewPage, SessionView, Start, Tail,
 };
 use stack_storage::{AccountKind, PageLimit, RoomFacts, RoomRef, SnapshotError, Store};
 use stack_types::{ErrorCode, GlobalRole, Problem, RoomId, Seq, Username};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::AppState;
+use crate::config::Faults;
 use crate::exchange::{Exporter, Importer};
 use crate::gateway;
 use crate::http::origin::Origins;
@@ -249,6 +250,25 @@ impl Admin for AdminService {
                 Problem::new(ErrorCode::Conflict, detail)
             })?;
             Ok(gateway::setup_url(&parts.origins, &token))
+        })
+    }
+
+    fn reload(&self) -> Answer<Reloaded> {
+        self.answer(async |parts| {
+            parts.keeper.require_operator()?;
+            Ok(match parts.running()?.reload().await {
+                Ok(changes) => Reloaded {
+                    changes: changes
+                        .into_iter()
+                        .map(|change| (change.key, change.applied))
+                        .collect(),
+                    faults: Vec::new(),
+                },
+                Err(Faults(faults)) => Reloaded {
+                    changes: Vec::new(),
+                    faults: faults.iter().map(ToString::to_string).collect(),
+                },
+            })
         })
     }
 

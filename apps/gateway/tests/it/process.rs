@@ -228,6 +228,62 @@ async fn a_signal_lets_it_read_its_configuration_again() {
 }
 
 #[tokio::test]
+async fn a_command_lets_it_read_its_configuration_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stack.toml");
+    let data = folder.path().join("data");
+    // The command has settings of its own, so that what the gateway finds is what is told.
+    let empty = folder.path().join("empty.toml");
+    std::fs::write(&empty, "").unwrap();
+    let (mut child, _url) = started(&folder).await;
+    let reload = async |more: &[&str]| {
+        let mut command = program(&["reload", "--config", empty.to_str().unwrap()]);
+        command.args(["--data-dir", data.to_str().unwrap()]);
+        let done = output(command.args(more)).await;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    };
+    let (code, told, _) = reload(&[]).await;
+    assert_eq!((code, &*told), (Some(0), "nothing has changed\n"));
+    // There was no file at the start.
+    std::fs::write(
+        &file,
+        "site_name = \"Ours\"\n[auth]\nregistration = \"closed\"\n",
+    )
+    .unwrap();
+    let (code, told, _) = reload(&[]).await;
+    let expected = "site_name needs a restart\nauth.registration is in force\n";
+    assert_eq!((code, &*told), (Some(0), expected));
+    let (code, told, _) = reload(&["--json"]).await;
+    let expected = "{\"applied\":false,\"key\":\"site_name\"}\n";
+    assert_eq!((code, &*told), (Some(0), expected));
+
+    std::fs::write(&file, "[auth]\nregistration = \"nobody\"\n").unwrap();
+    let (code, told, failed) = reload(&[]).await;
+    assert_eq!(code, Some(2));
+    let expected =
+        "file stack.toml:2: auth.registration: \"nobody\" is none of open, invite and closed\n";
+    assert_eq!(told, expected);
+    assert!(failed.contains("has faults (1)"), "{failed}");
+
+    let mut audit = program(&["audit", "--action", "configuration_reloaded", "--json"]);
+    let audit = audit.current_dir(data.parent().unwrap().join("data"));
+    let audit = output(audit.args(["--data-dir", data.to_str().unwrap()])).await;
+    let audit = String::from_utf8(audit.stdout).unwrap();
+    assert_eq!(audit.lines().count(), 1, "{audit}");
+    assert!(
+        audit.contains("\"target\":\"auth.registration\""),
+        "{audit}"
+    );
+
+    signal(&child, "TERM");
+    timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    let (code, _, failed) = reload(&[]).await;
+    assert_eq!(code, Some(1));
+    assert!(failed.contains("no gateway can be reached"), "{failed}");
+}
+
+#[tokio::test]
 async fn a_file_that_was_asked_for_and_is_not_there_is_a_fault() {
     let output = output(&mut program(&["--config", "no/such/file.toml"])).await;
     assert_eq!(output.status.code(), Some(2));

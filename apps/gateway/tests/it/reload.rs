@@ -64,20 +64,25 @@ impl File {
     }
 
     async fn gateway_with(&self, change: impl FnOnce(&mut Config)) -> TestGateway {
+        TestGateway::with(|config| {
+            *config = self.over(config.clone());
+            change(config);
+        })
+        .await
+    }
+
+    /// What it says, with what a test needs.
+    pub(crate) fn over(&self, of_test: Config) -> Config {
         let inputs = Inputs {
             config_file: Some(self.path.clone()),
             ..Inputs::default()
         };
-        let read = Config::load(&inputs).unwrap();
-        TestGateway::with(|config| {
-            *config = Config {
-                listen: config.listen.clone(),
-                testing: config.testing.clone(),
-                ..read
-            };
-            change(config);
-        })
-        .await
+        Config {
+            listen: of_test.listen,
+            testing: of_test.testing,
+            edge: of_test.edge,
+            ..Config::load(&inputs).unwrap()
+        }
     }
 }
 

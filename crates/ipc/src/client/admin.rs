@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, LocalBoxFuture};
 use stack_proto::JsonCodec;
-use stack_proto::gateway_capnp::admin;
+use stack_proto::gateway_capnp::{admin, setting_change};
 use stack_types::{ErrorCode, EventCodec as _, FramesBuilder, Problem, RoomId};
 
 use super::link::{Calling, Failure, Handle};
@@ -15,7 +15,7 @@ use super::{exchange, read};
 use crate::error::ClientError;
 use crate::service::{
     Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Export, Fed, Feed, Figure, Import,
-    ImportOptions, RoomViewPage, SessionView, Start, Tail, Version,
+    ImportOptions, Reloaded, RoomViewPage, SessionView, Start, Tail, Version,
 };
 
 /// What the operator, or a bot with the scope for it, may do. A connection that breaks is `unavailable`.
@@ -205,6 +205,26 @@ impl Admin for AdminClient {
             async move {
                 let response = request.send().promise.await?;
                 Ok(response.get()?.get_url()?.to_string()?)
+            }
+            .boxed_local()
+        })
+    }
+
+    fn reload(&self) -> Answer<Reloaded> {
+        self.call(Calling::Again, |admin| {
+            let request = admin.reload_request();
+            async move {
+                let response = request.send().promise.await?;
+                let reloaded = response.get()?;
+                let change = |change: setting_change::Reader<'_>| -> Result<_, Failure> {
+                    Ok((change.get_key()?.to_string()?, change.get_applied()))
+                };
+                Ok(Reloaded {
+                    changes: (reloaded.get_changes()?.iter())
+                        .map(change)
+                        .collect::<Result<_, _>>()?,
+                    faults: read::texts(reloaded.get_faults()?)?,
+                })
             }
             .boxed_local()
         })

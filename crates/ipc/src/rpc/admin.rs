@@ -222,6 +222,23 @@ impl admin::Server for AdminImpl {
         Ok(())
     }
 
+    async fn reload(
+        self: Rc<Self>,
+        _: admin::ReloadParams,
+        mut results: admin::ReloadResults,
+    ) -> Result<(), Error> {
+        let (_call, reloaded) = self.answer(|admin| Ok(admin.reload())).await?;
+        let mut to = results.get();
+        let mut changes = to.reborrow().init_changes(reloaded.changes.len() as u32);
+        for (index, (key, applied)) in reloaded.changes.iter().enumerate() {
+            let mut change = changes.reborrow().get(index as u32);
+            change.set_key(key);
+            change.set_applied(*applied);
+        }
+        fill::texts(&reloaded.faults, |count| to.init_faults(count));
+        Ok(())
+    }
+
     async fn tail(
         self: Rc<Self>,
         params: admin::TailParams,

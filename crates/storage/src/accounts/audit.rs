@@ -64,10 +64,11 @@ pub enum AuditAction {
     ApiKeyRefused,
     SnapshotMade,
     RoomTailed,
+    ConfigurationReloaded,
     DatabaseRestored,
+    PlaceholderMade,
     RoomExported,
     RoomImported,
-    PlaceholderMade,
 }
 
 impl AuditAction {
@@ -129,6 +130,7 @@ impl AuditAction {
             Self::RoomExported => "room_exported",
             Self::RoomImported => "room_imported",
             Self::PlaceholderMade => "placeholder_made",
+            Self::ConfigurationReloaded => "configuration_reloaded",
         }
     }
 }
