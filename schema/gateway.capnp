@@ -49,10 +49,14 @@ struct Redacted {
   target @0 :UInt64;
   # Empty: none was given.
   reason @1 :Text;
+  # Not empty: all that the sender had said was erased, and these are the events that were changed for it, `target`
+  # among them.
+  targets @2 :List(UInt64);
 }
 
 struct Reacted {
   target @0 :UInt64;
+  # Empty: the reaction was erased.
   emoji @1 :Text;
   # The reaction was taken back.
   remove @2 :Bool;
@@ -80,6 +84,8 @@ struct RoomSettings {
   slowModeS @4 :UInt32;
   allowGuests @5 :Bool;
   messagesPer10s @6 :UInt32;
+  # Only the newest so many events are kept. 0: all.
+  retentionMessages @7 :UInt32;
 }
 
 enum Role {
@@ -272,6 +278,9 @@ interface Admin {
   tail @10 (room :Text, start :Start, sink :Sink) -> (subscription :Subscription, head :UInt64, first :UInt64);
   # Where the first administrator is made, with a new token when the last has ended; `conflict` once there is one.
   setupUrl @11 () -> (url :Text);
+  # Where an event is: how it went out, to whom, and who has read it. As the JSON object that the same gives over HTTP. With
+  # a username or an id of that user alone. The audit log has it.
+  trace @12 (room :Text, seq :UInt64, user :Text) -> (trace :Text);
 }
 
 struct Figure {

@@ -15,6 +15,7 @@ mod accounts;
 mod block;
 mod commit_row;
 mod engine;
+mod erasure;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -23,11 +24,13 @@ mod keys;
 mod last_seen;
 mod log;
 mod migrate_identity;
+mod migrate_retention;
 mod migrate_rows;
 mod pace;
 mod record;
 mod recover;
 mod retention;
+mod rewrite;
 mod room;
 mod room_ops;
 mod room_tx;
@@ -49,9 +52,11 @@ pub use accounts::{
     Session, SetupRefused, Shown, SignIn, SignInMethod, Stale, Standing, SweptAccounts, Totp,
     UsePasskey, WaysIn, WebauthnHandle,
 };
+pub use erasure::{EraseRefused, EraseWalk, ErasedBy, Erasure, MOST_ERASURES, NewErasure};
 pub use error::{OpenError, StoreError};
 pub use fold::KeptLog;
 pub use log::PageLimit;
+pub use retention::{Purged, Retention};
 pub use room::{Ban, Membership, RoomRef};
 pub use room_ops::{Counts, CreateRoom, RoomFacts};
 pub use room_tx::{Appended, RoomTx};

@@ -290,6 +290,7 @@ fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
     let mut staged = Box::new(Staged::of(cell));
     let created = Event {
         room: room.id,
+        last_ts: Timestamp(0),
         seq: Seq::FIRST,
         ts: batch.now,
         sender: room.owner,
@@ -421,8 +422,8 @@ pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>
     }
     let end = log::end_of_blocks(&tx.open_table(tables::ROOM_BLOCKS)?, number)?;
     let (head, last_ts) = match &end {
-        Some(end) => (end.last, end.last_ts),
-        None => (record.first.prev(), Timestamp(0)),
+        Some(end) => (end.last, end.last_ts.max(last_ts)),
+        None => (kept_from.prev(), last_ts),
     };
     Ok(Some(RoomCell {
         number,
@@ -443,6 +444,9 @@ pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>
 }
 
 fn user_id(text: &str) -> Result<UserId, StoreError> {
+    // What is no longer kept may be gone from the blocks, also their end.
+    let (kept_from, last_ts) = (record.first, record.last_ts);
+    let end = end.filter(|end| end.last.next() >= kept_from);
     text.parse().map_err(StoreError::damaged)
 }
 

@@ -13,13 +13,14 @@ use redb::{ReadTransaction, WriteTransaction};
 use stack_types::trace::{self, Trace};
 use stack_types::{Clock, ErrorCode, EventBatch, EventCodec, Problem, RoomId, Timestamp};
 use tokio::sync::mpsc::error::{SendError, TrySendError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::accounts::{AuditAction, AuditOutcome, Standing};
 use crate::engine::{Engine, FileOpener, Opener};
 use crate::fold::KeptLog;
 use crate::pace::Pace;
 use crate::recover::recover;
+use crate::retention::Retention;
 use crate::room::{RoomCell, RoomRef};
 use crate::writer::{self, Batch, Command, Job};
 use crate::{OpenError, RoomTx, StoreError, schema};
@@ -86,6 +87,8 @@ pub struct StoreConfig {
     pub on_commit: Option<OnCommit>,
     /// How much stays in the log before it is folded into the blocks of its rooms.
     pub kept_log: KeptLog,
+    /// What a room keeps of its past at most, whatever its settings say.
+    pub retention: Retention,
 }
 
 impl Default for StoreConfig {
@@ -96,6 +99,7 @@ impl Default for StoreConfig {
             two_phase_commit: false,
             on_commit: None,
             kept_log: KeptLog::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -143,10 +147,16 @@ pub(crate) struct Inner {
 
 impl Inner {
     /// The room of this slug, from memory or from the file.
+    /// What a room keeps of its past at most.
+    pub(crate) retention: Retention,
     pub(crate) fn room(&self, id: &RoomId) -> Result<Option<RoomRef>, StoreError> {
         // The lock is held while loading: the writer looks a room up here before it changes it, so a room loaded
         // from an older snapshot can never overwrite what the writer made of it since.
         let mut cells = self.cells.lock();
+    /// An erasure was asked for.
+    pub(crate) erasures: Notify,
+    /// A room keeps less than before.
+    pub(crate) retention_changed: Arc<Notify>,
         if let Some(cell) = cells.get(id) {
             return Ok(live(cell));
         }
@@ -259,11 +269,14 @@ impl Store {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (commits_in, commits_out) = mpsc::channel(COMMITS);
         let kept_log = config.kept_log;
+            retention: config.retention,
         let log = recover(&inner, kept_log)?;
         let for_writer = inner.clone();
         let on_commit = config.on_commit;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
+            erasures: Notify::new(),
+            retention_changed: Arc::default(),
             .spawn(move || writer::run(&for_writer, jobs, &commits_in, on_commit.as_ref(), log))
             .map_err(OpenError::Thread)?;
         let handle = StoreHandle {

@@ -5,7 +5,7 @@
 //! A job that refuses has written nothing; a fault of the engine or a panic aborts the whole batch, and every job
 //! of it is answered with the fault, since none of it happened. Whatever panics, every job is answered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -294,6 +294,7 @@ fn write_log(
         let frames = &room.run.frames;
         let last = EventBatch::new(room.first, frames.clone()).last();
         let cell = room.staged.cell.clone();
+        of_gone_rooms: false,
         unfolded.rooms.push((cell, room.first, last));
         unfolded.bytes += frames.wire().len();
         row_bytes += commit_row::pushed_len(frames);
@@ -336,7 +337,7 @@ pub(crate) struct Batch<'t> {
     pub(crate) folded: fold::Step,
     /// What is to be done when the commit is visible.
     pub(crate) after: Vec<AfterCommit>,
-    queue: &'t fold::Queue,
+    pub(crate) queue: &'t fold::Queue,
     /// Bytes of events so far.
     bytes: usize,
     scratch: Vec<u8>,
@@ -413,12 +414,10 @@ impl<'t> Batch<'t> {
     /// The event of this number, as this batch leaves it.
     pub(crate) fn event(&self, room: &Staged, seq: Seq) -> Result<Option<Event>, StoreError> {
         let decode = |frame: &[u8]| Ok(Some(self.inner.codec.decode(frame)?));
-        if let Some((_, json)) = room
-            .replaced
-            .iter()
-            .rev()
-            .find(|(replaced, _)| *replaced == seq)
-        {
+        if seq < room.first() {
+            return Ok(None);
+        }
+        if let Some(json) = room.replaced.get(&seq) {
             return decode(json);
         }
         if let Some(frame) = room
@@ -447,28 +446,16 @@ impl<'t> Batch<'t> {
     pub(crate) fn rewrite(&mut self, room: &mut Staged, event: &Event) -> Result<(), StoreError> {
         let mut json = Vec::new();
         self.inner.codec.encode(event, &mut json);
-        let (number, seq) = (room.cell.number, event.seq);
+        let seq = event.seq;
         if let Some(index) = room.staged_index(seq) {
             let frames = std::mem::take(&mut room.frames).finish();
-            let frames = tail::replaced(&frames, room.frames_first, seq, &json);
+            let json = BTreeMap::from([(seq, json)]);
+            let frames = tail::replaced(&frames, room.frames_first, &json);
             debug_assert!(index < frames.len());
             room.frames.extend(&frames, 0..frames.len());
             return Ok(());
         }
-        if let Some(commit) = self.queue.commit_of(number, seq, &self.folded) {
-            log::rewrite_commit(self.tx, commit, number, seq, &json)?;
-        }
-        let step = self
-            .folded
-            .rooms
-            .get(&number)
-            .map(|(_, folded)| folded.through);
-        let in_block = seq <= step.unwrap_or(room.cell.state.read().folded);
-        if in_block {
-            log::rewrite_block(self.tx, number, seq, &json)?;
-        }
-        room.replaced.push((seq, json));
-        Ok(())
+        self.rewrite_logged(room, BTreeMap::from([(seq, json)]))
     }
 
     /// Writes the records of the rooms whose title, settings or existence changed.
@@ -500,7 +487,7 @@ pub(crate) struct Staged {
     times: Vec<Timestamp>,
     frames_first: Seq,
     /// Events of before that this batch replaces.
-    replaced: Vec<(Seq, Vec<u8>)>,
+    pub(crate) replaced: BTreeMap<Seq, Vec<u8>>,
     /// Those of its operations that are traced.
     pub(crate) traces: Vec<Arc<dyn Trace>>,
 }
@@ -530,7 +517,7 @@ impl Staged {
             frames: FramesBuilder::with_capacity(FRAMES_BYTES),
             times: Vec::new(),
             frames_first: Seq::FIRST,
-            replaced: Vec::new(),
+            replaced: BTreeMap::new(),
             traces: Vec::new(),
         }
     }
@@ -540,6 +527,21 @@ impl Staged {
         let index = usize::try_from(seq.0.checked_sub(self.frames_first.0)?).ok()?;
         (index < self.frames.len()).then_some(index)
     }
+    /// The first event that is still there.
+    pub(crate) fn first(&self) -> Seq {
+        match &self.record {
+            Some(record) => record.first,
+            None => self.cell.state.read().record.first,
+        }
+    }
+
+    /// The record, to be changed.
+    pub(crate) fn record_mut(&mut self) -> &mut RoomRecord {
+        let cell = &self.cell;
+        self.record
+            .get_or_insert_with(|| cell.state.read().record.clone())
+    }
+
 
     fn finish(mut self) -> Done {
         Done {
@@ -563,9 +565,7 @@ impl Done {
             if let Some(record) = staged.record {
                 state.record = record;
             }
-            for (seq, json) in &staged.replaced {
-                state.tail.replace(*seq, json);
-            }
+            state.tail.replace(&staged.replaced);
             if state.record.deleted {
                 state.tail = Tail::default();
             } else if !batch.frames().is_empty() {

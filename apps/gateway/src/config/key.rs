@@ -414,6 +414,18 @@ pub(super) const KEYS: &[Key] = &[
         "Memory for the database's pages, in MiB.",
     ),
     key(
+        "retention.days",
+        Bare,
+        "0",
+        "No room keeps messages and other events longer than this, whatever its settings say; 0 for ever.",
+    ),
+    key(
+        "retention.messages",
+        Bare,
+        "0",
+        "No room keeps more than its newest so many events, whatever its settings say; 0 for all.",
+    ),
+    key(
         "trace.otlp_endpoint",
         Text,
         "",

@@ -64,6 +64,8 @@ pub enum AuditAction {
     ApiKeyRefused,
     SnapshotMade,
     RoomTailed,
+    ErasureRequested,
+    MessagesErased,
 }
 
 impl AuditAction {
@@ -121,6 +123,8 @@ impl AuditAction {
             Self::ApiKeyRefused => "api_key_refused",
             Self::SnapshotMade => "snapshot_made",
             Self::RoomTailed => "room_tailed",
+            Self::ErasureRequested => "erasure_requested",
+            Self::MessagesErased => "messages_erased",
         }
     }
 }
