@@ -6,6 +6,7 @@ mod reach;
 mod table;
 mod tail;
 mod text;
+mod trace;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 use stack_ipc::ClientError;
-use stack_ipc::service::{Account, Admin, AuditQuery, Figure, RoomView, SessionView};
-use stack_types::{Problem, RoomId, Timestamp};
+use stack_ipc::service::{Account, Admin, AuditQuery, Figure, RoomView, SessionView, TraceQuery};
+use stack_types::{Problem, RoomId, Seq, Timestamp};
 
 use crate::cli::{AuditCommand, Command, RoomsCommand, SessionsCommand, UsersCommand};
 use crate::config::Config;
@@ -104,6 +105,15 @@ pub enum Task {
         /// Behind this event.
         after: Option<u64>,
     },
+    /// Where a message is.
+    Trace {
+        /// Its room.
+        room: String,
+        /// Its number.
+        seq: u64,
+        /// For whom alone.
+        user: Option<String>,
+    },
     /// A copy of the file.
     Snapshot {
         /// Where to.
@@ -125,6 +135,7 @@ impl Task {
             Command::Rooms(command) => Some(Self::Rooms(command)),
             Command::Stats => Some(Self::Stats),
             Command::Tail { room, after } => Some(Self::Tail { room, after }),
+            Command::Trace { room, seq, user } => Some(Self::Trace { room, seq, user }),
             Command::Snapshot { file } => Some(Self::Snapshot { file }),
             Command::Audit(command) => Some(Self::Audit(command)),
             Command::SetupUrl => Some(Self::SetupUrl),
@@ -178,6 +189,12 @@ pub async fn run(
             let room: RoomId = room.parse()?;
             follow(&config.socket_path(), &room, after, &mut told).await?;
         }
+        Task::Trace { room, seq, user } => {
+            let (room, seq) = (room.parse()?, Seq(seq));
+            let gateway = reach_gateway(&config.socket_path()).await?;
+            let found = gateway.trace(TraceQuery { room, seq, user }).await?;
+            told.trace(&found)?;
+        }
         task => {
             let reached = reach(config, manner.only_gateway).await?;
             let done = carry_out(&*reached.admin, task, &mut told).await;
@@ -220,7 +237,7 @@ async fn carry_out<W: Write>(
         }
         Task::Audit(command) => audit(admin, command, told).await,
         // They need no file; `run` has done them.
-        Task::Stats | Task::Tail { .. } | Task::SetupUrl => Ok(()),
+        Task::Stats | Task::Tail { .. } | Task::Trace { .. } | Task::SetupUrl => Ok(()),
     }
 }
 
@@ -412,6 +429,14 @@ impl<W: Write> Told<'_, W> {
             left("DEVICE"),
         ]);
         self.page(&mut table, sessions, session_row, session_json)
+    }
+
+    fn trace(&mut self, found: &str) -> Result<(), CommandError> {
+        if self.as_json {
+            return Ok(self.out.write_all(text::tame_json(found).as_bytes())?);
+        }
+        let found: Value = serde_json::from_str(found)?;
+        Ok(trace::write(&found, self.out)?)
     }
 
     fn stats(&mut self, figures: &[Figure]) -> Result<(), CommandError> {

@@ -15,6 +15,7 @@ mod http;
 mod ipc;
 mod last_seen;
 mod lifecycle;
+mod message_trace;
 mod metrics;
 pub mod offline;
 mod otlp;

@@ -136,6 +136,9 @@ pub trait Admin: Send + Sync + 'static {
     /// The audit log, newest first.
     fn audit(&self, query: AuditQuery) -> Answer<AuditPage>;
 
+    /// Where an event is, as a JSON object. The audit log has it.
+    fn trace(&self, asked: TraceQuery) -> Answer<String>;
+
     /// Every event of a room, whoever is in it. The audit log has it.
     fn tail(&self, room: RoomId, start: Start) -> Answer<Tail>;
 }
@@ -407,6 +410,17 @@ pub struct AuditPage {
     pub entries: Vec<String>,
     /// The cursor of the page behind; `None` on the last.
     pub next: Option<String>,
+}
+
+/// Which event to look for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceQuery {
+    /// Its room.
+    pub room: RoomId,
+    /// Its number.
+    pub seq: Seq,
+    /// What became of it for this user alone, by id or name.
+    pub user: Option<String>,
 }
 
 /// A look at a room that begins.

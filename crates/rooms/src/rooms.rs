@@ -252,7 +252,8 @@ impl Rooms {
     }
 
     /// The first event that is there for somebody.
-    pub(crate) fn first_for(&self, room: &RoomRef, user: &UserId) -> Seq {
+    #[must_use]
+    pub fn first_for(&self, room: &RoomRef, user: &UserId) -> Seq {
         room.first()
             .max(reads_from(&room.settings(), room.member(user), room.head()))
     }

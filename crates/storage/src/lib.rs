@@ -62,7 +62,7 @@ pub use room_ops::{Counts, CreateRoom, RoomFacts};
 pub use room_tx::{Appended, RoomTx};
 pub use snapshot::SnapshotError;
 pub use store::{
-    CommitReport, Commits, Committed, Location, OnCommit, StorageUsage, Store, StoreConfig,
+    CommitReport, Commits, Committed, Location, Moment, OnCommit, StorageUsage, Store, StoreConfig,
     StoreHandle, Submitted,
 };
 pub use sweep::{SweepCursor, Swept};

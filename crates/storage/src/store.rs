@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redb::{ReadTransaction, WriteTransaction};
@@ -104,6 +104,15 @@ impl Default for StoreConfig {
     }
 }
 
+/// When a commit was through.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// By the clock.
+    pub at: Timestamp,
+    /// To measure from.
+    pub instant: Instant,
+}
+
 /// Events that a commit added to a room.
 #[derive(Debug, Clone)]
 pub struct Committed {
@@ -111,6 +120,8 @@ pub struct Committed {
     pub room: RoomId,
     /// The events, ready to send.
     pub batch: EventBatch,
+    /// When the commit was through; `None` where that is not known, as of what comes from another gateway.
+    pub moment: Option<Moment>,
     /// Who wants to hear what becomes of them: those of the requests that are traced.
     pub traces: Vec<Arc<dyn Trace>>,
 }
@@ -136,10 +147,16 @@ pub(crate) struct Inner {
     /// Bounds the memory and the threads of those who read pages at the same time.
     scans: Semaphore,
     pub(crate) pace: Pace,
+    /// What a room keeps of its past at most.
+    pub(crate) retention: Retention,
     /// The file, where there is one.
     pub(crate) file: Option<PathBuf>,
     /// One copy of the file is made at a time.
     pub(crate) snapshots: Arc<Semaphore>,
+    /// An erasure was asked for.
+    pub(crate) erasures: Notify,
+    /// A room keeps less than before.
+    pub(crate) retention_changed: Arc<Notify>,
     /// Entries of the audit log since the start, by what was done and whether it was.
     pub(crate) audited: Mutex<HashMap<(AuditAction, AuditOutcome), u64>>,
     cells: Mutex<HashMap<RoomId, Arc<RoomCell>>>,
@@ -147,16 +164,10 @@ pub(crate) struct Inner {
 
 impl Inner {
     /// The room of this slug, from memory or from the file.
-    /// What a room keeps of its past at most.
-    pub(crate) retention: Retention,
     pub(crate) fn room(&self, id: &RoomId) -> Result<Option<RoomRef>, StoreError> {
         // The lock is held while loading: the writer looks a room up here before it changes it, so a room loaded
         // from an older snapshot can never overwrite what the writer made of it since.
         let mut cells = self.cells.lock();
-    /// An erasure was asked for.
-    pub(crate) erasures: Notify,
-    /// A room keeps less than before.
-    pub(crate) retention_changed: Arc<Notify>,
         if let Some(cell) = cells.get(id) {
             return Ok(live(cell));
         }
@@ -258,25 +269,25 @@ impl Store {
             two_phase_commit: config.two_phase_commit,
             scans: Semaphore::new(CONCURRENT_SCANS),
             pace: Pace::new(),
+            retention: config.retention,
             file: match config.location {
                 Location::File(path) => Some(path),
                 Location::Memory => None,
             },
             snapshots: Arc::new(Semaphore::new(1)),
+            erasures: Notify::new(),
+            retention_changed: Arc::default(),
             audited: Mutex::default(),
             cells: Mutex::new(HashMap::new()),
         });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (commits_in, commits_out) = mpsc::channel(COMMITS);
         let kept_log = config.kept_log;
-            retention: config.retention,
         let log = recover(&inner, kept_log)?;
         let for_writer = inner.clone();
         let on_commit = config.on_commit;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            erasures: Notify::new(),
-            retention_changed: Arc::default(),
             .spawn(move || writer::run(&for_writer, jobs, &commits_in, on_commit.as_ref(), log))
             .map_err(OpenError::Thread)?;
         let handle = StoreHandle {

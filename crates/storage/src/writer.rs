@@ -21,7 +21,7 @@ use crate::engine::Health;
 use crate::fold::{self, Unfolded};
 use crate::room::{Ban, ByUser, Membership, RoomCell, RoomRecord, RoomRef};
 use crate::room_tx::{AfterCommit, Effect};
-use crate::store::{CommitReport, Committed, Inner, OnCommit};
+use crate::store::{CommitReport, Committed, Inner, Moment, OnCommit};
 use crate::tail::{self, Tail, TailRun};
 use crate::{StoreError, commit_row, keys, log, recover, tables};
 
@@ -255,7 +255,11 @@ fn commit(
     };
     let began = Instant::now();
     tx.commit()?;
-    let synced = began.elapsed();
+    let moment = Moment {
+        at: inner.clock.now(),
+        instant: Instant::now(),
+    };
+    let synced = moment.instant - began;
 
     log.queue.done(&folded);
     for (cell, folded) in folded.rooms.into_values() {
@@ -268,7 +272,8 @@ fn commit(
         log.next_commit = unfolded.commit + 1;
         log.queue.push(unfolded);
     }
-    let committed = staged.into_iter().filter_map(Done::publish).collect();
+    let publish = |room: Done| room.publish(moment);
+    let committed = staged.into_iter().filter_map(publish).collect();
     for act in after {
         if catch_unwind(AssertUnwindSafe(act)).is_err() {
             tracing::error!("what follows a commit panicked");
@@ -289,12 +294,12 @@ fn write_log(
         commit,
         bytes: 0,
         rooms: Vec::new(),
+        of_gone_rooms: false,
     };
     for room in rooms() {
         let frames = &room.run.frames;
         let last = EventBatch::new(room.first, frames.clone()).last();
         let cell = room.staged.cell.clone();
-        of_gone_rooms: false,
         unfolded.rooms.push((cell, room.first, last));
         unfolded.bytes += frames.wire().len();
         row_bytes += commit_row::pushed_len(frames);
@@ -522,11 +527,6 @@ impl Staged {
         }
     }
 
-    /// Where an event stands among those that this batch adds.
-    fn staged_index(&self, seq: Seq) -> Option<usize> {
-        let index = usize::try_from(seq.0.checked_sub(self.frames_first.0)?).ok()?;
-        (index < self.frames.len()).then_some(index)
-    }
     /// The first event that is still there.
     pub(crate) fn first(&self) -> Seq {
         match &self.record {
@@ -542,6 +542,11 @@ impl Staged {
             .get_or_insert_with(|| cell.state.read().record.clone())
     }
 
+    /// Where an event stands among those that this batch adds.
+    fn staged_index(&self, seq: Seq) -> Option<usize> {
+        let index = usize::try_from(seq.0.checked_sub(self.frames_first.0)?).ok()?;
+        (index < self.frames.len()).then_some(index)
+    }
 
     fn finish(mut self) -> Done {
         Done {
@@ -557,7 +562,7 @@ impl Staged {
 
 impl Done {
     /// Makes the committed change visible, and gives the events it added.
-    fn publish(self) -> Option<Committed> {
+    fn publish(self, moment: Moment) -> Option<Committed> {
         let Self { staged, first, run } = self;
         let batch = EventBatch::new(first, run.frames.clone());
         {
@@ -597,6 +602,7 @@ impl Done {
         (!batch.frames().is_empty()).then_some(Committed {
             room,
             batch,
+            moment: Some(moment),
             traces: staged.traces,
         })
     }

@@ -134,6 +134,7 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     (PUT, "/rooms/{room}/read", PRESENCE),
     // The server.
     (GET, "/admin/stats", Need::Admin),
+    (GET, "/admin/rooms/{room}/messages/{seq}/trace", Need::Admin),
     (GET, "/admin/rate-counters", Need::Admin),
     (DELETE, "/admin/rate-counters/{key}", Need::Admin),
     // Programs, and the audit log.

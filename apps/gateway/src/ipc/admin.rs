@@ -13,7 +13,7 @@ use futures_util::future::{BoxFuture, ready};
 use stack_auth::{AuditAction, Auth, Caller, Keeper};
 use stack_ipc::service::{
     Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Fed, Feed, Figure, Peer, RoomView,
-    RoomViewPage, SessionView, Start, Tail,
+    RoomViewPage, SessionView, Start, Tail, TraceQuery,
 };
 use stack_storage::{AccountKind, PageLimit, RoomFacts, RoomRef, SnapshotError, Store};
 use stack_types::{ErrorCode, GlobalRole, Problem, RoomId, Seq, Username};
@@ -22,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::app::AppState;
 use crate::gateway;
 use crate::http::origin::Origins;
+use crate::message_trace;
 
 /// Entries of one answer, unless asked otherwise, and at most.
 const USUAL_PAGE: usize = 100;
@@ -272,6 +273,20 @@ impl Admin for AdminService {
                     .map_err(Problem::internal)?,
                 next: next.map(|next| next.to_string()),
             })
+        })
+    }
+
+    fn trace(&self, asked: TraceQuery) -> Answer<String> {
+        self.answer(async move |parts| {
+            parts.auth.check_keeper(&parts.keeper)?;
+            let found = message_trace::trace(parts.running()?, &asked).await?;
+            let traced = AuditAction::MessageTraced;
+            let message = format!("{} {}", asked.room, asked.seq);
+            parts
+                .auth
+                .record_keeping(&parts.keeper, traced, Some(message))
+                .await?;
+            serde_json::to_string(&found).map_err(Problem::internal)
         })
     }
 

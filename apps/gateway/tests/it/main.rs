@@ -21,6 +21,7 @@ mod http2;
 mod ipc;
 mod keepers;
 mod listening;
+mod message_trace;
 mod messages;
 mod native;
 mod oidc;

@@ -1,7 +1,18 @@
 // The gateway's routes for administrators.
 
 import type { HttpClient } from './http';
-import type { AdminUser, ApiKey, ApiScope, AuditPage, AuditQuery, Invite, NewInvite, ServerStats, User } from './types';
+import type {
+  AdminUser,
+  ApiKey,
+  ApiScope,
+  AuditPage,
+  AuditQuery,
+  Invite,
+  MessageTrace,
+  NewInvite,
+  ServerStats,
+  User,
+} from './types';
 
 export interface NewUser {
   username: string;
@@ -30,6 +41,12 @@ export class AdminApi {
   /** What the gateway does now, and did in the last ten minutes. */
   stats(): Promise<ServerStats> {
     return this.#http.request('GET', '/admin/stats');
+  }
+
+  /** Where a message is: how it went out, to whom, and who has read it. It goes on record. */
+  trace(room: string, seq: number, user?: string): Promise<MessageTrace> {
+    const query = user === undefined ? {} : { user };
+    return this.#http.request('GET', `/admin/rooms/${seg(room)}/messages/${seq}/trace`, { query });
   }
 
   /** A page of all accounts, by id; `q` finds a part of a name or address. */

@@ -15,7 +15,7 @@ use super::subscription::{Delivery, Kind, Subscription};
 use crate::error::ClientError;
 use crate::service::{
     Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Fed, Feed, Figure, RoomViewPage,
-    SessionView, Start, Tail, Version,
+    SessionView, Start, Tail, TraceQuery, Version,
 };
 
 /// What the operator, or a bot with the scope for it, may do. A connection that breaks is `unavailable`.
@@ -225,6 +225,21 @@ impl Admin for AdminClient {
                     entries: read::texts(page.get_entries()?)?,
                     next: read::optional(page.get_next()?)?,
                 })
+            }
+            .boxed_local()
+        })
+    }
+
+    fn trace(&self, asked: TraceQuery) -> Answer<String> {
+        self.call(Calling::Again, move |admin| {
+            let mut request = admin.trace_request();
+            let mut params = request.get();
+            params.set_room(asked.room.as_str());
+            params.set_seq(asked.seq.0);
+            params.set_user(asked.user.as_deref().unwrap_or_default());
+            async move {
+                let response = request.send().promise.await?;
+                Ok(response.get()?.get_trace()?.to_string()?)
             }
             .boxed_local()
         })

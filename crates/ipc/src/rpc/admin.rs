@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use capnp::Error;
 use stack_proto::gateway_capnp::admin;
-use stack_types::Timestamp;
+use stack_types::{Seq, Timestamp};
 
 use super::feed::SubscriptionImpl;
 use super::fill;
 use crate::server::{Conn, Handed};
-use crate::service::{Admin, Answer, AuditQuery};
+use crate::service::{Admin, Answer, AuditQuery, TraceQuery};
 use crate::wire::Call;
 
 /// What the operator, or a bot with the scope for it, has got.
@@ -218,6 +218,25 @@ impl admin::Server for AdminImpl {
         let mut to = results.get();
         to.set_next(page.next.as_deref().unwrap_or_default());
         fill::texts(&page.entries, |count| to.init_entries(count));
+        Ok(())
+    }
+
+    async fn trace(
+        self: Rc<Self>,
+        params: admin::TraceParams,
+        mut results: admin::TraceResults,
+    ) -> Result<(), Error> {
+        let (_call, trace) = self
+            .answer(|admin| {
+                let params = params.get()?;
+                Ok(admin.trace(TraceQuery {
+                    room: fill::room_of(params.get_room()?)?,
+                    seq: Seq(params.get_seq()),
+                    user: fill::optional(params.get_user()?)?,
+                }))
+            })
+            .await?;
+        results.get().set_trace(&trace[..]);
         Ok(())
     }
 

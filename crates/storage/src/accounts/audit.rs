@@ -66,6 +66,7 @@ pub enum AuditAction {
     RoomTailed,
     ErasureRequested,
     MessagesErased,
+    MessageTraced,
 }
 
 impl AuditAction {
@@ -125,6 +126,7 @@ impl AuditAction {
             Self::RoomTailed => "room_tailed",
             Self::ErasureRequested => "erasure_requested",
             Self::MessagesErased => "messages_erased",
+            Self::MessageTraced => "message_traced",
         }
     }
 }

@@ -42,6 +42,7 @@ const WORDS: Record<string, string> = {
   muted: 'Muted somebody',
   unmuted: 'Lifted a mute',
   signing_key_rotated: 'Rotated the signing key',
+  message_traced: 'Looked where a message is',
 };
 
 /** The actions whose target is a person; that of the others is a thing without a name. */
