@@ -281,6 +281,11 @@ interface Admin {
   # Where an event is: how it went out, to whom, and who has read it. As the JSON object that the same gives over HTTP. With
   # a username or an id of that user alone. The audit log has it.
   trace @12 (room :Text, seq :UInt64, user :Text) -> (trace :Text);
+  # Has everything erased that a user, by id or name, has said: in one room, or with an empty one in all. It is noted
+  # and carried out from then on, whatever becomes of the caller. For the operator.
+  eraseMessages @13 (user :Text, room :Text) -> (erasure :Erasure);
+  # Those that are under way, and those that were done of late, the newest first.
+  erasures @14 () -> (erasures :List(Erasure));
 }
 
 struct Figure {
@@ -297,6 +302,23 @@ struct SessionView {
   ip @3 :Text;
   createdAt @4 :UInt64;
   lastSeenAt @5 :UInt64;
+}
+
+struct Erasure {
+  id @0 :UInt64;
+  # Whose messages.
+  userId @1 :Text;
+  # In this room only. Empty: in all.
+  room @2 :Text;
+  # Who asked for it. Empty: the operator.
+  by @3 :Text;
+  requestedAt @4 :UInt64;
+  # 0: it is under way.
+  finishedAt @5 :UInt64;
+  # So far.
+  rooms @6 :UInt64;
+  # Events that were changed so far.
+  events @7 :UInt64;
 }
 
 struct RoomView {

@@ -177,6 +177,14 @@ pub enum UsersCommand {
         /// The username.
         name: String,
     },
+    /// Erases everything that somebody has said, for good, and waits until that is done. The account stays.
+    Erase {
+        /// The username, or the id.
+        user: String,
+        /// In this room only.
+        #[arg(long)]
+        room: Option<String>,
+    },
 }
 
 /// Settings that can be given as flags. They lie over the environment and the file.

@@ -2,6 +2,7 @@
 //! data folder, or on the file when none does. Tables are for people, JSON lines for programs; what others have written
 //! reaches a terminal in neither as it is.
 
+mod erase;
 mod reach;
 mod table;
 mod tail;
@@ -326,6 +327,10 @@ async fn users<W: Write>(
             admin.set_disabled(name.clone(), false).await?;
             let json = json!({ "username": name, "disabled": false });
             told.line(&format!("{name} is enabled now"), &json)
+        }
+        UsersCommand::Erase { user, room } => {
+            let room = room.map(|room| room.parse()).transpose()?;
+            erase::erase(admin, &user, room, told).await
         }
     }
 }

@@ -490,7 +490,9 @@ pub(crate) mod tests {
         };
         assert_eq!(
             text(&event(erased)),
-            format!(r#"{{"type":"reacted",{head},"target_seq":2,"remove":false,"redacted":true}}}}"#)
+            format!(
+                r#"{{"type":"reacted",{head},"target_seq":2,"remove":false,"redacted":true}}}}"#
+            )
         );
         let erased = EventBody::Erased {
             targets: vec![Seq(2), Seq(5)],

@@ -91,7 +91,10 @@ fn what_yesterdays_programs_are_told_is_read() {
     let settings = settings_from(room.get_settings().unwrap()).unwrap();
     assert!(settings.public && settings.allow_guests);
     assert_eq!(settings.history, HistoryVisibility::Joined);
-    assert_eq!((settings.retention_days, settings.retention_messages), (30, 0));
+    assert_eq!(
+        (settings.retention_days, settings.retention_messages),
+        (30, 0)
+    );
     assert_eq!(settings.max_message_bytes, 4096);
     assert_eq!(settings.slow_mode_s, 2);
     assert_eq!(settings.messages_per_10s, 20);

@@ -191,7 +191,7 @@ impl Rooms {
             after,
             from,
         } = begin;
-        let gap = (from > after && found.first() < first).then(|| Signal::Gap {
+        let gap = (from > after).then(|| Signal::Gap {
             room: room.clone(),
             from: after.next(),
             to: from,
@@ -228,11 +228,18 @@ impl Rooms {
         let head = room.head();
         let first = self.first_for(room, user);
         let after = after.unwrap_or(head);
+        // What the reader may not see is passed over here; what is no longer kept is told by whoever reads the log for
+        // them, as to any reader whose cursor it has overtaken.
+        let hidden = first > room.first();
         Begin {
             head,
             first,
             after,
-            from: after.max(first.prev()),
+            from: if hidden {
+                after.max(first.prev())
+            } else {
+                after
+            },
         }
     }
 

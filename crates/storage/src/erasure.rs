@@ -5,34 +5,26 @@
 //! small commit among everybody's. A step rewrites what it finds, says so to the room by an event of its own, and moves
 //! the job's place, all at once: a job that was cut off anywhere goes on there, and nothing is done or told twice.
 //!
-//! A room is gone through up to where it stood when the job came to it. What is said later stays.
+//! A room that was there when it was asked for is gone through up to where it stood when the job came to it. What is said
+//! later stays.
 
-use std::collections::BTreeMap;
+mod change;
+mod walk;
 
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
-use stack_types::{Event, EventBatch, EventBody, RoomId, Seq, SessionId, Timestamp, UserId};
+use stack_types::{RoomId, Seq, SessionId, Timestamp, UserId};
 
 use crate::accounts::{self, AuditAction, AuditEntry, AuditOutcome};
-use crate::room::{Ban, ByUser, RoomRecord};
-use crate::writer::{Batch, Staged};
-use crate::{PageLimit, RoomRef, Store, StoreError, record, room_ops, tables};
+use crate::room::RoomRecord;
+use crate::{Store, StoreError, record, room_ops, tables};
+
+pub use walk::EraseWalk;
 
 /// Jobs that wait or are under way at most: each goes through the whole log.
 pub const MOST_ERASURES: usize = 32;
 /// Jobs that are remembered when they are done.
 const REMEMBERED: usize = 200;
-/// What one step looks at: read off the runtime, and held in memory meanwhile.
-const PAGE: PageLimit = PageLimit {
-    events: 4096,
-    bytes: 1024 * 1024,
-};
-/// Events that one commit changes at most. They stand in the one event that tells of it.
-const STEP: usize = 256;
-/// Bytes of rows that one commit writes anew, about.
-const STEP_BYTES: usize = 1024 * 1024;
-/// Steps that find nothing move the job's place in the file only so often; a job that was cut off looks there again.
-const QUIET_STEPS: u32 = 64;
 
 /// What is to be erased, for whom, and who asks for it.
 #[derive(Debug, Clone)]
@@ -60,7 +52,9 @@ pub struct ErasedBy {
 pub enum EraseRefused {
     /// There is no such room.
     NoRoom,
-    /// [`MOST_ERASURES`] are under way.
+    /// Somebody who asks for themselves has asked already.
+    UnderWay,
+    /// [`MOST_ERASURES`] are under way; of those that people ask for themselves half as many.
     TooMany,
 }
 
@@ -95,6 +89,8 @@ struct ErasureRow {
     finished_at: Option<Timestamp>,
     rooms: u64,
     events: u64,
+    /// Rooms from this number on were made later.
+    rooms_before: u64,
     place: Place,
 }
 
@@ -118,6 +114,10 @@ enum Place {
 }
 
 impl ErasureRow {
+    fn is_of_oneself(&self) -> bool {
+        self.by.actor == Some(self.user)
+    }
+
     fn view(self, id: u64) -> Erasure {
         Erasure {
             id,
@@ -166,26 +166,6 @@ impl ErasureRow {
     }
 }
 
-/// Where the walk of erasures stands. It may be begun anew at any time.
-#[derive(Debug)]
-pub struct EraseWalk {
-    /// A job's place, when it is further than the file says.
-    further: Option<(u64, Place)>,
-    quiet_steps: u32,
-    /// Events that one commit changes at most.
-    pub(crate) step: usize,
-}
-
-impl Default for EraseWalk {
-    fn default() -> Self {
-        Self {
-            further: None,
-            quiet_steps: 0,
-            step: STEP,
-        }
-    }
-}
-
 impl Store {
     /// Asks for an erasure. It is on disk then, and is carried out by [`Store::erase_step`].
     ///
@@ -222,201 +202,6 @@ impl Store {
             Ok(found)
         })
     }
-
-    /// One step of the oldest erasure that is not done; says whether there is more to do. For one task at a time.
-    ///
-    /// # Errors
-    /// The file cannot be read, or the commit failed. The step is taken again then.
-    pub async fn erase_step(&self, walk: &mut EraseWalk) -> Result<bool, StoreError> {
-        let Some((id, row)) = self.read(oldest)? else {
-            walk.further = None;
-            return Ok(false);
-        };
-        let further = walk.further.filter(|(job, _)| *job == id);
-        let place = further.map_or(row.place, |(_, place)| place);
-        let next = match place {
-            Place::Before(number) => self.enter_next(id, &row, number).await?,
-            Place::In {
-                number,
-                after,
-                until,
-                changed,
-            } => {
-                let at = InRoom {
-                    number,
-                    after,
-                    until,
-                    changed,
-                };
-                self.look_on(id, &row, at, walk.step).await?
-            }
-            Place::End => return Ok(false),
-        };
-        walk.further = match next {
-            Next::Written => {
-                walk.quiet_steps = 0;
-                None
-            }
-            Next::Quiet(place) => {
-                walk.quiet_steps += 1;
-                if walk.quiet_steps >= QUIET_STEPS {
-                    walk.quiet_steps = 0;
-                    self.note_place(id, place).await?;
-                    None
-                } else {
-                    Some((id, place))
-                }
-            }
-        };
-        Ok(true)
-    }
-
-    /// Finds the room that comes next.
-    async fn enter_next(&self, id: u64, row: &ErasureRow, number: u64) -> Result<Next, StoreError> {
-        let only = row.room.clone();
-        let found = self
-            .read_blocking(move |tx| next_room(tx, number, only.as_ref()))
-            .await?;
-        let Some((number, room)) = found else {
-            self.finish_erasure(id).await?;
-            return Ok(Next::Written);
-        };
-        let Some(room) = self.room(&room)? else {
-            // Deleted just now.
-            return Ok(Next::Quiet(Place::Before(number + 1)));
-        };
-        let until = room.head();
-        Ok(Next::Quiet(Place::In {
-            number,
-            after: Seq::ZERO,
-            until,
-            changed: 0,
-        }))
-    }
-
-    /// Looks at a page of a room, and erases what it finds.
-    async fn look_on(
-        &self,
-        id: u64,
-        row: &ErasureRow,
-        at: InRoom,
-        most: usize,
-    ) -> Result<Next, StoreError> {
-        let room = self.read(|tx| room_ops::room_id(&tx.open_table(tables::ROOMS)?, at.number))?;
-        let room = match room {
-            Some(room) => self.room(&room)?,
-            None => None,
-        };
-        let user = row.user;
-        let found = match &room {
-            Some(room) if at.after < at.until => {
-                let page = self.page_after(room, at.after, PAGE).await?;
-                self.find(page, at, user, most).await?
-            }
-            _ => Found {
-                seqs: Vec::new(),
-                through: at.until,
-            },
-        };
-        let is_done = found.through >= at.until;
-        let reasons = room.as_ref().is_some_and(|room| gave_reasons(room, &user));
-        if found.seqs.is_empty() && !is_done {
-            let after = found.through;
-            return Ok(Next::Quiet(Place::In {
-                number: at.number,
-                after,
-                until: at.until,
-                changed: at.changed,
-            }));
-        }
-        if found.seqs.is_empty() && at.changed == 0 && !reasons {
-            let next = match row.room {
-                Some(_) => Place::End,
-                None => Place::Before(at.number + 1),
-            };
-            if next != Place::End {
-                return Ok(Next::Quiet(next));
-            }
-        }
-        self.write_batch(move |batch| erase_found(batch, id, room.as_ref(), at, &found))
-            .await?;
-        Ok(Next::Written)
-    }
-
-    /// Which events of a page are to be changed. Off the runtime: a page may have thousands.
-    async fn find(
-        &self,
-        page: EventBatch,
-        at: InRoom,
-        user: UserId,
-        most: usize,
-    ) -> Result<Found, StoreError> {
-        if page.frames().is_empty() {
-            // What was there has expired meanwhile.
-            return Ok(Found {
-                seqs: Vec::new(),
-                through: at.until,
-            });
-        }
-        let codec = self.inner.codec.clone();
-        let search = tokio::task::spawn_blocking(move || {
-            let mut through = page.last().min(at.until);
-            let mut seqs = Vec::new();
-            for (seq, frame) in (page.first().0..).map(Seq).zip(page.frames().iter()) {
-                if seq > at.until {
-                    break;
-                }
-                if seqs.len() == most {
-                    through = seq.prev();
-                    break;
-                }
-                // Whoever said something stands in it by their id.
-                if contains(&frame, user.as_str().as_bytes())
-                    && erased(codec.decode(&frame)?, &user).is_some()
-                {
-                    seqs.push(seq);
-                }
-            }
-            Ok(Found { seqs, through })
-        });
-        search.await.map_err(StoreError::damaged)?
-    }
-
-    async fn note_place(&self, id: u64, place: Place) -> Result<(), StoreError> {
-        self.write(move |tx, _| change(tx, id, |row| row.place = place))
-            .await
-    }
-
-    async fn finish_erasure(&self, id: u64) -> Result<(), StoreError> {
-        self.write(move |tx, now| {
-            change(tx, id, |row| {
-                (row.place, row.finished_at) = (Place::End, Some(now));
-            })
-        })
-        .await
-    }
-}
-
-/// What became of a step.
-enum Next {
-    /// The job's place in the file has moved.
-    Written,
-    /// There was nothing to write: its place is this.
-    Quiet(Place),
-}
-
-#[derive(Clone, Copy)]
-struct InRoom {
-    number: u64,
-    after: Seq,
-    until: Seq,
-    changed: u64,
-}
-
-/// Events that are to be changed, and up to where everything was looked at.
-struct Found {
-    seqs: Vec<Seq>,
-    through: Seq,
 }
 
 fn ask(
@@ -425,13 +210,19 @@ fn ask(
     new: NewErasure,
 ) -> Result<Result<Erasure, EraseRefused>, StoreError> {
     let mut table = tx.open_table(tables::ERASURES)?;
-    let mut rows = Vec::new();
+    let own = new.by.actor == Some(new.user);
+    let (mut rows, mut of_oneself) = (Vec::new(), 0);
     for entry in table.iter()? {
         let (id, row) = entry?;
         let row: ErasureRow = record::decode(row.value())?;
         rows.push((id.value(), row.finished_at.is_some()));
+        of_oneself += usize::from(row.finished_at.is_none() && row.is_of_oneself());
+        if own && row.finished_at.is_none() && row.is_of_oneself() && row.user == new.user {
+            return Ok(Err(EraseRefused::UnderWay));
+        }
     }
-    if rows.iter().filter(|(_, done)| !done).count() >= MOST_ERASURES {
+    let under_way = rows.iter().filter(|(_, done)| !done).count();
+    if under_way >= MOST_ERASURES || (own && of_oneself >= MOST_ERASURES / 2) {
         return Ok(Err(EraseRefused::TooMany));
     }
     let from = match &new.room {
@@ -458,6 +249,7 @@ fn ask(
         finished_at: None,
         rooms: 0,
         events: 0,
+        rooms_before: room_ops::next_number(tx)?,
         place: Place::Before(from),
     };
     table.insert(id, record::encode(&row)?.as_slice())?;
@@ -493,25 +285,6 @@ fn oldest(tx: &ReadTransaction) -> Result<Option<(u64, ErasureRow)>, StoreError>
     Ok(None)
 }
 
-/// The first room from this number on that is there; with `only`, that one alone.
-fn next_room(
-    tx: &ReadTransaction,
-    number: u64,
-    only: Option<&RoomId>,
-) -> Result<Option<(u64, RoomId)>, StoreError> {
-    for entry in tx.open_table(tables::ROOMS)?.range(number..)? {
-        let (number, row) = entry?;
-        let room: RoomRecord = record::decode(row.value())?;
-        if only.is_some_and(|only| *only != room.id) {
-            return Ok(None);
-        }
-        if !room.deleted {
-            return Ok(Some((number.value(), room.id)));
-        }
-    }
-    Ok(None)
-}
-
 /// Changes a job, if it is still there.
 fn change(
     tx: &WriteTransaction,
@@ -526,162 +299,4 @@ fn change(
         table.insert(id, record::encode(&row)?.as_slice())?;
     }
     Ok(())
-}
-
-/// One commit's part of an erasure: what was found in a room, as much as one commit should change, and the job's place.
-fn erase_found(
-    batch: &mut Batch<'_>,
-    id: u64,
-    room: Option<&RoomRef>,
-    at: InRoom,
-    found: &Found,
-) -> Result<(), StoreError> {
-    let (tx, now) = (batch.tx, batch.now);
-    let row = {
-        let table = tx.open_table(tables::ERASURES)?;
-        let row = table.get(id)?;
-        row.map(|row| record::decode::<ErasureRow>(row.value()))
-    };
-    let Some(mut row) = row.transpose()? else {
-        return Ok(());
-    };
-    let mut through = found.through;
-    let mut changed = 0;
-    if let Some(room) = room.filter(|room| !room.is_deleted()) {
-        let mut staged = batch.take_room(room);
-        // Some may have expired since they were found.
-        let first = staged.first();
-        let seqs: Vec<Seq> = found
-            .seqs
-            .iter()
-            .copied()
-            .filter(|seq| *seq >= first)
-            .collect();
-        let fits = batch.rewritable(&staged, &seqs, STEP_BYTES)?;
-        if let Some(next) = seqs.get(fits) {
-            through = next.prev();
-        }
-        changed = erase_in(batch, &mut staged, &row.user, &seqs[..fits])?;
-        if through >= at.until {
-            forget_reasons(tx, &mut staged, &row.user)?;
-        }
-        batch.stage(staged);
-    }
-    row.events += changed;
-    let changed = at.changed + changed;
-    if through >= at.until {
-        row.leave_room(tx, now, at.number, room.map(RoomRef::id), changed)?;
-        if row.place == Place::End {
-            row.finished_at = Some(now);
-        }
-    } else {
-        row.place = Place::In {
-            number: at.number,
-            after: through,
-            until: at.until,
-            changed,
-        };
-    }
-    change(tx, id, |there| *there = row)
-}
-
-/// Changes these events, and tells the room.
-fn erase_in(
-    batch: &mut Batch<'_>,
-    room: &mut Staged,
-    user: &UserId,
-    seqs: &[Seq],
-) -> Result<u64, StoreError> {
-    let mut events = BTreeMap::new();
-    for seq in seqs {
-        // It may have been redacted, or have expired, since it was found.
-        let event = batch.event(room, *seq)?;
-        if let Some(event) = event.and_then(|event| erased(event, user)) {
-            let mut frame = Vec::new();
-            batch.inner.codec.encode(&event, &mut frame);
-            events.insert(*seq, frame);
-        }
-    }
-    if events.is_empty() {
-        return Ok(0);
-    }
-    let targets: Vec<Seq> = events.keys().copied().collect();
-    let changed = targets.len() as u64;
-    batch.rewrite_logged(room, events)?;
-    let told = Event {
-        room: room.cell.id.clone(),
-        seq: room.head.next(),
-        ts: batch.now.max(room.last_ts),
-        sender: *user,
-        body: EventBody::Erased { targets },
-    };
-    batch.append(room, &told);
-    Ok(changed)
-}
-
-/// The event without what this user has written in it; `None` when there is nothing of theirs.
-fn erased(mut event: Event, user: &UserId) -> Option<Event> {
-    if event.sender != *user {
-        return None;
-    }
-    match &mut event.body {
-        body @ EventBody::Message { .. } => *body = EventBody::Tombstone,
-        EventBody::Edited { body, .. } => drop(body.take()?),
-        EventBody::Reacted { emoji, .. } if !emoji.is_empty() => emoji.clear(),
-        EventBody::Redacted { reason, .. } | EventBody::Member { reason, .. } => {
-            drop(reason.take()?);
-        }
-        EventBody::Tombstone
-        | EventBody::Erased { .. }
-        | EventBody::Reacted { .. }
-        | EventBody::Room { .. } => return None,
-    }
-    Some(event)
-}
-
-/// Bans or mutes of a room for which this user gave a reason.
-fn with_reasons<'a>(all: &'a ByUser<Ban>, user: &'a UserId) -> impl Iterator<Item = Ban> + 'a {
-    let theirs = all
-        .values()
-        .filter(|ban| ban.by == *user && ban.reason.is_some());
-    theirs.map(|ban| Ban {
-        reason: None,
-        ..ban.clone()
-    })
-}
-
-fn gave_reasons(room: &RoomRef, user: &UserId) -> bool {
-    let state = room.0.state.read();
-    let mut bans = with_reasons(&state.bans, user);
-    bans.next().is_some() || with_reasons(&state.mutes, user).next().is_some()
-}
-
-/// Bans and mutes stay; what this user wrote about them does not.
-fn forget_reasons(
-    tx: &WriteTransaction,
-    room: &mut Staged,
-    user: &UserId,
-) -> Result<(), StoreError> {
-    let number = room.cell.number;
-    let cell = room.cell.clone();
-    let state = cell.state.read();
-    for ban in with_reasons(&state.bans, user) {
-        let whom = ban.user_id;
-        if !room.bans.contains_key(&whom) {
-            room_ops::write_ban(tx, number, &whom, Some(&ban))?;
-            room.bans.insert(whom, Some(ban));
-        }
-    }
-    for mute in with_reasons(&state.mutes, user) {
-        let whom = mute.user_id;
-        if !room.mutes.contains_key(&whom) {
-            room_ops::write_mute(tx, number, &whom, Some(&mute))?;
-            room.mutes.insert(whom, Some(mute));
-        }
-    }
-    Ok(())
-}
-
-fn contains(frame: &[u8], text: &[u8]) -> bool {
-    memchr::memmem::find(frame, text).is_some()
 }

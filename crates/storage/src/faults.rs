@@ -521,7 +521,8 @@ fn an_erasure_goes_on_where_a_power_cut_has_stopped_it() {
             }
             let steps = Arc::new(AtomicU64::new(0));
             let (worker, counted) = (store.clone(), steps.clone());
-            let erasing_on = tokio::spawn(async move {
+            let mut erasing_on = tokio::task::JoinSet::new();
+            erasing_on.spawn(async move {
                 let mut walk = EraseWalk::default();
                 walk.step = 5;
                 while let Ok(true) = worker.erase_step(&mut walk).await {
@@ -529,12 +530,12 @@ fn an_erasure_goes_on_where_a_power_cut_has_stopped_it() {
                 }
             });
             let enough = u64::from(rng.next_u32() % 12);
-            while steps.load(Ordering::SeqCst) < enough && !erasing_on.is_finished() {
+            while steps.load(Ordering::SeqCst) < enough && erasing_on.try_join_next().is_none() {
                 tokio::task::yield_now().await;
             }
             let found = disk.after_power_cut(&mut rng);
             handle.shutdown().await;
-            drop(erasing_on.await);
+            while erasing_on.join_next().await.is_some() {}
             (disk, cuts) = (found, cuts + 1);
         }
         assert!(cuts > 3, "{cuts}");

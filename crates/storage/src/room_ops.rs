@@ -266,6 +266,12 @@ impl Store {
     }
 }
 
+/// The number that the next room will have.
+pub(crate) fn next_number(tx: &WriteTransaction) -> Result<u64, StoreError> {
+    let meta = tx.open_table(tables::META)?;
+    Ok(meta.get(NEXT_ROOM)?.map_or(1, |row| row.value()))
+}
+
 fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
     let number = {
         let mut names = batch.tx.open_table(tables::ROOM_NAMES)?;

@@ -535,6 +535,14 @@ impl Staged {
         }
     }
 
+    /// Whether the room is gone.
+    pub(crate) fn is_deleted(&self) -> bool {
+        match &self.record {
+            Some(record) => record.deleted,
+            None => self.cell.state.read().record.deleted,
+        }
+    }
+
     /// The record, to be changed.
     pub(crate) fn record_mut(&mut self) -> &mut RoomRecord {
         let cell = &self.cell;

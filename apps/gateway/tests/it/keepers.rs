@@ -61,10 +61,12 @@ async fn refusals(bot: &Bot, folder: &tempfile::TempDir) -> Vec<Option<ErrorCode
         code(admin.snapshot(folder.path().join("copy.redb")).await),
         code(admin.trace(asked).await),
         code(admin.tail(general, Start::Live).await),
+        code(admin.erasures().await),
         code(admin.revoke("nobody".to_owned(), None).await),
         code(admin.promote(name()).await),
         code(admin.set_disabled(name(), true).await),
         code(admin.recovery_url(name(), false).await),
+        code(admin.erase_messages(name(), None).await),
         code(admin.setup_url().await),
     ]
 }
@@ -81,9 +83,9 @@ async fn a_bot_looks_after_the_server_by_its_scope_and_never_what_asks_for_a_rec
 
     let keeper = bot(&admin, &path, &["admin"]).await;
     let forbidden = Some(ErrorCode::Forbidden);
-    let mut expected = vec![None; 8];
+    let mut expected = vec![None; 9];
     expected.push(Some(ErrorCode::NotFound));
-    expected.extend([forbidden; 4]);
+    expected.extend([forbidden; 5]);
     assert_eq!(refusals(&keeper, &folder).await, expected);
     assert!(folder.path().join("copy.redb").exists());
 

@@ -70,6 +70,11 @@ export class AdminApi {
     return this.#http.request('POST', `/admin/users/${seg(id)}/recovery`, { body });
   }
 
+  /** Has everything erased that somebody has said, for good. It is carried out after this. */
+  eraseMessages(id: string): Promise<void> {
+    return this.#http.request('POST', `/admin/users/${seg(id)}/erasure`, { body: {} });
+  }
+
   async invites(): Promise<Invite[]> {
     return (await this.#http.request<{ invites: Invite[] }>('GET', '/invites')).invites;
   }

@@ -19,6 +19,8 @@ export interface RoomSettings {
   public: boolean;
   history: 'members' | 'joined';
   retention_days: number;
+  /** Only the newest so many events are kept. */
+  retention_messages: number;
   max_message_bytes: number;
   slow_mode_s: number;
   messages_per_10s: number;
@@ -334,12 +336,15 @@ export interface EditedPayload extends Logged {
 
 export interface RedactedPayload extends Logged {
   target_seq: number;
+  /** All that the sender had said was erased, and these events were changed for it. */
+  targets?: number[];
   reason?: string;
 }
 
 export interface ReactedPayload extends Logged {
   target_seq: number;
-  emoji: string;
+  /** Absent after the reaction was erased. */
+  emoji?: string;
   remove?: boolean;
 }
 

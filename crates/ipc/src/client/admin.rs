@@ -14,8 +14,8 @@ use super::read;
 use super::subscription::{Delivery, Kind, Subscription};
 use crate::error::ClientError;
 use crate::service::{
-    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Fed, Feed, Figure, RoomViewPage,
-    SessionView, Start, Tail, TraceQuery, Version,
+    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Erasure, Fed, Feed, Figure,
+    RoomViewPage, SessionView, Start, Tail, TraceQuery, Version,
 };
 
 /// What the operator, or a bot with the scope for it, may do. A connection that breaks is `unavailable`.
@@ -225,6 +225,29 @@ impl Admin for AdminClient {
                     entries: read::texts(page.get_entries()?)?,
                     next: read::optional(page.get_next()?)?,
                 })
+            }
+            .boxed_local()
+        })
+    }
+
+    fn erase_messages(&self, user: String, room: Option<RoomId>) -> Answer<Erasure> {
+        self.call(Calling::Once, move |admin| {
+            let mut request = admin.erase_messages_request();
+            let mut params = request.get();
+            params.set_user(&user[..]);
+            params.set_room(room.as_ref().map_or("", RoomId::as_str));
+            async move { read::erasure(request.send().promise.await?.get()?.get_erasure()?) }
+                .boxed_local()
+        })
+    }
+
+    fn erasures(&self) -> Answer<Vec<Erasure>> {
+        self.call(Calling::Again, |admin| {
+            let request = admin.erasures_request();
+            async move {
+                let response = request.send().promise.await?;
+                let erasures = response.get()?.get_erasures()?;
+                erasures.iter().map(read::erasure).collect()
             }
             .boxed_local()
         })

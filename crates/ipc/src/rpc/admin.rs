@@ -221,6 +221,38 @@ impl admin::Server for AdminImpl {
         Ok(())
     }
 
+    async fn erase_messages(
+        self: Rc<Self>,
+        params: admin::EraseMessagesParams,
+        mut results: admin::EraseMessagesResults,
+    ) -> Result<(), Error> {
+        let (_call, erasure) = self
+            .answer(|admin| {
+                let params = params.get()?;
+                let room = match params.get_room()?.is_empty() {
+                    true => None,
+                    false => Some(fill::room_of(params.get_room()?)?),
+                };
+                Ok(admin.erase_messages(params.get_user()?.to_string()?, room))
+            })
+            .await?;
+        fill::erasure(&erasure, results.get().init_erasure());
+        Ok(())
+    }
+
+    async fn erasures(
+        self: Rc<Self>,
+        _: admin::ErasuresParams,
+        mut results: admin::ErasuresResults,
+    ) -> Result<(), Error> {
+        let (_call, erasures) = self.answer(|admin| Ok(admin.erasures())).await?;
+        let mut to = results.get().init_erasures(erasures.len() as u32);
+        for (index, erasure) in erasures.iter().enumerate() {
+            fill::erasure(erasure, to.reborrow().get(index as u32));
+        }
+        Ok(())
+    }
+
     async fn trace(
         self: Rc<Self>,
         params: admin::TraceParams,
