@@ -25,6 +25,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use stack_bus::{Bus, BusConfig};
 use stack_ipc::IpcLimits;
+use stack_storage::Retention;
 use stack_types::{Clock, Limits};
 
 pub use again::Layers;
@@ -98,6 +99,8 @@ pub struct Config {
     pub storage_cache_bytes: usize,
     /// Backups.
     pub backup: BackupSettings,
+    /// What a room keeps of its past at most.
+    pub retention: Retention,
     /// How long a shutdown waits for connections.
     pub shutdown_deadline: Duration,
     /// What it was read from.
@@ -276,6 +279,10 @@ impl Config {
             },
             storage_cache_bytes: reader.between("storage.cache_mib", 1..=1_048_576) << 20,
             backup: backup::read(reader),
+            retention: Retention {
+                days: bound(reader, "retention.days", 36_500),
+                messages: bound(reader, "retention.messages", 1_000_000_000),
+            },
             shutdown_deadline: reader.seconds("shutdown.deadline_s", 0..=600),
             layers: Layers::default(),
             testing: Testing::default(),
@@ -334,6 +341,11 @@ impl Config {
         }
         limits
     }
+}
+
+/// A bound on what rooms keep; 0 is none.
+fn bound(reader: &mut Reader, path: &'static str, most: usize) -> u32 {
+    u32::try_from(reader.between(path, 0..=most)).unwrap_or(u32::MAX)
 }
 
 /// The defaults alone. They are checked by a test of this module, so that nothing can be wrong with them.
