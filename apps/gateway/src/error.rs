@@ -82,9 +82,6 @@ pub enum StartError {
     /// A measurement of ours is not well formed.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),
-    /// The sender of traces cannot be made.
-    #[error("traces cannot be sent")]
-    Traces(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A topic of ours is none.
     #[error("a topic of the bus is not well formed")]
     Topic(#[from] InvalidTopic),

@@ -57,6 +57,7 @@ struct Inner {
     bus_unsent: IntCounter,
     bus_lost: IntCounter,
     refused: IntCounter,
+    spans_lost: IntCounter,
     connections: IntGauge,
     sockets: IntGauge,
 }
@@ -161,6 +162,10 @@ impl Metrics {
                 "stack_connections_refused_total",
                 "Connections closed at once because too many were open.",
             )?,
+            spans_lost: counter(
+                "stack_trace_spans_lost_total",
+                "Spans of traces that the collector did not take, or not in time.",
+            )?,
             connections: gauge("stack_http_connections", "Open HTTP connections.")?,
             sockets: gauge("stack_sockets", "Open WebSockets.")?,
             registry,
@@ -225,6 +230,11 @@ impl Metrics {
     /// Counts connections that were refused.
     pub(crate) fn connections_refused(&self) -> IntCounter {
         self.0.refused.clone()
+    }
+
+    /// Counts spans that nobody gets.
+    pub(crate) fn spans_lost(&self) -> IntCounter {
+        self.0.spans_lost.clone()
     }
 
     /// Everything, after a look at the parts.

@@ -432,6 +432,12 @@ pub(super) const KEYS: &[Key] = &[
         "What this gateway is called in traces.",
     ),
     key(
+        "trace.trust",
+        List,
+        "",
+        "Addresses or networks of callers whose traceparent says whether a request is traced; of others it is the gateway's to say.",
+    ),
+    key(
         "shutdown.deadline_s",
         Bare,
         "20",

@@ -96,10 +96,8 @@ pub(crate) async fn span_at_edge(request: Request, next: Next) -> Response {
 }
 
 fn trace_of(app: &AppState, request: &Request, route: &str) -> Option<Arc<Traced>> {
-    let peer = request.extensions().get::<Peer>()?.0.ip().to_canonical();
-    let trusted = app.config().trusted_proxies.iter();
-    let is_trusted = trusted.into_iter().any(|net| net.contains(&peer));
+    let peer = request.extensions().get::<Peer>()?.0.ip();
     let method = metrics::method(request.method());
     app.tracer()?
-        .request(request.headers(), is_trusted, method, route)
+        .request(request.headers(), peer, method, route)
 }

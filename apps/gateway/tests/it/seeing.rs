@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::{Value, json};
-use stack_gateway::config::TraceSettings;
+use stack_gateway::config::{Config, TraceSettings};
 use stack_testkit::{PATIENCE, TestGateway, one_time_code};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
@@ -636,6 +636,16 @@ async fn request(stream: &mut BufReader<tokio::net::TcpStream>) -> Option<Vec<u8
     Some(body)
 }
 
+/// Every request is traced, and the spans are sent there.
+fn all_to(endpoint: &str) -> TraceSettings {
+    TraceSettings {
+        endpoint: endpoint.parse().unwrap(),
+        one_in: 1,
+        service_name: "of a test".to_owned(),
+        trust: Vec::new(),
+    }
+}
+
 /// A gateway that traces all, and the spans that it has sent when it has ended, by trace.
 struct TracedGateway {
     gateway: TestGateway,
@@ -644,15 +654,17 @@ struct TracedGateway {
 }
 
 impl TracedGateway {
-    async fn start(one_in: u64) -> Self {
+    async fn start() -> Self {
+        Self::start_with(|_, _| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config, &mut TraceSettings)) -> Self {
         let mut tasks = JoinSet::new();
         let (endpoint, spans) = collector(&mut tasks).await;
         let gateway = TestGateway::with(|config| {
-            config.trace = Some(TraceSettings {
-                endpoint: endpoint.parse().unwrap(),
-                one_in,
-                service_name: "of a test".to_owned(),
-            });
+            let mut trace = all_to(&endpoint);
+            change(config, &mut trace);
+            config.trace = Some(trace);
         })
         .await;
         Self {
@@ -684,7 +696,7 @@ fn under<'a>(spans: &'a [Span], name: &str, parent: &[u8]) -> &'a Span {
 
 #[tokio::test]
 async fn a_trace_goes_from_the_frame_through_the_commit_to_the_readers() {
-    let traced = TracedGateway::start(1).await;
+    let traced = TracedGateway::start().await;
     let gateway = &traced.gateway;
     let alice = gateway.person("alice").await;
     alice.room("general", true).await;
@@ -710,7 +722,7 @@ async fn a_trace_goes_from_the_frame_through_the_commit_to_the_readers() {
 #[tokio::test]
 async fn a_callers_trace_goes_on_here_and_is_told_to_the_caller() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-    let traced = TracedGateway::start(1).await;
+    let traced = TracedGateway::start().await;
     let gateway = &traced.gateway;
     let alice = gateway.person("alice").await;
     alice.room("general", true).await;
@@ -741,15 +753,87 @@ async fn a_callers_trace_goes_on_here_and_is_told_to_the_caller() {
     assert_eq!(told, format!("00-{TRACE}-{id}-01"));
 }
 
-#[tokio::test]
-async fn callers_do_not_decide_what_is_traced() {
-    // The lower half of its id is at the top of the range: traced only where all is.
-    const TRACE: &str = "0af7651916cd43ddfffffffffffffff0";
-    let traced = TracedGateway::start(1000).await;
-    let call = traced.gateway.program().get("/api/v1/registration");
-    let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
+/// A trace whose id is the lowest there is: a ratio of whatever size would take it.
+const LOW: &str = "0af7651916cd43dd0000000000000001";
+
+/// Whether a request is traced, by what its answer says.
+async fn is_traced(gateway: &TestGateway, flag: &str) -> bool {
+    let call = gateway.program().get("/api/v1/registration");
+    let parent = format!("00-{LOW}-b7ad6b7169203331-{flag}");
     let answer = call.header("traceparent", &parent).send().await;
     assert_eq!(answer.status, 200);
-    assert!(!answer.headers.contains_key("traceparent"));
-    traced.end().await;
+    answer.headers.contains_key("traceparent")
+}
+
+#[tokio::test]
+async fn callers_do_not_decide_what_is_traced() {
+    let traced = TracedGateway::start_with(|config, trace| {
+        trace.one_in = 1_000_000_000;
+        // A plain proxy passes on what whoever is behind it says.
+        config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    for flag in ["00", "01"] {
+        assert!(!is_traced(&traced.gateway, flag).await, "{flag}");
+    }
+    assert_eq!(traced.end().await, HashMap::new());
+}
+
+#[tokio::test]
+async fn whom_the_configuration_trusts_decides_what_is_traced() {
+    for (one_in, flag, traces) in [(1_000_000_000, "01", true), (1, "00", false)] {
+        let traced = TracedGateway::start_with(|_, trace| {
+            trace.one_in = one_in;
+            trace.trust = vec!["127.0.0.1/32".parse().unwrap()];
+        })
+        .await;
+        assert_eq!(is_traced(&traced.gateway, flag).await, traces, "{flag}");
+        let trace = u128::from_str_radix(LOW, 16).unwrap().to_be_bytes();
+        assert_eq!(traced.end().await.contains_key(trace.as_slice()), traces);
+    }
+}
+
+/// As many requests as make a batch of spans.
+async fn fill_a_batch(gateway: &TestGateway) {
+    for _ in 0..600 {
+        let answer = gateway.program().get("/api/v1/registration").send().await;
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn spans_that_nobody_takes_are_counted() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Nobody is there any more.
+    let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    drop(listener);
+    let gateway = TestGateway::with(|config| config.trace = Some(all_to(&endpoint))).await;
+    fill_a_batch(&gateway).await;
+    let lost = async {
+        loop {
+            let text = gateway.program().get("/metrics").send().await.text;
+            match sample(&text, "stack_trace_spans_lost_total") {
+                Some(lost) if lost >= 500.0 => return,
+                Some(_) => tokio::task::yield_now().await,
+                None => panic!("{text}"),
+            }
+        }
+    };
+    timeout(PATIENCE, lost).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_collector_that_never_answers_does_not_keep_the_gateway_from_its_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    let gateway = TestGateway::with(|config| config.trace = Some(all_to(&endpoint))).await;
+    fill_a_batch(&gateway).await;
+    let (mut asked, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    timeout(PATIENCE, gateway.shutdown()).await.unwrap();
+    // Nothing of it is left behind.
+    let mut rest = Vec::new();
+    let _ = timeout(PATIENCE, asked.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    assert!(rest.starts_with(b"POST /v1/traces "));
 }
