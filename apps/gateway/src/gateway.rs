@@ -187,7 +187,7 @@ impl RunningGateway {
         lifecycle.stopping.cancel();
         if left.is_err() {
             let connections = lifecycle.connections.len();
-            let sockets = lifecycle.sockets.len();
+            let sockets = lifecycle.sockets.len() + lifecycle.relayed.len();
             tracing::warn!(
                 connections,
                 sockets,

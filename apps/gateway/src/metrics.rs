@@ -60,6 +60,7 @@ struct Inner {
     spans_lost: IntCounter,
     connections: IntGauge,
     sockets: IntGauge,
+    relayed_sockets: IntGauge,
 }
 
 /// What is read off the parts of the gateway when somebody asks.
@@ -70,6 +71,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) own: Option<Own<'a>>,
     pub(crate) connections: usize,
     pub(crate) sockets: usize,
+    /// Those of clients that are connected to an edge, where they are among the sockets.
+    pub(crate) relayed_sockets: usize,
 }
 
 /// The parts that an edge has not.
@@ -110,12 +113,12 @@ impl Metrics {
             commit_seconds: histogram(
                 "stack_commit_seconds",
                 "Time from the first operation of a commit to the end of its fsync.",
-                exponential_buckets(0.000_1, 2.0, 15)?,
+                exponential_buckets(0.000_1, 2.0, 19)?,
             )?,
             commit_sync_seconds: histogram(
                 "stack_commit_sync_seconds",
                 "Time that a commit needs to get onto the disk, its fsync.",
-                exponential_buckets(0.000_1, 2.0, 15)?,
+                exponential_buckets(0.000_1, 2.0, 19)?,
             )?,
             requests: Requests::new(&registry)?,
             sign_ins: SocketSignIns {
@@ -167,7 +170,11 @@ impl Metrics {
                 "Spans of traces that the collector did not take, or not in time.",
             )?,
             connections: gauge("stack_http_connections", "Open HTTP connections.")?,
-            sockets: gauge("stack_sockets", "Open WebSockets.")?,
+            sockets: gauge("stack_sockets", "WebSockets that are open here.")?,
+            relayed_sockets: gauge(
+                "stack_relayed_sockets",
+                "WebSockets that are open at edges, which count them among theirs.",
+            )?,
             registry,
         };
         Ok(Self(Arc::new(inner)))
@@ -310,12 +317,13 @@ impl Metrics {
         for (counter, now) in counted {
             counter.inc_by(now.saturating_sub(counter.get()));
         }
-        inner
-            .connections
-            .set(i64::try_from(reading.connections).unwrap_or(i64::MAX));
-        inner
-            .sockets
-            .set(i64::try_from(reading.sockets).unwrap_or(i64::MAX));
+        for (gauge, now) in [
+            (&inner.connections, reading.connections),
+            (&inner.sockets, reading.sockets),
+            (&inner.relayed_sockets, reading.relayed_sockets),
+        ] {
+            gauge.set(i64::try_from(now).unwrap_or(i64::MAX));
+        }
         let mut families = inner.registry.gather();
         families.extend(parts::read_off(self, reading));
         families.sort_by(|one, other| one.name().cmp(other.name()));

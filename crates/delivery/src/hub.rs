@@ -22,6 +22,7 @@ use crate::catch_up::Pumped;
 use crate::log::{Log, Room};
 use crate::outlet::Outlet;
 use crate::room_hub::{Fanned, RoomHub, Subscription};
+use crate::times::{Spread, Times};
 
 /// Pages of catch-up that are read at the same time at most: more would only queue at the disk, and each holds a
 /// thread of the blocking pool.
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) reads: Semaphore,
     bus: Arc<dyn Bus>,
     rooms: RwLock<HashMap<RoomId, Arc<RoomHub>>>,
+    fan_outs: Times,
     live_deliveries: AtomicU64,
     catch_up_deliveries: AtomicU64,
     fell_behind: AtomicU64,
@@ -168,6 +170,7 @@ impl Hub {
             reads: Semaphore::new(CONCURRENT_READS),
             bus: bus.clone(),
             rooms: RwLock::default(),
+            fan_outs: Times::default(),
             live_deliveries: AtomicU64::new(0),
             catch_up_deliveries: AtomicU64::new(0),
             fell_behind: AtomicU64::new(0),
@@ -336,6 +339,12 @@ impl Hub {
         }
     }
 
+    /// How long it took to hand the events of a room to those who read it, a write to each.
+    #[must_use]
+    pub fn fan_outs(&self) -> Spread {
+        self.0.fan_outs.spread()
+    }
+
     /// Who reads now. It looks at every room in turn: for whoever measures, every few seconds.
     #[must_use]
     pub fn readers(&self) -> Readers {
@@ -389,8 +398,10 @@ impl Hub {
 
     /// Hands out batches that have queued up, one write per reader for those that follow each other.
     fn hand_out(&self, queued: impl Iterator<Item = Committed>) {
+        // The end of one is the beginning of the next: a look at the clock for each.
+        let mut now = Instant::now();
         for run in self.runs(queued) {
-            self.hand_out_run(&run);
+            now = self.hand_out_run(&run, now);
         }
     }
 
@@ -517,24 +528,23 @@ impl Hub {
         }
     }
 
-    /// Hands a run out, and tells those who trace what is in it.
-    fn hand_out_run(&self, run: &Run) {
+    /// Hands a run out, from `began` to the end that it gives, and tells those who trace what is in it.
+    fn hand_out_run(&self, run: &Run, began: Instant) -> Instant {
         let batch = EventBatch::joined(&run.batches);
-        if run.traces.is_empty() {
-            self.fan_out(&run.hub, &batch);
-            return;
-        }
-        let began = Instant::now();
         let fanned = self.fan_out(&run.hub, &batch);
+        let ended = Instant::now();
+        let took = ended - began;
+        self.0.fan_outs.note(took);
         let step = FanOutStep {
             began,
-            took: began.elapsed(),
+            took,
             deliveries: fanned.deliveries,
             fell_behind: fanned.fell_behind,
         };
         for trace in &run.traces {
             trace.handed_out(&step);
         }
+        ended
     }
 
     fn fan_out(&self, hub: &RoomHub, batch: &EventBatch) -> Fanned {

@@ -17,9 +17,11 @@ mod hub;
 mod log;
 mod outlet;
 mod room_hub;
+mod times;
 
 pub use catch_up::Pumped;
 pub use hub::{Hub, HubError, HubHandle, HubStats, Readers, Source};
 pub use log::{Log, LogPage, Reading, RemoteLog, RemoteRoom, Room, RoomHead};
 pub use outlet::{Outlet, Relay, Sink};
 pub use room_hub::Subscription;
+pub use times::Spread;

@@ -26,7 +26,8 @@ use super::node::Node;
 use crate::http::headers::SecurityHeaders;
 use crate::http::problem::{self, ApiError};
 use crate::http::request_id::{self, RequestId, X_REQUEST_ID};
-use crate::http::{Peer, client_ip, leftover, trace};
+use crate::http::trace::{self, AnsweredElsewhere};
+use crate::http::{Peer, client_ip, leftover};
 use crate::metrics::{CONTENT_TYPE, Metrics, Reading};
 use crate::server::{self, Extended, Place};
 use crate::ws::{self, Opened};
@@ -70,7 +71,10 @@ pub(super) fn router(edge: Arc<Edge>) -> Router {
         .route("/ws", get(upgrade).connect(upgrade).fallback(forward))
         .fallback(forward)
         .layer(from_fn(leftover::settle))
-        .layer(from_fn(trace::span_at_edge))
+        .layer(from_fn_with_state(
+            edge.metrics.clone(),
+            trace::span_at_edge,
+        ))
         .layer(from_fn(request_id::assign))
         .with_state(edge)
 }
@@ -122,6 +126,7 @@ async fn metrics(State(edge): Shared) -> Response {
         own: None,
         connections: lifecycle.connections.len(),
         sockets: lifecycle.sockets.len(),
+        relayed_sockets: 0,
     });
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
@@ -269,6 +274,7 @@ fn unpacked(response: HttpResponse) -> Response {
         }
     };
     let mut answer = Response::new(body);
+    answer.extensions_mut().insert(AnsweredElsewhere);
     *answer.status_mut() =
         StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in response.headers {
@@ -320,6 +326,7 @@ async fn upgrade(State(edge): Shared, mut request: Request) -> Response {
             response.headers_mut().remove(name);
         }
     }
+    tracing::debug!(socket = entered.id(), "socket opened");
     let limits = edge.node.upstream().link().map(|(_, limits)| limits);
     let opened = Opened {
         entered,
