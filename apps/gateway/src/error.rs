@@ -20,6 +20,17 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// Log lines cannot go where the configuration says.
+    #[error("log_dir: cannot log into {path}")]
+    LogFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// There can be no more threads.
+    #[error("cannot start the thread that writes the log")]
+    LogThread(#[source] io::Error),
     /// The data folder cannot be made.
     #[error("cannot make the data folder {path}")]
     DataDir {
