@@ -6,6 +6,7 @@
 mod bus;
 mod edge;
 mod endpoint;
+mod folders;
 mod key;
 mod layers;
 mod oauth;
@@ -91,6 +92,8 @@ pub struct Config {
     pub storage_cache_bytes: usize,
     /// How long a shutdown waits for connections.
     pub shutdown_deadline: Duration,
+    /// What is not as it should be and works all the same, for the log.
+    pub warnings: Vec<String>,
     /// What tests change. It is reachable from no file, variable or flag.
     pub testing: Testing,
 }
@@ -188,6 +191,17 @@ impl Config {
         reader.finish().map(|()| config)
     }
 
+    /// [`Config::load`], and a look at the folders that are written.
+    ///
+    /// # Errors
+    /// With every fault of every source.
+    pub fn check(inputs: &Inputs) -> Result<(), Faults> {
+        let mut reader = Reader::open(inputs);
+        let config = Self::read(&mut reader);
+        folders::check(&mut reader, &config);
+        reader.finish()
+    }
+
     /// Where the local socket is; `None` without one. A gateway that keeps everything in memory has no folder for it.
     #[must_use]
     pub fn ipc_path(&self) -> Option<PathBuf> {
@@ -260,6 +274,7 @@ impl Config {
             },
             storage_cache_bytes: reader.between("storage.cache_mib", 1..=1_048_576) << 20,
             shutdown_deadline: reader.seconds("shutdown.deadline_s", 0..=600),
+            warnings: reader.warnings(),
             testing: Testing::default(),
         }
     }

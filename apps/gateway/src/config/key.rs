@@ -121,7 +121,7 @@ pub(super) const KEYS: &[Key] = &[
         "log_dir",
         Text,
         "",
-        "Folder for log files. Unset, lines go to standard error; set, into stack-gateway.log there and not to it.",
+        "Folder for log files. Unset, lines go to standard error; set, into stack-gateway.log there (of an edge: stack-edge.log).",
     ),
     key(
         "log_file_mib",
