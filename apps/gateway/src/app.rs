@@ -306,6 +306,7 @@ impl App {
             }),
             connections: self.lifecycle.connections.len(),
             sockets: self.lifecycle.sockets.len(),
+            relayed_sockets: self.lifecycle.relayed.len(),
         }
     }
 

@@ -224,7 +224,7 @@ pub enum KeysCommand {
 /// What can be done with the configuration.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum ConfigCommand {
-    /// Says whether the gateway would start with it.
+    /// Says whether the gateway would start with it, as far as one can tell beforehand.
     Check,
     /// Shows every setting, its value and where it comes from; secrets are not shown.
     Print,

@@ -8,6 +8,7 @@ mod backup;
 mod bus;
 mod edge;
 mod endpoint;
+mod folders;
 mod key;
 mod layers;
 mod oauth;
@@ -105,6 +106,8 @@ pub struct Config {
     pub shutdown_deadline: Duration,
     /// What it was read from.
     pub layers: Layers,
+    /// What is not as it should be and works all the same, for the log.
+    pub warnings: Vec<String>,
     /// What tests change. It is reachable from no file, variable or flag.
     pub testing: Testing,
 }
@@ -206,6 +209,17 @@ impl Config {
         reader.finish().map(|()| config)
     }
 
+    /// [`Config::load`], and a look at the folders that are written.
+    ///
+    /// # Errors
+    /// With every fault of every source.
+    pub fn check(inputs: &Inputs) -> Result<(), Faults> {
+        let mut reader = Reader::open(inputs);
+        let config = Self::read(&mut reader);
+        folders::check(&mut reader, &config);
+        reader.finish()
+    }
+
     /// Where the local socket is; `None` without one. A gateway that keeps everything in memory has no folder for it.
     #[must_use]
     pub fn ipc_path(&self) -> Option<PathBuf> {
@@ -285,6 +299,7 @@ impl Config {
             },
             shutdown_deadline: reader.seconds("shutdown.deadline_s", 0..=600),
             layers: Layers::default(),
+            warnings: reader.warnings(),
             testing: Testing::default(),
         }
     }

@@ -20,6 +20,17 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// Log lines cannot go where the configuration says.
+    #[error("log_dir: cannot log into {path}")]
+    LogFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// There can be no more threads.
+    #[error("cannot start the thread that writes the log")]
+    LogThread(#[source] io::Error),
     /// The data folder cannot be made.
     #[error("cannot make the data folder {path}")]
     DataDir {
@@ -85,9 +96,6 @@ pub enum StartError {
     /// A measurement of ours is not well formed.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),
-    /// The sender of traces cannot be made.
-    #[error("traces cannot be sent")]
-    Traces(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A topic of ours is none.
     #[error("a topic of the bus is not well formed")]
     Topic(#[from] InvalidTopic),

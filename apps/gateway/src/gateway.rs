@@ -215,7 +215,7 @@ impl RunningGateway {
         lifecycle.stopping.cancel();
         if left.is_err() {
             let connections = lifecycle.connections.len();
-            let sockets = lifecycle.sockets.len();
+            let sockets = lifecycle.sockets.len() + lifecycle.relayed.len();
             tracing::warn!(
                 connections,
                 sockets,
@@ -233,7 +233,7 @@ impl RunningGateway {
         self.hub.shutdown().await;
         self.bus.close();
         if let Some(tracer) = self.tracer {
-            // It is on record if it fails.
+            // Behind the store and for a few seconds at most; it is on record if it fails.
             let _ = tokio::task::spawn_blocking(move || tracer.shutdown()).await;
         }
         drop(self.abandon);
@@ -341,7 +341,7 @@ async fn compose(
     let codec: Arc<dyn EventCodec> = Arc::new(JsonCodec);
     let metrics = Metrics::new()?;
     let tracer = match &config.trace {
-        Some(settings) => Some(Tracer::start(settings, &lifecycle.background)?),
+        Some(settings) => Some(Tracer::start(settings, metrics.spans_lost())?),
         None => None,
     };
     let bus = match &config.testing.bus {

@@ -20,6 +20,8 @@ pub(crate) struct Lifecycle {
     pub(crate) connections: TaskTracker,
     /// WebSockets. Each is a task of its own, so that its HTTP connection and the buffers of that can go.
     pub(crate) sockets: TaskTracker,
+    /// The near ends of WebSockets whose clients are connected to an edge.
+    pub(crate) relayed: TaskTracker,
     /// Requests and WebSockets of connections of HTTP/2.
     pub(crate) streams: TaskTracker,
     /// Tasks that serve the others and end after them: sweepers, the bus's readers.
@@ -34,11 +36,13 @@ impl Lifecycle {
         self.serving.close();
         self.connections.close();
         self.sockets.close();
+        self.relayed.close();
         self.streams.close();
         // First, so that no connection is taken and missed behind the next line.
         self.serving.wait().await;
         self.connections.wait().await;
         self.sockets.wait().await;
+        self.relayed.wait().await;
         self.streams.wait().await;
     }
 

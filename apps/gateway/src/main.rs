@@ -11,6 +11,7 @@ use stack_gateway::command::{self, CommandError, Manner, Task};
 use stack_gateway::config::{self, Config, Inputs};
 use stack_gateway::signals::{Asked, Signals};
 use stack_gateway::systemd::Notify;
+use stack_gateway::telemetry::Process;
 use stack_gateway::{Gateway, Inherited, RunningEdge, RunningGateway, offline, telemetry};
 
 /// The configuration is at fault; everything else that fails is 1.
@@ -59,13 +60,24 @@ fn main() -> ExitCode {
             return ExitCode::from(FAULTY_CONFIGURATION);
         }
     };
-    let log = match telemetry::init(&config) {
+    let process = match &cli.command {
+        None | Some(Command::Serve) => Process::Gateway,
+        Some(Command::Edge { .. }) => Process::Edge,
+        Some(_) => Process::Command,
+    };
+    let log = match telemetry::init(&config, process) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("stack-gateway: the log cannot be written: {error}");
+            complain(&format!(
+                "stack-gateway: {error:#}",
+                error = anyhow::Error::from(error)
+            ));
             return ExitCode::FAILURE;
         }
     };
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let done = match cli.command {
         None | Some(Command::Serve) => run(serve(config)),
         Some(Command::Edge { .. }) => run(serve_edge(config)),
@@ -75,6 +87,13 @@ fn main() -> ExitCode {
             None => Ok(()),
         },
     };
+    // Whoever reads the files looks for the reason there.
+    if let Err(error) = &done
+        && log.in_files()
+    {
+        let error = command::shown(&format!("{error:#}"));
+        tracing::error!(error = %error, "the end: {error}");
+    }
     drop(log);
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -113,9 +132,12 @@ fn run_config(command: ConfigCommand, inputs: &Inputs) -> ExitCode {
         ConfigCommand::Print => config::effective(inputs),
         ConfigCommand::Check => String::new(),
     };
-    let loaded = Config::load(inputs);
+    let loaded = match command {
+        ConfigCommand::Check => Config::check(inputs),
+        _ => Config::load(inputs).map(drop),
+    };
     let told = match (command, &loaded) {
-        (ConfigCommand::Check, Ok(_)) => "the configuration is valid\n".to_owned(),
+        (ConfigCommand::Check, Ok(())) => "the configuration is valid\n".to_owned(),
         _ => told,
     };
     // Whoever closed the output has seen enough.
@@ -124,7 +146,7 @@ fn run_config(command: ConfigCommand, inputs: &Inputs) -> ExitCode {
         _ if matches!(command, ConfigCommand::Default | ConfigCommand::Reference) => {
             ExitCode::SUCCESS
         }
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::SUCCESS,
         Err(faults) => {
             complain(&faults.to_string());
             ExitCode::from(FAULTY_CONFIGURATION)

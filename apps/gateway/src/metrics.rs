@@ -59,8 +59,10 @@ struct Inner {
     bus_unsent: IntCounter,
     bus_lost: IntCounter,
     refused: IntCounter,
+    spans_lost: IntCounter,
     connections: IntGauge,
     sockets: IntGauge,
+    relayed_sockets: IntGauge,
 }
 
 /// What is read off the parts of the gateway when somebody asks.
@@ -71,6 +73,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) own: Option<Own<'a>>,
     pub(crate) connections: usize,
     pub(crate) sockets: usize,
+    /// Those of clients that are connected to an edge, where they are among the sockets.
+    pub(crate) relayed_sockets: usize,
 }
 
 /// The parts that an edge has not.
@@ -111,12 +115,12 @@ impl Metrics {
             commit_seconds: histogram(
                 "stack_commit_seconds",
                 "Time from the first operation of a commit to the end of its fsync.",
-                exponential_buckets(0.000_1, 2.0, 15)?,
+                exponential_buckets(0.000_1, 2.0, 19)?,
             )?,
             commit_sync_seconds: histogram(
                 "stack_commit_sync_seconds",
                 "Time that a commit needs to get onto the disk, its fsync.",
-                exponential_buckets(0.000_1, 2.0, 15)?,
+                exponential_buckets(0.000_1, 2.0, 19)?,
             )?,
             requests: Requests::new(&registry)?,
             sign_ins: SocketSignIns {
@@ -163,8 +167,16 @@ impl Metrics {
                 "stack_connections_refused_total",
                 "Connections closed at once because too many were open.",
             )?,
+            spans_lost: counter(
+                "stack_trace_spans_lost_total",
+                "Spans of traces that the collector did not take, or not in time.",
+            )?,
             connections: gauge("stack_http_connections", "Open HTTP connections.")?,
-            sockets: gauge("stack_sockets", "Open WebSockets.")?,
+            sockets: gauge("stack_sockets", "WebSockets that are open here.")?,
+            relayed_sockets: gauge(
+                "stack_relayed_sockets",
+                "WebSockets that are open at edges, which count them among theirs.",
+            )?,
             registry,
         };
         Ok(Self(Arc::new(inner)))
@@ -227,6 +239,11 @@ impl Metrics {
     /// Counts connections that were refused.
     pub(crate) fn connections_refused(&self) -> IntCounter {
         self.0.refused.clone()
+    }
+
+    /// Counts spans that nobody gets.
+    pub(crate) fn spans_lost(&self) -> IntCounter {
+        self.0.spans_lost.clone()
     }
 
     /// Everything, after a look at the parts.
@@ -302,12 +319,13 @@ impl Metrics {
         for (counter, now) in counted {
             counter.inc_by(now.saturating_sub(counter.get()));
         }
-        inner
-            .connections
-            .set(i64::try_from(reading.connections).unwrap_or(i64::MAX));
-        inner
-            .sockets
-            .set(i64::try_from(reading.sockets).unwrap_or(i64::MAX));
+        for (gauge, now) in [
+            (&inner.connections, reading.connections),
+            (&inner.sockets, reading.sockets),
+            (&inner.relayed_sockets, reading.relayed_sockets),
+        ] {
+            gauge.set(i64::try_from(now).unwrap_or(i64::MAX));
+        }
         let mut families = inner.registry.gather();
         families.extend(parts::read_off(self, reading));
         families.sort_by(|one, other| one.name().cmp(other.name()));

@@ -1,32 +1,34 @@
 //! Traces, sent by OTLP: from a request or a frame through its commit to the readers, as one trace. Without an endpoint
 //! in the configuration there is no tracer, and nothing of this runs.
 //!
-//! What is traced is decided by the trace's id, at its beginning. A caller's `traceparent` gives the id; whether it is
-//! traced the caller decides only behind a trusted proxy, since everybody else could fill up the collector. A span holds
-//! the route or the type of the frame, never what was in it.
+//! What is traced is decided at its beginning, by an id of our own. A caller's `traceparent` says under which trace and
+//! span it stands and no more: callers choose their ids, and could fill up the collector by them. Whoever is in
+//! `trace.trust` decides by the flag. A span holds the route or the type of the frame, never what was in it.
 
 mod send;
 mod span;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::{Protocol, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
-    BatchSpanProcessor, IdGenerator as _, RandomIdGenerator, SpanProcessor as _,
+    BatchConfigBuilder, BatchSpanProcessor, IdGenerator as _, RandomIdGenerator, SpanData,
+    SpanProcessor as _,
 };
-use tokio_util::task::TaskTracker;
+use prometheus::IntCounter;
 
 use crate::config::TraceSettings;
 use crate::error::StartError;
-use send::Sender;
+use send::{MOST_WAITING, Queue, Sender};
 
 pub(crate) use span::{Traced, follow};
 
@@ -35,6 +37,10 @@ pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent"
 
 /// How long the end of the gateway waits for the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(3);
+/// Spans that are sent together at most.
+const AT_ONCE: usize = 512;
+/// How often what waits is sent.
+const SEND_EVERY: Duration = Duration::from_secs(5);
 
 /// Makes spans and sends them. Cloning shares it.
 #[derive(Clone)]
@@ -42,10 +48,12 @@ pub(crate) struct Tracer(Arc<Inner>);
 
 struct Inner {
     processor: BatchSpanProcessor,
+    queue: Queue,
     scope: InstrumentationScope,
-    /// A trace is recorded when the lower half of its id is below this: the rule that OpenTelemetry's libraries have,
-    /// so that services with the same ratio record the same traces.
+    /// A trace is recorded when the lower half of an id of ours is below this.
     below: AtomicU64,
+    /// Callers whose flag says whether a trace is recorded.
+    trust: Vec<IpNet>,
 }
 
 /// A trace that a caller has begun.
@@ -57,19 +65,23 @@ struct Parent {
 }
 
 impl Tracer {
-    /// A tracer whose spans go where the settings say. Nobody is asked whether it is there.
+    /// A tracer whose spans go where the settings say; `lost` counts those that do not arrive. Nobody is asked whether
+    /// it is there.
     ///
     /// # Errors
-    /// The client or the exporter cannot be made.
-    pub(crate) fn start(settings: &TraceSettings, tasks: &TaskTracker) -> Result<Self, StartError> {
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
-            .with_http()
-            .with_http_client(Sender::new(tasks)?)
-            .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(settings.endpoint.as_str())
-            .build()
-            .map_err(|source| StartError::Traces(source.into()))?;
-        let mut processor = BatchSpanProcessor::builder(exporter).build();
+    /// The client cannot be made.
+    pub(crate) fn start(settings: &TraceSettings, lost: IntCounter) -> Result<Self, StartError> {
+        let queue = Queue::new(lost);
+        let sender = Sender::new(settings.endpoint.clone(), queue.clone())?;
+        // All of it, or else the library looks into the environment for the rest.
+        let batches = BatchConfigBuilder::default()
+            .with_max_queue_size(MOST_WAITING)
+            .with_max_export_batch_size(AT_ONCE)
+            .with_scheduled_delay(SEND_EVERY)
+            .build();
+        let mut processor = BatchSpanProcessor::builder(sender)
+            .with_batch_config(batches)
+            .build();
         let resource = Resource::builder_empty()
             .with_service_name(settings.service_name.clone())
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -77,8 +89,10 @@ impl Tracer {
         processor.set_resource(&resource);
         Ok(Self(Arc::new(Inner {
             processor,
+            queue,
             scope: InstrumentationScope::builder("stack-gateway").build(),
             below: AtomicU64::new(below(settings.one_in)),
+            trust: settings.trust.clone(),
         })))
     }
 
@@ -103,22 +117,23 @@ impl Tracer {
         ))
     }
 
-    /// A trace of a request, if this one is traced. `trusted` says whether the caller's word counts.
+    /// A trace of a request, if this one is traced. It stands under that of the caller, if there is one.
     pub(crate) fn request(
         &self,
         headers: &HeaderMap,
-        trusted: bool,
+        caller: IpAddr,
         method: &'static str,
         route: &str,
     ) -> Option<Arc<Traced>> {
+        let own = RandomIdGenerator::default().new_trace_id();
         let parent = headers.get(TRACEPARENT).and_then(Parent::read);
         let (trace, span) = match parent {
             Some(parent) => (parent.trace, parent.span),
-            None => (RandomIdGenerator::default().new_trace_id(), SpanId::INVALID),
+            None => (own, SpanId::INVALID),
         };
         let records = match parent {
-            Some(parent) if trusted => parent.sampled,
-            _ => self.records(trace),
+            Some(parent) if self.trusts(caller) => parent.sampled,
+            _ => self.records(own),
         };
         let attributes = || {
             vec![
@@ -130,16 +145,37 @@ impl Tracer {
         records.then(|| Traced::new(self.clone(), (trace, span), name(), attributes()))
     }
 
-    fn records(&self, trace: TraceId) -> bool {
-        let [.., a, b, c, d, e, f, g, h] = trace.to_bytes();
+    fn trusts(&self, caller: IpAddr) -> bool {
+        let caller = caller.to_canonical();
+        self.0.trust.iter().any(|net| net.contains(&caller))
+    }
+
+    /// Whether the trace with this id is recorded; the id is ours.
+    fn records(&self, own: TraceId) -> bool {
+        let [.., a, b, c, d, e, f, g, h] = own.to_bytes();
         u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1 < self.0.below.load(Ordering::Relaxed)
     }
 
-    /// Sends what is left. Waits for it, so not on the runtime.
+    /// Queues a span to be sent. Never waits: what the collector does not take in time is lost.
+    fn send(&self, span: SpanData) {
+        if self.0.queue.enter() {
+            self.0.processor.on_end(span);
+        }
+    }
+
+    /// Sends what is left, for a few seconds at most. Waits for it, so not on the runtime.
     pub(crate) fn shutdown(&self) {
         if let Err(error) = self.0.processor.shutdown_with_timeout(LAST_SPANS) {
             tracing::warn!(%error, "the last spans were not sent: {error}");
         }
+        self.0.queue.end();
+    }
+}
+
+/// A gateway that is dropped sends nothing more.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.end();
     }
 }
 

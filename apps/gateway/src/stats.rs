@@ -30,6 +30,7 @@ struct Sample {
     /// When they ended.
     at: Timestamp,
     connections: usize,
+    /// Here and at edges.
     sockets: usize,
     /// Subscriptions that read from the log.
     behind: u64,
@@ -37,7 +38,8 @@ struct Sample {
     deliveries_per_s: f64,
     /// 99 of a hundred commits took no longer; `null` when there was none.
     commit_p99_ms: Option<f64>,
-    storage_bytes: u64,
+    /// `null` when the file cannot be looked at.
+    storage_bytes: Option<u64>,
     /// `null` where the system does not tell.
     memory_bytes: Option<u64>,
 }
@@ -58,12 +60,14 @@ pub(crate) struct Overview {
 #[derive(Debug, Serialize)]
 struct Now {
     connections: usize,
+    /// Here and at edges.
     sockets: usize,
+    relayed_sockets: usize,
     rooms: u64,
     subscriptions: u64,
     behind: u64,
-    storage_bytes: u64,
-    cache_bytes: u64,
+    storage_bytes: Option<u64>,
+    cache_bytes: Option<u64>,
     memory_bytes: Option<u64>,
     open_files: Option<u64>,
     threads: Option<u64>,
@@ -101,7 +105,7 @@ impl Overview {
     pub(crate) fn of(app: &App) -> Self {
         let readers = app.hub().readers();
         let hub = app.hub().stats();
-        let usage = app.storage_usage().unwrap_or_default();
+        let usage = app.storage_usage().ok();
         let process = app.measures().process();
         let commits = app.measures().commits();
         let started = app.measures().started().duration_since(UNIX_EPOCH);
@@ -112,12 +116,13 @@ impl Overview {
             version: env!("CARGO_PKG_VERSION"),
             now: Now {
                 connections: app.lifecycle().connections.len(),
-                sockets: app.lifecycle().sockets.len(),
+                sockets: sockets(app),
+                relayed_sockets: app.lifecycle().relayed.len(),
                 rooms: readers.rooms,
                 subscriptions: readers.subscriptions,
                 behind: readers.behind,
-                storage_bytes: usage.file_bytes,
-                cache_bytes: usage.cache_bytes,
+                storage_bytes: usage.as_ref().map(|usage| usage.file_bytes),
+                cache_bytes: usage.as_ref().map(|usage| usage.cache_bytes),
                 memory_bytes: process.map(|process| process.resident_bytes),
                 open_files: process.map(|process| process.open_fds),
                 threads: process.map(|process| process.threads),
@@ -160,6 +165,11 @@ pub(crate) async fn run(app: AppState, stop: CancellationToken) {
     }
 }
 
+/// Everybody's, wherever they are connected.
+fn sockets(app: &App) -> usize {
+    app.lifecycle().sockets.len() + app.lifecycle().relayed.len()
+}
+
 fn sample(app: &App, before: &Counts, counts: &Counts, passed: Duration) -> Sample {
     let per_second = |from: u64, to: u64| {
         #[expect(clippy::cast_precision_loss, reason = "what happens in five seconds")]
@@ -169,13 +179,13 @@ fn sample(app: &App, before: &Counts, counts: &Counts, passed: Duration) -> Samp
     Sample {
         at: app.clock().now(),
         connections: app.lifecycle().connections.len(),
-        sockets: app.lifecycle().sockets.len(),
+        sockets: sockets(app),
         behind: app.hub().readers().behind,
         events_per_s: per_second(before.commits.events, counts.commits.events),
         deliveries_per_s: per_second(before.deliveries, counts.deliveries),
         commit_p99_ms: quantile(&before.commits, &counts.commits, 0.99)
             .map(|seconds| seconds * 1000.0),
-        storage_bytes: app.storage_usage().unwrap_or_default().file_bytes,
+        storage_bytes: app.storage_usage().ok().map(|usage| usage.file_bytes),
         memory_bytes: app
             .measures()
             .process()

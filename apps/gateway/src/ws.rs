@@ -38,6 +38,7 @@ use tungstenite::handshake::server::create_response;
 
 use crate::app::AppState;
 use crate::http::problem::ApiError;
+use crate::http::request_id::RequestId;
 use crate::server::{self, Extended};
 
 pub(crate) use at_edge::{Opened, away, serve as serve_at_edge};
@@ -55,21 +56,23 @@ pub(crate) fn reattach(app: &AppState, on: &Handle, arrived: Arrival, reattach: 
     let serving = async move {
         let dialect = dialect::named(reattach.subprotocol.as_deref());
         let start = if reattach.standing.is_empty() {
-            Start::Anew(credentials::Credentials::None(Box::new(reattach.peer)))
+            let nobody = credentials::Credentials::None(Box::new(reattach.peer));
+            Start::Anew(nobody, RequestId::default())
         } else {
             match app.auth().kept(&reattach.standing) {
                 Ok(caller) => Start::Again(Box::new(caller), reattach.rooms),
                 Err(problem) => {
                     let record = None;
                     let refused = credentials::Refused { problem, record };
-                    Start::Anew(credentials::Credentials::Refused(Box::new(refused)))
+                    let refused = credentials::Credentials::Refused(Box::new(refused));
+                    Start::Anew(refused, RequestId::default())
                 }
             }
         };
         Box::pin(serve_relayed(app, arrived.socket, start, dialect)).await;
         drop(arrived.place);
     };
-    lifecycle.sockets.spawn_on(serving, on);
+    lifecycle.relayed.spawn_on(serving, on);
 }
 
 /// Upgrades a request to a WebSocket.
@@ -83,6 +86,8 @@ pub(crate) async fn upgrade(State(app): State<AppState>, request: Request) -> Re
 fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
     let credentials = credentials::of(&app, &request)?;
     let (dialect, subprotocol) = dialect::choose(request.headers())?;
+    let id = request.extensions().get::<RequestId>().cloned();
+    let said = (credentials, id.unwrap_or_default());
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let arriving = request.extensions_mut().remove::<Arriving>();
     let extended = request.extensions_mut().remove::<Extended>();
@@ -103,8 +108,8 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
     }
     if let Some(arrived) = arriving.and_then(|arriving| arriving.take()) {
         let lifecycle = app.lifecycle().clone();
-        lifecycle.sockets.spawn(async move {
-            let start = Start::Anew(credentials);
+        lifecycle.relayed.spawn(async move {
+            let start = Start::Anew(said.0, said.1);
             Box::pin(serve_relayed(app, arrived.socket, start, dialect)).await;
             drop(arrived.place);
         });
@@ -118,7 +123,7 @@ fn accept(app: AppState, mut request: Request) -> Result<Response, Problem> {
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        let Some((socket, place)) = begin(app, upgraded, over, credentials, dialect) else {
+        let Some((socket, place)) = begin(app, upgraded, over, said, dialect) else {
             return;
         };
         socket.await;
@@ -133,7 +138,7 @@ fn begin(
     app: AppState,
     upgraded: Upgraded,
     over: Option<Box<(Extended, server::Place)>>,
-    credentials: Credentials,
+    said: (Credentials, RequestId),
     dialect: Dialect,
 ) -> Option<(Pin<Box<impl Future<Output = ()>>>, server::Place)> {
     let parts = match over {
@@ -145,7 +150,7 @@ fn begin(
     };
     match parts {
         Ok((wire, read_ahead, place)) => {
-            let socket = connection::serve(app, wire, read_ahead, credentials, dialect);
+            let socket = connection::serve(app, wire, read_ahead, said, dialect);
             Some((Box::pin(socket), place))
         }
         Err(error) => {

@@ -69,7 +69,7 @@ const OWNED: &[(&str, &[&str])] = &[
     // For the floor that the storage is measured against.
     ("redb", &["storage", "bench"]),
     ("opentelemetry", &["gateway"]),
-    ("opentelemetry-otlp", &["gateway"]),
+    ("opentelemetry-proto", &["gateway"]),
     ("opentelemetry_sdk", &["gateway"]),
     ("totp-rs", &["auth"]),
     ("tower", &["gateway"]),

@@ -24,6 +24,7 @@ use crate::catch_up::Pumped;
 use crate::log::{Log, Room};
 use crate::outlet::Outlet;
 use crate::room_hub::{Fanned, RoomHub, Subscription};
+use crate::times::{Spread, Times};
 use crate::whereabouts::{Departure, Entry, HandedOut, Memory, Out, Reader};
 
 /// Pages of catch-up that are read at the same time at most: more would only queue at the disk, and each holds a
@@ -86,6 +87,7 @@ pub(crate) struct Shared {
     bus: Arc<dyn Bus>,
     rooms: RwLock<HashMap<RoomId, Arc<RoomHub>>>,
     memory: Memory,
+    fan_outs: Times,
     live_deliveries: AtomicU64,
     catch_up_deliveries: AtomicU64,
     fell_behind: AtomicU64,
@@ -173,6 +175,7 @@ impl Hub {
             bus: bus.clone(),
             rooms: RwLock::default(),
             memory: Memory::default(),
+            fan_outs: Times::default(),
             live_deliveries: AtomicU64::new(0),
             catch_up_deliveries: AtomicU64::new(0),
             fell_behind: AtomicU64::new(0),
@@ -349,6 +352,12 @@ impl Hub {
             catch_up_pages: load(&self.0.catch_up_pages),
             catch_up_bytes: load(&self.0.catch_up_bytes),
         }
+    }
+
+    /// How long it took to hand the events of a room to those who read it, a write to each.
+    #[must_use]
+    pub fn fan_outs(&self) -> Spread {
+        self.0.fan_outs.spread()
     }
 
     /// Who reads now. It looks at every room in turn: for whoever measures, every few seconds.
@@ -587,9 +596,11 @@ impl Hub {
         let batch = EventBatch::joined(&run.batches);
         let fanned = self.fan_out(&run.hub, &batch, began);
         let ended = Instant::now();
+        let took = ended - began;
+        self.0.fan_outs.note(took);
         let step = FanOutStep {
             began,
-            took: ended - began,
+            took,
             deliveries: fanned.deliveries,
             fell_behind: fanned.fell_behind,
         };

@@ -17,6 +17,7 @@ mod hub;
 mod log;
 mod outlet;
 mod room_hub;
+mod times;
 mod whereabouts;
 
 pub use catch_up::Pumped;
@@ -24,4 +25,5 @@ pub use hub::{Hub, HubError, HubHandle, HubStats, Readers, Source};
 pub use log::{Log, LogPage, Reading, RemoteLog, RemoteRoom, Room, RoomHead};
 pub use outlet::{Outlet, Relay, Sink};
 pub use room_hub::Subscription;
+pub use times::Spread;
 pub use whereabouts::{Departure, HandedOut, Reader, Standing};

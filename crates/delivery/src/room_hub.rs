@@ -242,12 +242,16 @@ impl RoomHub {
         (departures, state.readers.is_empty())
     }
 
-    /// Readers, and those of them that are behind.
+    /// Readers, and those of them that are behind. Without those at other gateways, where they are counted and live.
     pub(crate) fn count(&self) -> (u64, u64) {
         let state = self.state.lock();
-        let behind = |reader: &&Reader| reader.live.is_none();
-        let behind = state.readers.iter().filter(behind).count();
-        (state.readers.len() as u64, behind as u64)
+        let is_here = |reader: &&Reader| reader.subscription.outlet.relay().is_none();
+        let (mut readers, mut behind) = (0, 0);
+        for reader in state.readers.iter().filter(is_here) {
+            readers += 1;
+            behind += u64::from(reader.live.is_none());
+        }
+        (readers, behind)
     }
 
     /// Where every reader stands. It holds the room for as long as a batch does, a part of the readers at a time.

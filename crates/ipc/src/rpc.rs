@@ -36,7 +36,7 @@ impl gateway::Server for GatewayImpl {
             Ok(logged_in) => logged_in,
             Err(problem) => {
                 conn.login_failed().await;
-                return Err(conn.refuse(&problem));
+                return Err(conn.refuse(None, &problem));
             }
         };
         conn.entered();
@@ -48,6 +48,7 @@ impl gateway::Server for GatewayImpl {
         results.set_session(capnp_rpc::new_client(SessionImpl::new(
             conn.clone(),
             logged_in.session,
+            logged_in.user_id,
             handed,
         )));
         Ok(())

@@ -16,13 +16,14 @@ use futures_util::FutureExt as _;
 use futures_util::io::BufReader;
 use interprocess::local_socket::tokio::Stream;
 use stack_proto::gateway_capnp::gateway;
-use stack_types::{ErrorCode, Problem};
+use stack_types::{ErrorCode, Problem, UserId};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::field;
 
 use crate::edge::Origin;
 use crate::ledger::{Kept, Ledger};
@@ -182,6 +183,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     open: Cell<usize>,
     refusing: Cell<usize>,
+    /// Connections since the start, by which the log calls each.
+    taken: Cell<u64>,
 }
 
 async fn serve(socket: Socket, config: ServerConfig, service: Arc<dyn Service>) {
@@ -194,6 +197,7 @@ async fn serve(socket: Socket, config: ServerConfig, service: Arc<dyn Service>) 
         tasks: TaskTracker::new(),
         open: Cell::new(0),
         refusing: Cell::new(0),
+        taken: Cell::new(0),
     });
     let mut pace = Pace::new();
     loop {
@@ -284,6 +288,8 @@ impl Drop for Place {
 pub(crate) struct Conn {
     pub(crate) shared: Rc<Shared>,
     pub(crate) peer: Peer,
+    /// What the log calls it.
+    number: u64,
     pub(crate) gate: Rc<Gate>,
     pub(crate) ledger: Rc<Ledger>,
     /// Bounds the pages that are on their way.
@@ -317,9 +323,12 @@ async fn connection(shared: Rc<Shared>, stream: Stream, peer: Peer, is_full: boo
     network.set_window_size(WINDOW_BYTES);
     let ledger = Ledger::new(gate.clone());
     let network = Kept::new(network, ledger.clone());
+    let number = shared.taken.get() + 1;
+    shared.taken.set(number);
     let conn = Rc::new(Conn {
         shared: shared.clone(),
         peer,
+        number,
         gate: gate.clone(),
         ledger,
         pages: Semaphore::new(PAGES_AT_ONCE),
@@ -424,19 +433,34 @@ impl Conn {
 
     /// What a call is answered.
     pub(crate) fn settle<T>(&self, answer: Result<T, Problem>) -> Result<T, capnp::Error> {
+        self.settle_for(None, answer)
+    }
+
+    /// The same of a call of a program that has logged in.
+    pub(crate) fn settle_for<T>(
+        &self,
+        user: Option<UserId>,
+        answer: Result<T, Problem>,
+    ) -> Result<T, capnp::Error> {
         match answer {
             Ok(answer) => {
                 self.refusals.set(0);
                 Ok(answer)
             }
-            Err(problem) => Err(self.refuse(&problem)),
+            Err(problem) => Err(self.refuse(user, &problem)),
         }
     }
 
     /// What a refused call is told.
-    pub(crate) fn refuse(&self, problem: &Problem) -> capnp::Error {
+    pub(crate) fn refuse(&self, user: Option<UserId>, problem: &Problem) -> capnp::Error {
         if let Some(cause) = problem.cause() {
-            tracing::error!(error = cause as &dyn std::error::Error, code = %problem.code, "a call failed");
+            tracing::error!(
+                connection = self.number,
+                user = user.map(field::display),
+                error = cause as &dyn std::error::Error,
+                code = %problem.code,
+                "a call failed"
+            );
         }
         if matches!(
             problem.code,

@@ -132,7 +132,7 @@ pub(super) const KEYS: &[Key] = &[
         "log_dir",
         Text,
         "",
-        "Folder for log files. Unset, lines go to standard error; set, into stack-gateway.log there and not to it.",
+        "Folder for log files. Unset, lines go to standard error; set, into stack-gateway.log there (of an edge: stack-edge.log).",
     ),
     key(
         "log_file_mib",
@@ -513,6 +513,12 @@ pub(super) const KEYS: &[Key] = &[
         Text,
         "stack-gateway",
         "What this gateway is called in traces.",
+    ),
+    key(
+        "trace.trust",
+        List,
+        "",
+        "Addresses or networks of callers whose traceparent says whether a request is traced; of others it is the gateway's to say.",
     ),
     live(
         "shutdown.deadline_s",

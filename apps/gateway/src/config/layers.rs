@@ -168,6 +168,7 @@ pub(super) struct Reader {
     faults: Vec<(Place, Fault)>,
     /// The file that was read, if one was.
     file: Option<PathBuf>,
+    warnings: Vec<String>,
 }
 
 impl Reader {
@@ -270,6 +271,11 @@ impl Reader {
         self.fault_in(&source, path, reason);
     }
 
+    /// What is not as it should be and no fault.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
+    }
+
     /// All faults, if there is one.
     pub(super) fn finish(self) -> Result<(), Faults> {
         if self.faults.is_empty() {
@@ -304,8 +310,23 @@ impl Reader {
             return self.fault_in(&source, key, format!("{path} is set as well"));
         }
         match read_secret(Path::new(file)) {
-            Ok(secret) => self.give(path, secret, source),
+            Ok(secret) => {
+                self.warn_if_open(path, Path::new(file));
+                self.give(path, secret, source);
+            }
             Err(reason) => self.fault_in(&source, key, reason),
+        }
+    }
+
+    /// A secret that everybody on this machine can read is hardly one. It may be wanted so in a container.
+    fn warn_if_open(&mut self, key: &str, file: &Path) {
+        #[cfg(unix)]
+        if fs::metadata(file).is_ok_and(|metadata| {
+            std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o004 != 0
+        }) {
+            let file = file.display();
+            let warning = format!("{key}: everybody on this machine can read {file}");
+            self.warnings.push(warning);
         }
     }
 
@@ -448,7 +469,10 @@ impl Reader {
                 return self.fault_in(&source, &path, "client_secret is set as well".to_owned());
             }
             match read_secret(Path::new(&text)) {
-                Ok(secret) => (oauth::SECRET, secret),
+                Ok(secret) => {
+                    self.warn_if_open(&path, Path::new(&text));
+                    (oauth::SECRET, secret)
+                }
                 Err(reason) => return self.fault_in(&source, &path, reason),
             }
         } else {
@@ -605,10 +629,15 @@ fn unknown(path: &str) -> String {
 
 /// Why a variable that is none of ours is a fault all the same. The prefix is not ours alone (Haskell's build tool has
 /// `STACK_ROOT`, Kubernetes names variables after a service), so that only what is clearly meant for the gateway is
-/// refused: a name in one of its sections, or a slip of the pen.
+/// refused: a name in one of its sections or behind one of its settings, or a slip of the pen.
 fn suspicious_variable<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
     if name == FILE_VARIABLE {
         return None;
+    }
+    let known: Vec<_> = known.map(String::as_str).collect();
+    let told = |known| format!("unknown variable; did you mean {known}?");
+    if name.starts_with("AUTH_") {
+        return nearest(name, known.into_iter()).map(told);
     }
     let rest = name.strip_prefix("STACK_")?;
     let in_section = KEYS
@@ -620,9 +649,21 @@ fn suspicious_variable<'a>(name: &str, known: impl Iterator<Item = &'a String>) 
                 .strip_prefix(section)
                 .is_some_and(|tail| tail.starts_with('_'))
         });
-    let near = nearest(name, known.map(String::as_str));
-    match near {
-        Some(known) => Some(format!("unknown variable; did you mean {known}?")),
+    // Such as `STACK_LOG_LEVEL`, of what others call the setting.
+    let behind = |known: &&str| {
+        let tail = name.strip_prefix(known);
+        tail.is_some_and(|tail| tail.starts_with('_'))
+    };
+    let near = nearest(name, known.iter().copied());
+    let longest = || {
+        known
+            .iter()
+            .copied()
+            .filter(behind)
+            .max_by_key(|known| known.len())
+    };
+    match near.or_else(longest) {
+        Some(known) => Some(told(known)),
         None if in_section => Some("unknown variable".into()),
         None => None,
     }

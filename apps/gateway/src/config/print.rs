@@ -100,7 +100,7 @@ working folder, or the file that `--config` or `STACK_CONFIG` names), its defaul
 whole is read and checked once: every fault is told at once, with where it stands and why it is one, and with a fault the
 gateway does not start (exit code 2).
 
-`stack-gateway config check` says whether it would start, `config print` shows what is in force and where each value comes
+`stack-gateway config check` says whether it would start, files and folders among it, `config print` shows what is in force and where each value comes
 from, `config default` writes a `stack.toml` of the defaults.
 
 A secret can stand in a file of its own: the key with `_file` behind it (`jwt_secret_file`), or the variable with `_FILE`,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use reqwest::Url;
 
 use super::layers::Reader;
@@ -27,6 +28,8 @@ pub struct TraceSettings {
     pub one_in: u64,
     /// What this gateway is called in them.
     pub service_name: String,
+    /// Callers whose word counts on whether a trace is recorded.
+    pub trust: Vec<IpNet>,
 }
 
 /// How what is measured is told.
@@ -50,6 +53,10 @@ impl Setting for Endpoint {
         // It stands in what `config print` shows.
         if !url.username().is_empty() || url.password().is_some() {
             return Err("must hold no user and no password".into());
+        }
+        // A key of a collector may stand there.
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("must end with its path, without ? and #".into());
         }
         Ok(Self(url))
     }
@@ -87,10 +94,12 @@ pub(super) fn trace(reader: &mut Reader) -> Option<TraceSettings> {
     let endpoint = reader.get_set::<Endpoint>("trace.otlp_endpoint");
     let one_in = reader.between("trace.one_in", 1..=1_000_000_000) as u64;
     let ServiceName(service_name) = reader.get("trace.service_name");
+    let trust = reader.get::<ListOf<IpNet>>("trace.trust").0;
     endpoint.map(|Endpoint(endpoint)| TraceSettings {
         endpoint,
         one_in,
         service_name,
+        trust,
     })
 }
 
@@ -107,6 +116,9 @@ mod tests {
             "http://",
             "http://user@localhost/v1/traces",
             "http://:secret@localhost/v1/traces",
+            "http://localhost:4318/v1/traces?api-key=secret",
+            "http://localhost:4318/v1/traces?",
+            "http://localhost:4318/v1/traces#secret",
         ] {
             assert!(Endpoint::parse(other).is_err(), "{other}");
         }

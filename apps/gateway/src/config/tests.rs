@@ -1,6 +1,6 @@
 //! The configuration is read as a whole: precedence, every fault at once, nothing secret in what is shown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::*;
 
@@ -92,6 +92,8 @@ fn every_fault_of_every_source_is_told_at_once() {
         ("STACK_LIMITS_NOTHING", "1"),
         ("STACK_DATADIR", "x"),
         ("STACK_TLS_KEYS", "x"),
+        ("STACK_LOG_LEVEL", "debug"),
+        ("AUTH_JWT_SECRETS", "x"),
     ])
     .env;
     inputs.flags = vec![Flag {
@@ -109,6 +111,8 @@ fn every_fault_of_every_source_is_told_at_once() {
         "environment STACK_LIMITS_NOTHING: unknown variable",
         "environment STACK_DATADIR: unknown variable; did you mean STACK_DATA_DIR?",
         "environment STACK_TLS_KEYS: unknown variable; did you mean STACK_TLS_KEY?",
+        "environment STACK_LOG_LEVEL: unknown variable; did you mean STACK_LOG?",
+        "environment AUTH_JWT_SECRETS: unknown variable; did you mean AUTH_JWT_SECRET?",
         "bus.url: \"bus+tcp://127.0.0.1:1\" is not a bus URL",
         "auth.jwt_secret: a secret has at least 32 bytes, this one has 7",
         "public_url: \"http://chat.example\" is plain HTTP",
@@ -275,10 +279,63 @@ fn a_fault_names_its_source() {
 fn other_programs_may_use_the_prefix() {
     let inputs = env(&[
         ("STACK_ROOT", "/x"),
+        ("AUTH_TOKEN", "x"),
         ("STACK_SERVICE_HOST", "10.0.0.1"),
         ("STACK_DEV_GATEWAY", "x"),
     ]);
     assert!(Config::load(&inputs).is_ok());
+}
+
+#[test]
+fn files_of_tls_that_are_missing_are_all_told() {
+    let told = faults(&env(&[
+        ("STACK_TLS_CERT", "no/cert.pem"),
+        ("STACK_TLS_KEY", "no/key.pem"),
+        ("STACK_TLS_CLIENT_CA", "no/ca.pem"),
+    ]));
+    assert_eq!(told.len(), 3, "{told:#?}");
+    for file in ["no/cert.pem", "no/key.pem", "no/ca.pem"] {
+        let is_told = |told: &String| told.contains(file) && told.contains("cannot be read");
+        assert!(told.iter().any(is_told), "{told:#?}");
+    }
+}
+
+#[test]
+fn folders_that_cannot_be_are_found_before_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = folder.path().join("taken");
+    std::fs::write(&taken, "").unwrap();
+    let inputs = |data: &Path, logs: &Path| {
+        env(&[
+            ("STACK_DATA_DIR", data.to_str().unwrap()),
+            ("STACK_LOG_DIR", logs.to_str().unwrap()),
+        ])
+    };
+    let new = folder.path().join("new/one");
+    Config::check(&inputs(&new, folder.path())).unwrap();
+    // Nothing is left of the look.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let Faults(told) = Config::check(&inputs(&taken.join("below"), &taken)).unwrap_err();
+    let keys: Vec<_> = told.iter().map(|fault| &*fault.key).collect();
+    assert_eq!(keys, ["data_dir", "log_dir"]);
+    assert!(told[0].reason.contains("cannot be written"), "{told:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_that_everybody_can_read_is_worth_a_warning() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "0123456789abcdef0123456789abcdef").unwrap();
+    for (mode, warnings) in [(0o644, 1), (0o640, 0)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let inputs = env(&[("AUTH_JWT_SECRET_FILE", file.to_str().unwrap())]);
+        let found = Config::load(&inputs).unwrap().warnings;
+        assert_eq!(found.len(), warnings, "{found:?}");
+        let is_right = |told: &String| told.starts_with("auth.jwt_secret: ");
+        assert!(found.iter().all(is_right), "{found:?}");
+    }
 }
 
 #[test]

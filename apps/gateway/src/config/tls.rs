@@ -1,5 +1,6 @@
 //! The settings of TLS, which only make sense together.
 
+use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,11 @@ pub(super) fn read(
         let reason = "plain HTTP cannot reach a gateway that speaks TLS (tls.cert is set)";
         reader.fault("public_url", reason.into());
     }
+    let files = [
+        ("tls.cert", cert.clone()),
+        ("tls.key", key.clone()),
+        ("tls.client_ca", client_ca.clone()),
+    ];
     let loaded = match (cert, key, acme) {
         (Some(cert), Some(key), None) => Tls::open(TlsSettings {
             cert,
@@ -93,6 +99,16 @@ pub(super) fn read(
         Err(fault) => {
             let (path, reason) = fault.parts();
             reader.fault(path, reason.to_owned());
+            // The first one hides what is behind it.
+            for (other, file) in files {
+                if other != path
+                    && let Some(file) = file
+                    && let Err(error) = File::open(&file)
+                {
+                    let file = file.display();
+                    reader.fault(other, format!("{file} cannot be read: {error}"));
+                }
+            }
             (None, redirects)
         }
     }

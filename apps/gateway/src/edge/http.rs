@@ -26,7 +26,8 @@ use crate::http::headers::SecurityHeaders;
 use crate::http::measures::{self, Teller};
 use crate::http::problem::{self, ApiError};
 use crate::http::request_id::{self, RequestId, X_REQUEST_ID};
-use crate::http::{Peer, client_ip, leftover, trace};
+use crate::http::trace::{self, AnsweredElsewhere};
+use crate::http::{Peer, client_ip, leftover};
 use crate::metrics::{Metrics, Reading};
 use crate::reload::Live;
 use crate::server::{self, Extended, Place};
@@ -76,7 +77,10 @@ pub(super) fn router(edge: Arc<Edge>) -> Router {
         .route("/ws", get(upgrade).connect(upgrade).fallback(forward))
         .fallback(forward)
         .layer(from_fn(leftover::settle))
-        .layer(from_fn(trace::span_at_edge))
+        .layer(from_fn_with_state(
+            edge.metrics.clone(),
+            trace::span_at_edge,
+        ))
         .layer(from_fn(request_id::assign))
         .with_state(edge)
 }
@@ -135,6 +139,7 @@ fn teller(edge: &Arc<Edge>) -> Teller {
             own: None,
             connections: lifecycle.connections.len(),
             sockets: lifecycle.sockets.len(),
+            relayed_sockets: 0,
         })
     })
 }
@@ -279,6 +284,7 @@ fn unpacked(response: HttpResponse) -> Response {
         }
     };
     let mut answer = Response::new(body);
+    answer.extensions_mut().insert(AnsweredElsewhere);
     *answer.status_mut() =
         StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in response.headers {
@@ -334,6 +340,7 @@ async fn upgrade(State(edge): Shared, mut request: Request) -> Response {
             response.headers_mut().remove(name);
         }
     }
+    tracing::debug!(socket = entered.id(), "socket opened");
     let limits = edge.node.upstream().link().map(|(_, limits)| limits);
     let opened = Opened {
         entered,

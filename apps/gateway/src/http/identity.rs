@@ -54,6 +54,11 @@ pub(crate) async fn establish(
         Ok(request) => request,
         Err(refused) => return ApiError::from(refused).into_response(),
     };
+    if pattern_of(&request).starts_with(ROOM)
+        && let Some(room) = room_of(&request)
+    {
+        Span::current().record("room", field::display(room));
+    }
     if let Err(refused) = let_in(&app, &request) {
         if let Some(refusal) = Refusal::of(&app, &request) {
             refusal.record(&app).await;
@@ -90,12 +95,17 @@ fn room_of(request: &Request) -> Option<RoomId> {
     behind.split('/').next()?.parse().ok()
 }
 
+/// The pattern of a request's route, below the version.
+fn pattern_of(request: &Request) -> &str {
+    let pattern = request.extensions().get::<MatchedPath>();
+    let pattern = pattern.and_then(|matched| matched.as_str().strip_prefix(BASE));
+    pattern.unwrap_or_default()
+}
+
 /// Looks the route up in the table and asks the caller for what stands there.
 fn let_in(app: &App, request: &Request) -> Result<(), Box<Response>> {
     let refuse = |problem: Problem| Box::new(ApiError::from(problem).into_response());
-    let pattern = request.extensions().get::<MatchedPath>();
-    let pattern = pattern.and_then(|matched| matched.as_str().strip_prefix(BASE));
-    let pattern = pattern.unwrap_or_default();
+    let pattern = pattern_of(request);
     let Some(need) = access::need(request.method(), pattern) else {
         let allowed = access::allowed(pattern);
         if allowed.is_empty() {
@@ -115,9 +125,6 @@ fn let_in(app: &App, request: &Request) -> Result<(), Box<Response>> {
             match pattern.starts_with(ROOM) {
                 true => {
                     let room = room_of(request);
-                    if let Some(room) = &room {
-                        Span::current().record("room", field::display(room));
-                    }
                     need.check_in_room(&identity.caller, room.as_ref())
                         .map_err(refuse)
                 }

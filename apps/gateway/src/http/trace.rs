@@ -13,7 +13,7 @@ use tracing::field::Empty;
 use super::Peer;
 use super::request_id::RequestId;
 use crate::app::AppState;
-use crate::metrics;
+use crate::metrics::{self, Metrics};
 use crate::otlp::{self, TRACEPARENT, Traced};
 
 /// Middleware: opens the span that every log line of the request stands in, and logs and counts its end.
@@ -75,19 +75,35 @@ pub(crate) async fn span(State(app): State<AppState>, request: Request, next: Ne
     .await
 }
 
-/// [`span`] at an edge, whose requests the origin measures and traces.
-pub(crate) async fn span_at_edge(request: Request, next: Next) -> Response {
+/// On an answer that another gateway gave, which has counted it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnsweredElsewhere;
+
+/// [`span`] at an edge. What the origin answers is measured and traced there, what the edge answers itself here.
+pub(crate) async fn span_at_edge(
+    State(measures): State<Metrics>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
     let id = request.extensions().get::<RequestId>().cloned();
     let span = tracing::error_span!(
         "request",
         request_id = id.unwrap_or_default().as_str(),
-        method = metrics::method(request.method()),
+        method = metrics::method(&method),
     );
     async move {
         let response = next.run(request).await;
+        let took = started.elapsed();
+        if response.extensions().get::<AnsweredElsewhere>().is_none() {
+            let route = matched.as_ref().map_or("-", MatchedPath::as_str);
+            let requests = measures.requests();
+            requests.answered(&method, route, response.status(), took);
+        }
         let status = response.status().as_u16();
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(status, duration_ms, "answered {status} in {duration_ms} ms");
         response
     }
@@ -97,8 +113,7 @@ pub(crate) async fn span_at_edge(request: Request, next: Next) -> Response {
 
 fn trace_of(app: &AppState, request: &Request, route: &str) -> Option<Arc<Traced>> {
     let peer = request.extensions().get::<Peer>()?.0.ip();
-    let is_trusted = app.live().trusted_proxies().contains(peer);
     let method = metrics::method(request.method());
     app.tracer()?
-        .request(request.headers(), is_trusted, method, route)
+        .request(request.headers(), peer, method, route)
 }

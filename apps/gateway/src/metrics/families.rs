@@ -1,6 +1,9 @@
 //! Measurements that are read off the parts of the gateway when somebody asks, as the library writes them down.
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
+use stack_delivery::Spread;
 
 /// Families in the making.
 #[derive(Default)]
@@ -54,6 +57,25 @@ impl Families {
         let mut sample = labelled(labels);
         sample.set_gauge(gauge);
         self.push(name, help, MetricType::GAUGE, vec![sample]);
+    }
+
+    /// Times by their size.
+    pub(super) fn spread(&mut self, name: &str, help: &str, spread: &Spread) {
+        let mut all = 0;
+        let buckets = spread.counts.iter().map(|(bound, count)| {
+            all += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(all);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(all + spread.longer);
+        histogram.set_sample_sum(spread.seconds);
+        let mut sample = Metric::default();
+        sample.set_histogram(histogram);
+        self.push(name, help, MetricType::HISTOGRAM, vec![sample]);
     }
 
     fn push(&mut self, name: &str, help: &str, kind: MetricType, samples: Vec<Metric>) {

@@ -41,6 +41,11 @@ pub(super) fn read_off(metrics: &Metrics, reading: &Reading<'_>) -> Vec<MetricFa
         "Subscriptions that read from the log now.",
         readers.behind,
     );
+    out.spread(
+        "stack_fan_out_seconds",
+        "Time to hand the events of a room to its readers here, a write to each.",
+        &reading.hub.fan_outs(),
+    );
     let stats = reading.hub.stats();
     out.counter(
         "stack_catch_up_pages_total",

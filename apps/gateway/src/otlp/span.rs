@@ -10,7 +10,7 @@ use http::HeaderValue;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanContext, SpanId, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::trace::{
-    IdGenerator as _, RandomIdGenerator, SpanData, SpanEvents, SpanLinks, SpanProcessor as _,
+    IdGenerator as _, RandomIdGenerator, SpanData, SpanEvents, SpanLinks,
 };
 use parking_lot::Mutex;
 use stack_types::trace::{self, CommitStep, FanOutStep, Trace};
@@ -139,8 +139,7 @@ impl Traced {
             },
             instrumentation_scope: self.tracer.0.scope.clone(),
         };
-        // Never waits: what the collector does not take in time is lost.
-        self.tracer.0.processor.on_end(data);
+        self.tracer.send(data);
     }
 }
 

@@ -30,8 +30,8 @@ pub fn lines_dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Makes the line that says how many are missing.
-pub(super) type Missing = fn(u64) -> String;
+/// Makes the line that says how many are missing, and why they could not be written; without that nobody took them.
+pub(super) type Missing = fn(u64, Option<&io::Error>) -> String;
 
 /// The near end of the queue. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -73,6 +73,7 @@ impl Sink {
             missing,
             waiting: waiting.clone(),
             told: dropped.load(Ordering::Relaxed),
+            failed: None,
             dropped,
         };
         let guard = Writing(writing.clone());
@@ -144,6 +145,8 @@ struct Writer<W> {
     dropped: &'static AtomicU64,
     /// Lost lines that a line has told of.
     told: u64,
+    /// Why the last of them could not be written.
+    failed: Option<io::Error>,
 }
 
 impl<W: Write> Writer<W> {
@@ -182,9 +185,10 @@ impl<W: Write> Writer<W> {
 
     fn write(&mut self, bytes: &[u8], lines: u64) {
         let written = self.out.write_all(bytes).and_then(|()| self.out.flush());
-        if written.is_err() {
-            // There is nowhere to tell it: the metric does.
+        if let Err(error) = written {
+            // There is nowhere to tell it yet: the metric does.
             self.dropped.fetch_add(lines, Ordering::Relaxed);
+            self.failed = Some(error);
         }
     }
 
@@ -193,9 +197,10 @@ impl<W: Write> Writer<W> {
         if dropped == self.told {
             return;
         }
-        let line = (self.missing)(dropped - self.told);
+        let line = (self.missing)(dropped - self.told, self.failed.as_ref());
         if self.out.write_all(line.as_bytes()).is_ok() {
             self.told = dropped;
+            self.failed = None;
         }
     }
 }
@@ -260,8 +265,9 @@ mod tests {
         }
     }
 
-    fn missing(count: u64) -> String {
-        format!("{count} missing\n")
+    fn missing(count: u64, failed: Option<&io::Error>) -> String {
+        let why = failed.map(|error| format!(", {}", error.kind()));
+        format!("{count} missing{}\n", why.unwrap_or_default())
     }
 
     #[test]
@@ -302,6 +308,36 @@ mod tests {
         sink.line(b"one\n");
         sink.flush(Duration::from_secs(20));
         assert_eq!(lost(dropped), 1);
+    }
+
+    #[test]
+    fn why_lines_are_missing_is_told_when_there_is_room_again() {
+        /// Full at first, and then hands on what it is given.
+        struct Full {
+            is_full: bool,
+            written: Sender<String>,
+        }
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                if std::mem::take(&mut self.is_full) {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                let text = String::from_utf8(bytes.to_vec()).unwrap();
+                let _ = self.written.send(text);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (asked, written) = channel();
+        let out = Full {
+            is_full: true,
+            written: asked,
+        };
+        let sink = Sink::with(out, missing, LINES, count()).unwrap();
+        sink.line(b"one\n");
+        assert_eq!(written.recv().unwrap(), "1 missing, no storage space\n");
     }
 
     #[test]

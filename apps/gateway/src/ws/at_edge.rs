@@ -85,13 +85,20 @@ pub(crate) async fn serve(node: Node, wire: Wire, read_ahead: Bytes, opened: Ope
         dialect,
     );
     let stopping = node.lifecycle().stopping.clone();
+    // Who it is the origin knows; its lines have the id of the same request.
+    let number = opened.entered.id();
     let mut client = Client::new(node, outlet.clone(), opened);
     let end = tokio::select! {
         end = client.run(&mut socket) => end,
         () = stopping.cancelled() => End::Close(1001, "the server is going down".into()),
     };
+    match &end {
+        End::Close(code, reason) => {
+            tracing::debug!(socket = number, code, %reason, "socket closed: {code}, {reason}");
+        }
+        End::Gone => tracing::debug!(socket = number, "socket gone"),
+    }
     if let End::Close(code, reason) = end {
-        tracing::debug!(code, %reason, "socket closed");
         let closing = close(&mut socket, &outlet, &wire, code, reason);
         let _ = timeout(CLOSE_WITHIN, closing).await;
     }

@@ -15,7 +15,7 @@ use stack_proto::{Request, error};
 use stack_storage::Submitted;
 use stack_types::trace;
 use stack_types::{
-    ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, RoomId, Seq, Signal,
+    ConnectionId, ErrorCode, EventCodec as _, FramesBuilder, Problem, RoomId, Seq, Signal, UserId,
 };
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -40,6 +40,7 @@ use super::sockets::{Ending, Place, Summons, Way};
 use super::translated::Translated;
 use crate::app::AppState;
 use crate::http::refusals::Refusal;
+use crate::http::request_id::RequestId;
 use crate::otlp::follow;
 use crate::server::Wire;
 
@@ -75,7 +76,7 @@ pub(super) fn serve(
     app: AppState,
     wire: Wire,
     read_ahead: Bytes,
-    credentials: Credentials,
+    (credentials, request): (Credentials, RequestId),
     dialect: Dialect,
 ) -> impl Future<Output = ()> {
     let wire = Arc::new(wire);
@@ -86,13 +87,15 @@ pub(super) fn serve(
     };
     let most = app.limits().frame_bytes;
     let mut socket = Socket::new(wire.clone(), outlet.clone(), read_ahead, most, dialect);
+    let start = Start::Anew(credentials, request);
     async move {
+        let mut who = None;
         let end = tokio::select! {
-            end = run(&app, &mut socket, &outlet, None, Start::Anew(credentials)) => end,
+            end = run(&app, &mut socket, &outlet, None, start, &mut who) => end,
             () = app.lifecycle().stopping.cancelled() => End::Close(1001, "the server is going down".into()),
         };
+        log_end(who, &end);
         if let End::Close(code, reason) = end {
-            tracing::debug!(code, %reason, "socket closed");
             // A client that does not take its close frame in time is left behind.
             let closing = close(&mut socket, &outlet, &wire, code, reason);
             let _ = Box::pin(timeout(CLOSE_WITHIN, closing)).await;
@@ -104,8 +107,8 @@ pub(super) fn serve(
 
 /// How a socket begins.
 pub(crate) enum Start {
-    /// It was opened just now.
-    Anew(Credentials),
+    /// It was opened just now, by this request.
+    Anew(Credentials, RequestId),
     /// It was opened before: somebody has signed in, and reads these rooms behind these events.
     Again(Box<Caller>, Vec<(RoomId, Seq)>),
 }
@@ -114,13 +117,14 @@ pub(crate) enum Start {
 pub(super) async fn serve_relayed(app: AppState, relayed: Relayed, start: Start, dialect: Dialect) {
     let outlet = Outlet::relayed(relayed.clone(), relayed.clone());
     let mut socket = Socket::relayed(relayed.clone(), dialect);
+    let mut who = None;
     let end = tokio::select! {
-        end = run(&app, &mut socket, &outlet, Some(relayed), start) => end,
+        end = run(&app, &mut socket, &outlet, Some(relayed), start, &mut who) => end,
         // The edge hears of it by the end of its link, and keeps its socket.
         () = app.lifecycle().stopping.cancelled() => End::Gone,
     };
+    log_end(who, &end);
     if let End::Close(code, reason) = end {
-        tracing::debug!(code, %reason, "socket at an edge closed");
         let closing = close_relayed(&mut socket, &outlet, code, reason);
         let _ = timeout(CLOSE_WITHIN, closing).await;
     }
@@ -133,10 +137,11 @@ async fn run(
     outlet: &Arc<Outlet>,
     relayed: Option<Relayed>,
     start: Start,
+    who: &mut Option<Who>,
 ) -> End {
-    let (credentials, rooms) = match start {
-        Start::Anew(credentials) => (credentials, Vec::new()),
-        Start::Again(caller, rooms) => (Credentials::Caller(caller), rooms),
+    let (credentials, request, rooms) = match start {
+        Start::Anew(credentials, request) => (credentials, Some(request), Vec::new()),
+        Start::Again(caller, rooms) => (Credentials::Caller(caller), None, rooms),
     };
     let is_relayed = relayed.is_some();
     let signed_in = Box::pin(authenticate(app, socket, outlet, is_relayed, credentials)).await;
@@ -146,6 +151,7 @@ async fn run(
             Ok(connection) => connection,
             Err(end) => return end,
         };
+    *who = Some(connection.signed_in(request));
     connection.requests.resume(rooms);
     let end = connection.run(socket).await;
     connection.place.ends(Ending::of(&end));
@@ -188,7 +194,6 @@ fn enter(
     if let Some(answer) = answer {
         outlet.send(answer);
     }
-    tracing::debug!(%connection, %user, session = %caller.session_id, "socket signed in");
     let now = Instant::now();
     app.measures().sign_ins().ok.inc();
     Ok(Connection {
@@ -294,6 +299,38 @@ async fn authenticate(
     }
 }
 
+/// Whose a socket is, for the log.
+#[derive(Clone, Copy)]
+struct Who {
+    connection: ConnectionId,
+    user: UserId,
+}
+
+impl Who {
+    /// The span of what a socket logs. Made when there is something to log: an idle socket keeps none, and a busy one
+    /// enters none.
+    fn span(self) -> Span {
+        tracing::error_span!(
+            "socket",
+            connection = %self.connection,
+            user = %self.user,
+            kind = Empty,
+            room = Empty,
+        )
+    }
+}
+
+/// Says how a socket ends; nobody may have signed in on it.
+fn log_end(who: Option<Who>, end: &End) {
+    let _lines = who.map(|who| who.span().entered());
+    match end {
+        End::Close(code, reason) => {
+            tracing::debug!(code, %reason, "socket closed: {code}, {reason}");
+        }
+        End::Gone => tracing::debug!("socket gone"),
+    }
+}
+
 struct Connection {
     connection: ConnectionId,
     requests: Requests,
@@ -308,6 +345,20 @@ struct Connection {
 }
 
 impl Connection {
+    /// Says who is there now, and by which request.
+    fn signed_in(&self, request: Option<RequestId>) -> Who {
+        let caller = &self.requests.caller;
+        let who = Who {
+            connection: self.connection,
+            user: caller.user.id,
+        };
+        let request_id = request.as_ref().map(RequestId::as_str);
+        who.span().in_scope(
+            || tracing::debug!(request_id, session = %caller.session_id, "socket signed in"),
+        );
+        who
+    }
+
     /// The loop. Its order: whatever ends the socket comes first, then what is owed to the client, then what the
     /// client wants, so that a client that floods cannot put off its own end.
     async fn run(&mut self, socket: &mut Socket) -> End {
@@ -537,16 +588,13 @@ impl Connection {
         Some(span.entered())
     }
 
-    /// The span of what this socket logs. Made when there is something to log: an idle socket keeps none, and a busy one
-    /// enters none.
+    /// The span of what this socket logs.
     fn log_span(&self) -> Span {
-        tracing::error_span!(
-            "socket",
-            connection = %self.connection,
-            user = %self.requests.caller.user.id,
-            kind = Empty,
-            room = Empty,
-        )
+        let who = Who {
+            connection: self.connection,
+            user: self.requests.caller.user.id,
+        };
+        who.span()
     }
 
     /// Answers a request, and says whether that was the last of this socket.

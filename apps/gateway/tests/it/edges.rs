@@ -198,6 +198,63 @@ async fn what_is_said_at_an_edge_and_at_the_origin_is_one_history() {
     assert_eq!(pong["type"], "ok");
 }
 
+/// The sample of a name with its labels, or nothing.
+async fn sample(program: &Client, name: &str) -> Option<f64> {
+    let text = program.get("/metrics").send().await.text;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line?.strip_prefix(' ')?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_and_readers_are_counted_once_where_they_are() {
+    let (world, origin) = World::new().await;
+    let alice = Person::register(world.program(), "alice").await;
+    alice.room("general", true).await;
+    let (mut here, mut there) = (world.socket(&alice).await, origin.socket(&alice).await);
+    here.ok("subscribe", at(0)).await;
+    there.ok("subscribe", at(0)).await;
+    reads_to(&mut here, 0, 1).await;
+    reads_to(&mut there, 0, 1).await;
+    for (name, at_origin, at_edge) in [
+        ("stack_sockets", 1.0, 1.0),
+        ("stack_relayed_sockets", 1.0, 0.0),
+        ("stack_subscriptions", 1.0, 1.0),
+        ("stack_rooms", 1.0, 1.0),
+        ("stack_readers_behind", 0.0, 0.0),
+    ] {
+        for (program, expected) in [(origin.program(), at_origin), (world.program(), at_edge)] {
+            // Who has just read the log is live a moment after the last of it is out.
+            let counted = async {
+                while sample(&program, name).await != Some(expected) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let counted = timeout(PATIENCE, counted).await;
+            assert!(
+                counted.is_ok(),
+                "{name}: {:?}",
+                sample(&program, name).await
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_counts_what_it_answers_itself() {
+    const AWAY: &str = r#"stack_http_requests_total{method="GET",route="-",status="503"}"#;
+    const FORWARDED: &str = r#"stack_http_requests_total{method="GET",route="-",status="404"}"#;
+    let (world, origin) = World::new().await;
+    let unknown = world.program().get("/api/v1/nowhere").send().await;
+    assert_eq!(unknown.status, 404);
+    assert_eq!(sample(&world.program(), AWAY).await, None);
+    origin.shutdown().await;
+    let refused = world.program().get("/api/v1/nowhere").send().await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(sample(&world.program(), AWAY).await, Some(1.0));
+    // The origin has counted that one.
+    assert_eq!(sample(&world.program(), FORWARDED).await, None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_bus_loses_comes_from_the_log() {
     let (world, _origin) = World::new().await;

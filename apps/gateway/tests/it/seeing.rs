@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command as Program, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::{Value, json};
-use stack_gateway::config::TraceSettings;
+use stack_gateway::config::{Config, TraceSettings};
 use stack_testkit::{PATIENCE, TestGateway, one_time_code};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::admin::with_admin_and;
+use crate::process::{output, program};
 
 /// A gateway in a process of its own.
 struct Running {
@@ -130,13 +132,147 @@ async fn lines_go_into_files_and_say_who_and_where() {
     assert_eq!(seen["span"]["route"], "/api/v1/rooms/{room}");
     assert_eq!(seen["span"]["room"], "general");
     assert_eq!(seen["span"]["user"], admin["user"]["id"]);
+    assert_eq!(seen["spans"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_lines_of_a_socket_say_whose_it_is_from_its_upgrade_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [
+        ("STACK_LOG", "debug"),
+        ("STACK_LOG_DIR", "logs"),
+        ("STACK_LOG_FORMAT", "json"),
+    ];
+    let mut gateway = start(&folder, &settings).await;
+    let claim = json!({
+        "token": gateway.setup, "username": "root", "password": "correct horse battery staple",
+        "token_delivery": "body",
+    });
+    let client = reqwest::Client::new();
+    let path = format!("{}/api/v1/setup/password", gateway.url);
+    let admin = client.post(path).json(&claim).send().await.unwrap();
+    let admin: Value = admin.json().await.unwrap();
+    let bearer = format!("Bearer {}", admin["access_token"].as_str().unwrap());
+    let addr = gateway
+        .url
+        .strip_prefix("http://")
+        .unwrap()
+        .parse()
+        .unwrap();
+    for id in ["goes-by-itself", "is-closed"] {
+        let headers = [("authorization", bearer.as_str()), ("x-request-id", id)];
+        let mut socket = stack_testkit::Socket::open(addr, "/ws", &headers).await;
+        socket.ok("ping", json!({})).await;
+        if id == "is-closed" {
+            socket.send_text("[]").await;
+            socket.closed().await;
+        }
+    }
+    gateway.end().await;
+    let log = fs::read_to_string(folder.path().join("logs/stack-gateway.log")).unwrap();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let said = |what: &str, of: &dyn Fn(&Value) -> bool| {
+        let is = |line: &&Value| line["message"].as_str().unwrap().starts_with(what) && of(line);
+        let line = lines.iter().find(is);
+        line.unwrap_or_else(|| panic!("no {what} in {log}"))
+    };
+    for (id, end) in [
+        ("goes-by-itself", "socket closed: 1002"),
+        ("is-closed", "socket closed: 4000"),
+    ] {
+        let signed_in = said("socket signed in", &|line| line["request_id"] == id);
+        assert_eq!(signed_in["span"]["user"], admin["user"]["id"]);
+        let connection = &signed_in["span"]["connection"];
+        assert!(connection.is_string());
+        let ended = said(end, &|line| line["span"]["connection"] == *connection);
+        assert_eq!(ended["span"]["user"], admin["user"]["id"]);
+    }
+}
+
+#[tokio::test]
+async fn log_files_are_for_those_who_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = folder.path().join("logs");
+    let data = folder.path().join("data");
+    let program = |arguments: &[&str], log_dir: &std::path::Path| {
+        let mut command = program(arguments);
+        command
+            .arg("--data-dir")
+            .arg(&data)
+            .env("STACK_LOG_DIR", log_dir);
+        command
+    };
+    let listed = output(&mut program(&["keys", "list"], &logs)).await;
+    // There is no database yet.
+    assert!(!listed.stderr.is_empty() && !logs.exists(), "{listed:?}");
+    // A start that fails says why in the file, too.
+    fs::write(folder.path().join("taken"), "").unwrap();
+    let taken = format!("unix:{}", folder.path().join("nowhere/x.sock").display());
+    let failing = [
+        "--listen",
+        taken.as_str(),
+        "--public-url",
+        "http://localhost",
+    ];
+    let failed = output(&mut program(&failing, &logs)).await;
+    let told = String::from_utf8(failed.stderr).unwrap();
+    assert!(
+        told.starts_with("stack-gateway: ") && told.lines().count() == 1,
+        "{told}"
+    );
+    let log = fs::read_to_string(logs.join("stack-gateway.log")).unwrap();
+    let reason = told.trim_end().strip_prefix("stack-gateway: ").unwrap();
+    assert!(log.contains("ERROR") && log.contains(reason), "{log}");
+    // An edge beside its gateway does not write into the same file.
+    let edge = ["edge", "--origin", "unix:/nowhere.sock"];
+    let failed = output(&mut program(&edge, &logs)).await;
+    assert!(!failed.status.success());
+    let log = fs::read_to_string(logs.join("stack-edge.log")).unwrap();
+    assert!(log.contains("ERROR"), "{log}");
+    // A folder that is none is named, with the setting.
+    let failed = output(&mut program(&["serve"], &folder.path().join("taken"))).await;
+    let told = String::from_utf8(failed.stderr).unwrap();
+    assert!(
+        told.contains("log_dir") && told.contains("/taken: "),
+        "{told}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn lines_that_find_no_room_on_the_disk_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("logs")).unwrap();
+    let log = folder.path().join("logs/stack-gateway.log");
+    std::os::unix::fs::symlink("/dev/full", log).unwrap();
+    let mut gateway = start(&folder, &[("STACK_LOG_DIR", "logs")]).await;
+    let client = reqwest::Client::new();
+    let lost = async {
+        loop {
+            client
+                .get(format!("{}/api/v1/registration", gateway.url))
+                .send()
+                .await
+                .unwrap();
+            let text = client.get(format!("{}/metrics", gateway.url)).send().await;
+            let text = text.unwrap().text().await.unwrap();
+            if sample(&text, "stack_log_lines_dropped_total").unwrap() >= 1.0 {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, lost).await.unwrap();
+    gateway.end().await;
 }
 
 /// Everything that must never be in a log, by what it is.
 type Secrets = Vec<(&'static str, String)>;
 
 /// Sends whatever a gateway takes, each with something secret in it, and gives what was secret.
-async fn say_everything(url: &str, setup: &str) -> Secrets {
+async fn say_everything(url: &str, setup: &str, local: &Path) -> Secrets {
     let client = reqwest::Client::builder()
         .cookie_store(true)
         .build()
@@ -379,6 +515,61 @@ async fn say_everything(url: &str, setup: &str) -> Secrets {
         .await;
     socket.closed().await;
     hush("broken frame", "hush-broken-frame");
+
+    // A token among the sub-protocols, as browsers without headers send it, and bytes that are no frame.
+    let offered = ["stack.v1.json", "hush-token-among-protocols"];
+    drop(stack_testkit::Native::offering(addr, None, &offered).await);
+    hush("token among protocols", "hush-token-among-protocols");
+    let mut native = stack_testkit::Native::open(addr, Some(&token)).await;
+    native
+        .send_bytes("hush-bytes-that-are-no-frame".to_owned())
+        .await;
+    hush("bytes that are no frame", "hush-bytes-that-are-no-frame");
+
+    // Sign-in elsewhere: what comes back, and a provider that cannot be reached.
+    for path in [
+        "/auth/oauth/acme/start",
+        "/auth/oauth/acme/callback?code=hush-oauth-code&state=hush-oauth-state",
+        "/auth/oauth/hush-no-provider/callback?code=hush-oauth-code&state=hush-oauth-state",
+    ] {
+        call("", "GET", path, nothing.clone()).await;
+    }
+    hush("code of a provider", "hush-oauth-code");
+    hush("state of a sign-in elsewhere", "hush-oauth-state");
+
+    // Passkeys: what an authenticator says.
+    for step in ["login", "signup", "register", "reauthenticate"] {
+        let path = format!("/auth/passkeys/{step}/begin");
+        let person = json!({ "username": "hush-new-name", "display_name": "hush-new-name" });
+        let begun = call(&token, "POST", &path, person).await;
+        let ticket = text(&begun["ticket"]);
+        let answer = json!({
+            "ticket": ticket, "name": "hush-passkey-name",
+            "credential": { "id": "hush-passkey-id", "response": { "signature": "hush-signature" } },
+        });
+        call(
+            &token,
+            "POST",
+            &format!("/auth/passkeys/{step}/finish"),
+            answer,
+        )
+        .await;
+        if ticket.len() >= 6 {
+            hush("ticket of a passkey", &ticket);
+        }
+    }
+    hush("answer of a passkey", "hush-signature");
+
+    // The local socket.
+    let bot = stack_ipc::ClientConfig {
+        connect_within: Some(PATIENCE),
+        ..stack_ipc::ClientConfig::new(local, "stk_hush-no-such-bot-token")
+    };
+    assert!(stack_ipc::Client::connect(bot).await.is_err());
+    hush("token of a bot", "stk_hush-no-such-bot-token");
+    let bot = stack_ipc::ClientConfig::new(local, &key);
+    drop(stack_ipc::Client::connect(bot).await);
+
     let new = json!({ "current_password": password, "new_password": hush("changed password", "hush-changed-password") });
     call(&token, "POST", "/auth/password", new).await;
     secrets.into_inner()
@@ -392,16 +583,25 @@ async fn what_is_secret_is_in_no_line_at_any_level() {
             ("STACK_LOG", "trace"),
             ("STACK_LOG_FORMAT", format),
             ("STACK_LOG_DIR", "logs"),
+            (
+                "AUTH_JWT_SECRET",
+                "hush-signing-secret-of-32-bytes-and-more",
+            ),
+            // Nobody is there.
+            ("STACK_AUTH_OAUTH_ACME_ISSUER", "http://127.0.0.1:9"),
+            ("STACK_AUTH_OAUTH_ACME_CLIENT_ID", "stack"),
+            ("STACK_AUTH_OAUTH_ACME_CLIENT_SECRET", "hush-client-secret"),
         ];
         let mut gateway = start(&folder, &settings).await;
-        let secrets = say_everything(&gateway.url, &gateway.setup).await;
+        let local = folder.path().join("data/gateway.sock");
+        let secrets = say_everything(&gateway.url, &gateway.setup, &local).await;
         gateway.end().await;
         let log = fs::read_to_string(folder.path().join("logs/stack-gateway.log")).unwrap();
         assert!(
             log.contains("answered 200") && log.contains("socket"),
             "{log}"
         );
-        assert!(secrets.len() > 45, "{}", secrets.len());
+        assert!(secrets.len() > 50, "{}", secrets.len());
         for (what, secret) in secrets {
             let line = log.lines().find(|line| line.contains(&secret));
             assert_eq!(line, None, "{what}");
@@ -413,21 +613,45 @@ async fn what_is_secret_is_in_no_line_at_any_level() {
 
 /// A gateway that has done a little of everything, and what it measures.
 async fn measured() -> String {
-    let gateway = TestGateway::start().await;
+    let gateway = TestGateway::with(|config| config.rate_enabled = true).await;
     let alice = gateway.person("alice").await;
     alice.room("general", true).await;
     let mut socket = gateway.socket(&alice).await;
     socket.ok("subscribe", json!({ "room": "general" })).await;
     let said = json!({ "room": "general", "body": "hello" });
     // Its answer and the event may come in either order.
-    socket.begin("send", said).await;
+    socket.begin("send", said.clone()).await;
     socket.next_of("message").await;
+    let mut late = gateway.socket(&alice).await;
+    let from_the_log = json!({ "room": "general", "after": 0 });
+    late.ok("subscribe", from_the_log).await;
+    late.next_of("message").await;
+    drop(late);
+    // Ten in a burst are let through, and then one a second.
+    let mut sender = gateway.socket(&alice).await;
+    for _ in 0..30 {
+        sender.begin("send", said.clone()).await;
+    }
+    sender.next_of("error").await;
+    drop(sender);
     let unknown = gateway.program().get("/api/v1/nowhere/7").send().await;
     assert_eq!(unknown.status, 404);
     let wrong = json!({ "login": "alice", "password": "not this one" });
     let refused = gateway.program().post("/api/v1/auth/login").json(&wrong);
     refused.send().await.problem(401, "invalid_credentials");
-    gateway.program().get("/metrics").send().await.text
+    let counted = async {
+        loop {
+            let text = gateway.program().get("/metrics").send().await.text;
+            // What is written is counted a moment later, and sockets are told that their clients have gone.
+            if sample(&text, "stack_live_deliveries_total").unwrap() >= 1.0
+                && sample(&text, "stack_catch_up_deliveries_total").unwrap() >= 1.0
+                && sample(&text, "stack_fan_out_seconds_count").unwrap() >= 1.0
+            {
+                return text;
+            }
+        }
+    };
+    timeout(PATIENCE, counted).await.unwrap()
 }
 
 /// The sample of a name with its labels.
@@ -461,7 +685,7 @@ async fn what_happens_is_measured() {
             1.0,
         ),
         (r#"stack_rate_limited_total{kind="api"}"#, 0.0),
-        (r#"stack_rate_limited_total{kind="message"}"#, 0.0),
+        (r#"stack_rate_limited_total{kind="message"}"#, 1.0),
         (r#"stack_storage_cache_lookups_total{result="hit"}"#, 1.0),
         ("stack_commit_seconds_count", 3.0),
         ("stack_commit_sync_seconds_count", 3.0),
@@ -471,11 +695,16 @@ async fn what_happens_is_measured() {
         ("stack_sockets", 1.0),
         ("stack_socket_sign_ins_total", 1.0),
         ("stack_readers_behind", 0.0),
-        ("stack_live_deliveries_total", 0.0),
-        ("stack_catch_up_pages_total", 0.0),
-        ("stack_catch_up_bytes_total", 0.0),
+        ("stack_live_deliveries_total", 1.0),
+        ("stack_catch_up_deliveries_total", 1.0),
+        ("stack_catch_up_pages_total", 1.0),
+        ("stack_catch_up_bytes_total", 1.0),
+        ("stack_fan_out_seconds_count", 1.0),
+        (r#"stack_fan_out_seconds_bucket{le="+Inf"}"#, 1.0),
         ("stack_storage_file_bytes", 0.0),
         ("stack_log_lines_dropped_total", 0.0),
+        ("stack_trace_spans_lost_total", 0.0),
+        ("stack_relayed_sockets", 0.0),
     ] {
         let value = sample(&text, name);
         assert!(
@@ -521,29 +750,100 @@ async fn prometheus_finds_nothing_wrong_with_names_and_texts() {
     assert!(output.status.success() && told.is_empty(), "{told}");
 }
 
+/// Measures of a gateway that speaks TLS, which the tests of that see.
+const OF_TLS: [&str; 3] = [
+    "stack_tls_certificate_not_after_seconds",
+    "stack_tls_reload_failures_total",
+    "stack_tls_reloads_total",
+];
+
+/// Words of a query that are names, or of `by (…)` and matchers.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let is_name = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    text.split(move |char| !is_name(char))
+        .filter(|word| !word.is_empty())
+}
+
+/// The labels that a query and what is written beside it speak of, but for those that Prometheus adds.
+fn labels_of<'a>(query: &'a str, legend: &'a str) -> Vec<&'a str> {
+    let matchers = query.split('{').skip(1).flat_map(|rest| {
+        let (inside, _) = rest.split_once('}').unwrap();
+        inside
+            .split(',')
+            .map(|matcher| words(matcher).next().unwrap())
+    });
+    let by = query.split("by (").skip(1);
+    let by = by.flat_map(|rest| words(rest.split_once(')').unwrap().0));
+    let told = legend.split("{{").skip(1);
+    let told = told.map(|rest| rest.split_once("}}").unwrap().0);
+    let labels = matchers.chain(by).chain(told);
+    labels
+        .filter(|label| !["job", "instance"].contains(label))
+        .collect()
+}
+
 #[tokio::test]
-async fn every_measure_of_the_dashboard_is_there() {
+async fn every_measure_of_the_dashboard_is_there_with_its_labels() {
     const DASHBOARD: &str = include_str!("../../../../docs/grafana/stack.json");
     let text = measured().await;
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
-    let is_name = |char: char| char.is_ascii_alphanumeric() || char == '_';
-    let mut names = Vec::new();
+    let (mut names, mut labels) = (0, 0);
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let query = target["expr"].as_str().unwrap();
-            let words = query.split(|char| !is_name(char));
-            names.extend(
-                words.filter(|word| word.starts_with("stack_") || word.starts_with("process_")),
-            );
+            let legend = target["legendFormat"].as_str().unwrap_or_default();
+            let of_query = labels_of(query, legend);
+            let is_measure =
+                |word: &&str| word.starts_with("stack_") || word.starts_with("process_");
+            for name in words(query).filter(is_measure) {
+                if OF_TLS.contains(&name) {
+                    continue;
+                }
+                names += 1;
+                let samples: Vec<_> = text
+                    .lines()
+                    .filter_map(|line| line.strip_prefix(name))
+                    .filter(|rest| rest.starts_with(['{', ' ']))
+                    .collect();
+                assert!(
+                    !samples.is_empty(),
+                    "{name} is in the dashboard and is not measured"
+                );
+                for label in &of_query {
+                    labels += 1;
+                    let has = |sample: &&str| words(sample).any(|word| word == *label);
+                    assert!(samples.iter().any(has), "{name} has no {label}: {query}");
+                }
+            }
         }
     }
-    assert!(names.len() > 15, "{names:?}");
-    for name in names {
-        let sampled = text.lines().any(|line| {
-            line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with(['{', ' ']))
-        });
-        assert!(sampled, "{name} is in the dashboard and is not measured");
+    assert!(names > 30 && labels > 20, "{names} {labels}");
+}
+
+#[tokio::test]
+async fn every_measure_is_in_the_manual_and_none_that_is_not_there() {
+    const MANUAL: &str = include_str!("../../../../docs/OPERATIONS.md");
+    let text = measured().await;
+    let families: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(|rest| rest.split(' ').next().unwrap())
+        .chain(OF_TLS)
+        .collect();
+    assert!(families.len() > 35, "{families:?}");
+    for family in &families {
+        let told = [format!("`{family}`"), format!("`{family}{{")];
+        assert!(told.iter().any(|told| MANUAL.contains(told)), "{family}");
+    }
+    // What stands in its tables and queries.
+    let known = |word: &str| {
+        let parts = ["_bucket", "_sum", "_count"].iter();
+        let whole = parts.filter_map(|part| word.strip_suffix(part));
+        whole.chain([word]).any(|name| families.contains(&name))
+    };
+    for word in words(MANUAL).filter(|word| word.starts_with("stack_") && word.ends_with("_total"))
+    {
+        assert!(known(word), "{word} is in the manual and is not measured");
     }
 }
 
@@ -636,6 +936,16 @@ async fn request(stream: &mut BufReader<tokio::net::TcpStream>) -> Option<Vec<u8
     Some(body)
 }
 
+/// Every request is traced, and the spans are sent there.
+fn all_to(endpoint: &str) -> TraceSettings {
+    TraceSettings {
+        endpoint: endpoint.parse().unwrap(),
+        one_in: 1,
+        service_name: "of a test".to_owned(),
+        trust: Vec::new(),
+    }
+}
+
 /// A gateway that traces all, and the spans that it has sent when it has ended, by trace.
 struct TracedGateway {
     gateway: TestGateway,
@@ -644,15 +954,17 @@ struct TracedGateway {
 }
 
 impl TracedGateway {
-    async fn start(one_in: u64) -> Self {
+    async fn start() -> Self {
+        Self::start_with(|_, _| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config, &mut TraceSettings)) -> Self {
         let mut tasks = JoinSet::new();
         let (endpoint, spans) = collector(&mut tasks).await;
         let gateway = TestGateway::with(|config| {
-            config.trace = Some(TraceSettings {
-                endpoint: endpoint.parse().unwrap(),
-                one_in,
-                service_name: "of a test".to_owned(),
-            });
+            let mut trace = all_to(&endpoint);
+            change(config, &mut trace);
+            config.trace = Some(trace);
         })
         .await;
         Self {
@@ -684,7 +996,7 @@ fn under<'a>(spans: &'a [Span], name: &str, parent: &[u8]) -> &'a Span {
 
 #[tokio::test]
 async fn a_trace_goes_from_the_frame_through_the_commit_to_the_readers() {
-    let traced = TracedGateway::start(1).await;
+    let traced = TracedGateway::start().await;
     let gateway = &traced.gateway;
     let alice = gateway.person("alice").await;
     alice.room("general", true).await;
@@ -710,7 +1022,7 @@ async fn a_trace_goes_from_the_frame_through_the_commit_to_the_readers() {
 #[tokio::test]
 async fn a_callers_trace_goes_on_here_and_is_told_to_the_caller() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-    let traced = TracedGateway::start(1).await;
+    let traced = TracedGateway::start().await;
     let gateway = &traced.gateway;
     let alice = gateway.person("alice").await;
     alice.room("general", true).await;
@@ -741,15 +1053,87 @@ async fn a_callers_trace_goes_on_here_and_is_told_to_the_caller() {
     assert_eq!(told, format!("00-{TRACE}-{id}-01"));
 }
 
-#[tokio::test]
-async fn callers_do_not_decide_what_is_traced() {
-    // The lower half of its id is at the top of the range: traced only where all is.
-    const TRACE: &str = "0af7651916cd43ddfffffffffffffff0";
-    let traced = TracedGateway::start(1000).await;
-    let call = traced.gateway.program().get("/api/v1/registration");
-    let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
+/// A trace whose id is the lowest there is: a ratio of whatever size would take it.
+const LOW: &str = "0af7651916cd43dd0000000000000001";
+
+/// Whether a request is traced, by what its answer says.
+async fn is_traced(gateway: &TestGateway, flag: &str) -> bool {
+    let call = gateway.program().get("/api/v1/registration");
+    let parent = format!("00-{LOW}-b7ad6b7169203331-{flag}");
     let answer = call.header("traceparent", &parent).send().await;
     assert_eq!(answer.status, 200);
-    assert!(!answer.headers.contains_key("traceparent"));
-    traced.end().await;
+    answer.headers.contains_key("traceparent")
+}
+
+#[tokio::test]
+async fn callers_do_not_decide_what_is_traced() {
+    let traced = TracedGateway::start_with(|config, trace| {
+        trace.one_in = 1_000_000_000;
+        // A plain proxy passes on what whoever is behind it says.
+        config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    for flag in ["00", "01"] {
+        assert!(!is_traced(&traced.gateway, flag).await, "{flag}");
+    }
+    assert_eq!(traced.end().await, HashMap::new());
+}
+
+#[tokio::test]
+async fn whom_the_configuration_trusts_decides_what_is_traced() {
+    for (one_in, flag, traces) in [(1_000_000_000, "01", true), (1, "00", false)] {
+        let traced = TracedGateway::start_with(|_, trace| {
+            trace.one_in = one_in;
+            trace.trust = vec!["127.0.0.1/32".parse().unwrap()];
+        })
+        .await;
+        assert_eq!(is_traced(&traced.gateway, flag).await, traces, "{flag}");
+        let trace = u128::from_str_radix(LOW, 16).unwrap().to_be_bytes();
+        assert_eq!(traced.end().await.contains_key(trace.as_slice()), traces);
+    }
+}
+
+/// As many requests as make a batch of spans.
+async fn fill_a_batch(gateway: &TestGateway) {
+    for _ in 0..600 {
+        let answer = gateway.program().get("/api/v1/registration").send().await;
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn spans_that_nobody_takes_are_counted() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Nobody is there any more.
+    let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    drop(listener);
+    let gateway = TestGateway::with(|config| config.trace = Some(all_to(&endpoint))).await;
+    fill_a_batch(&gateway).await;
+    let lost = async {
+        loop {
+            let text = gateway.program().get("/metrics").send().await.text;
+            match sample(&text, "stack_trace_spans_lost_total") {
+                Some(lost) if lost >= 500.0 => return,
+                Some(_) => tokio::task::yield_now().await,
+                None => panic!("{text}"),
+            }
+        }
+    };
+    timeout(PATIENCE, lost).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_collector_that_never_answers_does_not_keep_the_gateway_from_its_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    let gateway = TestGateway::with(|config| config.trace = Some(all_to(&endpoint))).await;
+    fill_a_batch(&gateway).await;
+    let (mut asked, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    timeout(PATIENCE, gateway.shutdown()).await.unwrap();
+    // Nothing of it is left behind.
+    let mut rest = Vec::new();
+    let _ = timeout(PATIENCE, asked.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    assert!(rest.starts_with(b"POST /v1/traces "));
 }

@@ -435,6 +435,7 @@ export function isLogEvent(frame: { type: string }): frame is LogEvent {
 export interface ServerSample {
   at: number;
   connections: number;
+  /** Here and at edges. */
   sockets: number;
   /** Subscriptions that read from the log. */
   behind: number;
@@ -442,7 +443,8 @@ export interface ServerSample {
   deliveries_per_s: number;
   /** Null when there was no commit. */
   commit_p99_ms: number | null;
-  storage_bytes: number;
+  /** Null when the file cannot be looked at. */
+  storage_bytes: number | null;
   memory_bytes: number | null;
 }
 
@@ -453,12 +455,15 @@ export interface ServerStats {
   version: string;
   now: {
     connections: number;
+    /** Here and at edges. */
     sockets: number;
+    /** Those of them at edges. */
+    relayed_sockets: number;
     rooms: number;
     subscriptions: number;
     behind: number;
-    storage_bytes: number;
-    cache_bytes: number;
+    storage_bytes: number | null;
+    cache_bytes: number | null;
     memory_bytes: number | null;
     open_files: number | null;
     threads: number | null;

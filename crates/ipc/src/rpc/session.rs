@@ -6,7 +6,7 @@ use std::sync::Arc;
 use capnp::Error;
 use stack_proto::capnp::role_to;
 use stack_proto::gateway_capnp::session;
-use stack_types::{Problem, Seq};
+use stack_types::{Problem, Seq, UserId};
 
 use super::admin::AdminImpl;
 use super::feed::{self, SubscriptionImpl};
@@ -20,16 +20,23 @@ use crate::wire::Call;
 pub(super) struct SessionImpl {
     conn: Rc<Conn>,
     session: Arc<dyn Session>,
+    user: UserId,
     _handed: Handed,
 }
 
 type Begun<T> = Result<(Call, Answer<T>), Error>;
 
 impl SessionImpl {
-    pub(super) fn new(conn: Rc<Conn>, session: Arc<dyn Session>, handed: Handed) -> Self {
+    pub(super) fn new(
+        conn: Rc<Conn>,
+        session: Arc<dyn Session>,
+        user: UserId,
+        handed: Handed,
+    ) -> Self {
         Self {
             conn,
             session,
+            user,
             _handed: handed,
         }
     }
@@ -43,7 +50,7 @@ impl SessionImpl {
     /// Waits for the answer.
     async fn answer<T>(&self, begun: Begun<T>) -> Result<(Call, T), Error> {
         let (call, answer) = begun?;
-        let answer = self.conn.settle(answer.await)?;
+        let answer = self.conn.settle_for(Some(self.user), answer.await)?;
         Ok((call, answer))
     }
 
@@ -153,7 +160,7 @@ impl session::Server for SessionImpl {
             let limit = fill::optional_number(params.get_limit());
             self.session.history(room, cursor, limit)
         };
-        let page = self.conn.settle(answer.await)?;
+        let page = self.conn.settle_for(Some(self.user), answer.await)?;
         self.conn.gate.owe(page.events.wire().len());
         let mut to = results.get().init_page();
         to.set_head(page.head.0);
@@ -284,7 +291,9 @@ impl session::Server for SessionImpl {
     ) -> Result<(), Error> {
         let _call = self.conn.begin()?;
         let handed = self.conn.hand_out()?;
-        let admin = self.conn.settle(self.session.admin())?;
+        let admin = self
+            .conn
+            .settle_for(Some(self.user), self.session.admin())?;
         let admin = AdminImpl::new(self.conn.clone(), admin, handed);
         results.get().set_admin(capnp_rpc::new_client(admin));
         Ok(())

@@ -4,10 +4,11 @@ import { useCallback, useEffect, useRef, useState } from 'react';
 import { useChat } from '../../app/context';
 import { ago, longTime } from '../../lib/format';
 import type { ServerSample, ServerStats } from '../../sdk';
+import { Recurring } from '../../state/recurring';
 import { Spinner } from '../../ui/Misc';
 import { Failed } from '../security/PasskeyList';
 import { Plot } from './Plot';
-import { bytes, count, milliseconds, perSecond } from './figures';
+import { bytes, count, isOver, milliseconds, perSecond, within, why } from './figures';
 import styles from './overview.module.css';
 
 interface Figure {
@@ -26,7 +27,7 @@ const last = (stats: ServerStats): ServerSample | undefined => stats.samples.at(
 const FIGURES: readonly Figure[] = [
   {
     title: 'Connections',
-    about: 'Open WebSockets',
+    about: 'Open WebSockets, here and at edges',
     now: (stats) => stats.now.sockets,
     of: (sample) => sample.sockets,
     show: count,
@@ -77,6 +78,7 @@ const FIGURES: readonly Figure[] = [
 const REST: readonly { name: string; of(stats: ServerStats): number | null; show?(value: number): string }[] = [
   { name: 'Rooms being read', of: (stats) => stats.now.rooms },
   { name: 'Subscriptions', of: (stats) => stats.now.subscriptions },
+  { name: 'WebSockets at edges', of: (stats) => stats.now.relayed_sockets },
   { name: 'HTTP connections', of: (stats) => stats.now.connections },
   { name: 'Open files', of: (stats) => stats.now.open_files },
   { name: 'Threads', of: (stats) => stats.now.threads },
@@ -87,11 +89,13 @@ const REST: readonly { name: string; of(stats: ServerStats): number | null; show
 ];
 
 export function OverviewPage() {
-  const { stats, failed, reload } = useStats();
+  const { stats, failure, reload } = useStats();
   if (stats === null) {
-    return failed ? <Failed what="The overview" again={reload} /> : <Spinner label="Loading the overview" />;
+    if (failure === null) return <Spinner label="Loading the overview" />;
+    return isOver(failure) ? <p>{why(failure)}</p> : <Failed what="The overview" again={reload} />;
   }
   const to = stats.at;
+  const samples = within(stats.samples, to - SPAN_MS);
   return (
     <>
       <p className={styles.lead}>
@@ -99,7 +103,7 @@ export function OverviewPage() {
         <time dateTime={new Date(stats.started_at).toISOString()} title={longTime(stats.started_at)}>
           {ago(stats.started_at)}
         </time>
-        .{failed && <span className={styles.stale}> The gateway does not answer; these are its last figures.</span>}
+        .{failure !== null && <span className={styles.stale}> {why(failure)} These are the last figures.</span>}
       </p>
       <div className={styles.figures}>
         {FIGURES.map((figure) => (
@@ -108,7 +112,7 @@ export function OverviewPage() {
             title={figure.title}
             about={figure.about}
             now={figure.now(stats)}
-            points={stats.samples.map((sample) => ({ at: sample.at, value: figure.of(sample) }))}
+            points={samples.map((sample) => ({ at: sample.at, value: figure.of(sample) }))}
             from={to - SPAN_MS}
             to={to}
             show={figure.show}
@@ -138,34 +142,40 @@ const SPAN_MS = 10 * 60_000;
 const EVERY_MS = 5_000;
 
 /** The figures, asked for again while somebody looks. */
-function useStats(): { stats: ServerStats | null; failed: boolean; reload(): void } {
+function useStats(): { stats: ServerStats | null; failure: unknown; reload(): void } {
   const { admin } = useChat().client;
   const [stats, setStats] = useState<ServerStats | null>(null);
-  const [failed, setFailed] = useState(false);
+  const [failure, setFailure] = useState<unknown>(null);
   const wanted = useRef(true);
+  /** One question at a time: a gateway that is slow is not asked more for it. */
+  const asking = useRef(false);
   const load = useCallback(() => {
-    admin.stats().then(
-      (stats) => {
-        if (!wanted.current) return;
-        setStats(stats);
-        setFailed(false);
-      },
-      () => wanted.current && setFailed(true),
-    );
+    if (asking.current) return;
+    asking.current = true;
+    admin
+      .stats()
+      .then(
+        (stats) => {
+          if (!wanted.current) return;
+          setStats(stats);
+          setFailure(null);
+        },
+        (error: unknown) => wanted.current && setFailure(error ?? 'no reason'),
+      )
+      .finally(() => {
+        asking.current = false;
+      });
   }, [admin]);
+  const over = failure !== null && isOver(failure);
   useEffect(() => {
+    if (over) return;
     wanted.current = true;
-    load();
-    const look = () => {
-      if (!document.hidden) load();
-    };
-    const timer = setInterval(look, EVERY_MS);
-    document.addEventListener('visibilitychange', look);
+    const looking = new Recurring(EVERY_MS, load);
+    looking.start();
     return () => {
       wanted.current = false;
-      clearInterval(timer);
-      document.removeEventListener('visibilitychange', look);
+      looking.stop();
     };
-  }, [load]);
-  return { stats, failed, reload: load };
+  }, [load, over]);
+  return { stats, failure, reload: load };
 }

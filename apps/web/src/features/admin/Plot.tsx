@@ -44,7 +44,9 @@ export function Plot({ title, about, now, points, from, to, show, least }: PlotP
         <span className={styles.title} id={name}>
           {title}
         </span>
-        <span className={styles.value}>{now === null ? '–' : show(now)}</span>
+        <span className={styles.value} data-testid={`value-${title}`}>
+          {now === null ? '–' : show(now)}
+        </span>
         <span className={styles.about}>
           {under === null || under.value === null ? about : `${show(under.value)} at ${clock(under.at)}`}
         </span>

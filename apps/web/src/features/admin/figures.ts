@@ -1,5 +1,7 @@
 // Numbers as they stand in the overview, in the reader's own language.
 
+import { StackError } from '../../sdk';
+
 const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 const compact = new Intl.NumberFormat(undefined, { notation: 'compact', maximumFractionDigits: 1 });
@@ -39,4 +41,22 @@ export function top(highest: number, least: number): number {
   const power = 10 ** Math.floor(Math.log10(wanted));
   const step = [1, 2, 5, 10].find((step) => step * power >= wanted) ?? 10;
   return step * power;
+}
+
+/** What is not older than this: a gateway whose clock was set back has samples of before. */
+export function within<T extends { at: number }>(samples: readonly T[], from: number): T[] {
+  return samples.filter((sample) => sample.at >= from);
+}
+
+/** Whether asking again is no use. */
+export function isOver(error: unknown): boolean {
+  return error instanceof StackError && (error.code === 'forbidden' || error.code === 'unauthenticated');
+}
+
+/** Why there are no figures, in a sentence. */
+export function why(error: unknown): string {
+  if (isOver(error)) return 'Only administrators see this.';
+  if (error instanceof StackError && error.code === 'rate_limited')
+    return 'The gateway was asked too often; it goes on by itself in a moment.';
+  return 'The gateway does not answer.';
 }
