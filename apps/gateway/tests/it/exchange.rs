@@ -338,6 +338,18 @@ async fn roles_and_accounts_are_never_got_by_an_import() {
         .refused(&["users", "promote", "root.imported"], 1)
         .await;
     assert!(!promoted.is_empty());
+    // Nor does a backend speak as them.
+    let key = json!({ "name": "backend", "scopes": ["chat_token"] });
+    let key = home.post("/api-keys", Some(&root), key).await;
+    let asked = json!({ "user_id": foreign, "ttl_s": 60 });
+    let request = call(
+        &home,
+        reqwest::Method::POST,
+        key["key"].as_str().unwrap(),
+        "/chat/token",
+    );
+    let refused = request.json(&asked).send().await.unwrap();
+    assert_eq!(refused.status(), 403);
     // The same again is the same placeholder.
     let again = home.json(&["import", path, "--as", "den-again"]).await;
     assert_eq!(again[0]["placeholders"], json!(0));
@@ -378,7 +390,11 @@ async fn a_gateway_that_dies_in_the_middle_of_an_import_has_nothing_of_it() {
         json!({ "line": "trailer", "rooms": 1, "users": 1, "events": last }),
     ];
     let end: String = end.iter().map(|line| format!("{line}\n")).collect();
-    for name in ["KILL", "TERM"] {
+    for (who, name) in [
+        ("gateway", "KILL"),
+        ("gateway", "TERM"),
+        ("command", "KILL"),
+    ] {
         let mut command = home.command(&["import", "-"]);
         command
             .stdin(Stdio::piped())
@@ -391,19 +407,24 @@ async fn a_gateway_that_dies_in_the_middle_of_an_import_has_nothing_of_it() {
             .await
             .unwrap()
             .unwrap();
-        let (mut child, _) = home.gateway.take().unwrap();
-        signal(&child, name);
-        timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
-        // It may notice before the rest is written.
+        if who == "gateway" {
+            let (mut child, _) = home.gateway.take().unwrap();
+            signal(&child, name);
+            timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+        } else {
+            signal(&import, name);
+        }
+        // It may have noticed before the rest is written.
         let _ = stdin.write_all(end.as_bytes()).await;
         drop(stdin);
-        let output = timeout(PATIENCE, import.wait_with_output())
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(1), "{name}");
-        home.start().await;
-        assert_eq!(room_ids(&home).await, [""; 0], "{name}");
+        let output = timeout(PATIENCE, import.wait_with_output()).await;
+        let code = output.unwrap().unwrap().status.code();
+        assert_ne!(code, Some(0), "{who} {name}");
+        if who == "gateway" {
+            assert_eq!(code, Some(1), "{name}");
+            home.start().await;
+        }
+        assert_eq!(room_ids(&home).await, [""; 0], "{who} {name}");
         assert_eq!(home.json(&["users", "list"]).await.len(), 0);
     }
     let file = home.folder.path().join("den.jsonl");

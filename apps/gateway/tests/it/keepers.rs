@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use stack_gateway::config::Config;
-use stack_ipc::service::{Admin as _, AuditQuery, Start};
+use stack_ipc::service::{Admin as _, AuditQuery, ImportOptions, Start};
 use stack_ipc::{AdminClient, Client, ClientConfig, Delivery};
 use stack_testkit::{PATIENCE, Person, TestGateway};
 use stack_types::{ErrorCode, Problem, Seq, UserId};
@@ -60,6 +60,8 @@ async fn refusals(bot: &Bot, folder: &tempfile::TempDir) -> Vec<Option<ErrorCode
         code(admin.set_disabled(name(), true).await),
         code(admin.recovery_url(name(), false).await),
         code(admin.setup_url().await),
+        code(admin.export(None).await),
+        code(admin.import(ImportOptions::default()).await),
     ]
 }
 
@@ -77,7 +79,7 @@ async fn a_bot_looks_after_the_server_by_its_scope_and_never_what_asks_for_a_rec
     let forbidden = Some(ErrorCode::Forbidden);
     let mut expected = vec![None; 7];
     expected.push(Some(ErrorCode::NotFound));
-    expected.extend([forbidden; 4]);
+    expected.extend([forbidden; 6]);
     assert_eq!(refusals(&keeper, &folder).await, expected);
     assert!(folder.path().join("copy.redb").exists());
 
