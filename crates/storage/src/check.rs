@@ -30,7 +30,7 @@ pub enum CheckError {
     #[error("the file cannot be read")]
     Read(#[from] io::Error),
     /// It belongs to a gateway that runs.
-    #[error("the file is in use by another process")]
+    #[error("the file is in use by another process; of a gateway that runs, look at a snapshot")]
     InUse,
     /// It is no database, or its pages are not what was written.
     #[error("the file is damaged: {0}")]
