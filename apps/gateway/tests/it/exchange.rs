@@ -124,7 +124,9 @@ async fn room_ids(home: &Home) -> Vec<String> {
 #[tokio::test]
 async fn what_is_exported_and_imported_elsewhere_is_the_same_byte_for_byte() {
     let (mut home, ann) = eventful().await;
-    let export = home.told(&["export", "--all"]).await;
+    let exported = home.run(&["export", "--all"]).await;
+    assert_eq!(exported.stderr, b"", "bars are for terminals");
+    let export = String::from_utf8(exported.stdout).unwrap();
     let all = lines(&export);
     assert_eq!(all[0]["format"], json!("stack-rooms"));
     let kinds: Vec<_> = events(&export)
@@ -667,6 +669,12 @@ async fn a_slack_export_comes_in_and_what_does_not_is_told() {
         "{told}"
     );
     assert!(told.contains("  1 direct conversations left out"), "{told}");
+    let again = home
+        .refused(&["import", "--slack", zip.to_str().unwrap()], 1)
+        .await;
+    let expected =
+        "what was made of general was refused, and nothing has come in: there is a room general";
+    assert!(again.contains(expected), "{again}");
     let first = home.told(&["export", "general"]).await;
     let second = home
         .told(&["export", "general-2"])
