@@ -189,7 +189,8 @@ impl Log {
     ) -> Result<(), StoreError> {
         let id = &self.record.id;
         let expected = self.next.unwrap_or(self.record.first);
-        if first > expected {
+        // What is no longer kept goes from the file bit by bit, and nobody is given it meanwhile.
+        if first > expected.max(self.record.first) {
             return Err(StoreError::damaged(format!(
                 "room {id}: the events from {expected} to {} are missing",
                 first.prev()
@@ -218,14 +219,13 @@ impl Log {
 
     fn finish(self) -> Result<CheckedRoom, StoreError> {
         let RoomRecord { id, first, .. } = self.record;
-        match self.next {
-            Some(next) if next > first => Ok(CheckedRoom {
-                id,
-                first,
-                head: next.prev(),
-            }),
-            _ => Err(StoreError::damaged(format!("room {id}: it has no events"))),
-        }
+        let head = match self.next {
+            Some(next) if next > first => next.prev(),
+            // All that it had is no longer kept, and its numbers go on.
+            _ if first > Seq::FIRST => first.prev(),
+            _ => return Err(StoreError::damaged(format!("room {id}: it has no events"))),
+        };
+        Ok(CheckedRoom { id, first, head })
     }
 }
 
