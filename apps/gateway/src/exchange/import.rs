@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use stack_auth::{AuditAction, Keeper};
 use stack_ipc::service::{Import, ImportOptions, ImportReport, ImportedRoom as Reported};
 use stack_proto::JsonCodec;
-use stack_rooms::imported::{check_event, check_room};
+use stack_rooms::imported::{check_event, check_room, check_why};
 use stack_storage::{
     AuditEntry, AuditOutcome, Ban, CompleteRoom, ImportRefused, ImportedRoom, Membership, Store,
 };
@@ -74,7 +74,8 @@ struct Going {
     members: BTreeMap<UserId, Membership>,
     bans: BTreeMap<UserId, Ban>,
     mutes: BTreeMap<UserId, Ban>,
-    has_owner: bool,
+    /// Those of its owners who can sign in.
+    owners: Vec<UserId>,
 }
 
 impl Importer {
@@ -210,7 +211,7 @@ impl Importer {
             members: BTreeMap::new(),
             bans: BTreeMap::new(),
             mutes: BTreeMap::new(),
-            has_owner: false,
+            owners: Vec::new(),
         });
         Ok(())
     }
@@ -260,7 +261,9 @@ impl Importer {
             true => member.role,
             false => member.role.min(RoomRole::Member),
         };
-        going.has_owner |= role == RoomRole::Owner && target.may_sign_in;
+        if role == RoomRole::Owner && target.may_sign_in {
+            going.owners.push(target.id);
+        }
         let membership = Membership {
             role,
             joined_at: member.joined_at,
@@ -274,6 +277,7 @@ impl Importer {
 
     fn kept_out(&mut self, ban: BanLine, is_ban: bool) -> Result<(), Problem> {
         self.check_time("created_at", ban.created_at)?;
+        check_why(ban.reason.as_deref())?;
         let target = self.people.known("user_id", ban.user_id)?;
         let by = self.people.known("by", ban.by)?;
         let going = self.count_member()?;
@@ -391,7 +395,7 @@ impl Importer {
             member.role = RoomRole::Owner;
             going.bans.remove(&owner);
             going.mutes.remove(&owner);
-            going.has_owner = true;
+            going.owners.push(owner);
         }
         // Whoever may not come in is not in.
         going
@@ -401,11 +405,12 @@ impl Importer {
             member.joined_seq = member.joined_seq.min(head);
         }
         self.events += events;
+        let is_in = |owner: &UserId| going.members.contains_key(owner);
         let reported = Reported {
             from: going.from.to_string(),
             id: going.id.clone(),
             events,
-            has_owner: going.has_owner,
+            has_owner: going.owners.iter().any(is_in),
         };
         let complete = CompleteRoom {
             audit: entry(AuditAction::RoomImported, going.id.to_string()),

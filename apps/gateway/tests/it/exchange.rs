@@ -482,6 +482,14 @@ async fn what_is_wrong_with_a_line_is_told_with_its_number_and_nothing_comes_in(
         (4, good[4].to_owned(), "seq is 2, and 1 comes next"),
         (4, event(r#""seq":1,"ts":5,"sender":"ann","body":"x""#), "event 1 of a room tells that it was made"),
         (4, member(r#""user_id":"bob""#), "user_id is bob, of whom no line in front tells"),
+        (
+            5,
+            format!(
+                r#"{{"line":"ban","user_id":"ann","by":"ann","created_at":5,"reason":"{}"}}"#,
+                "x".repeat(501)
+            ),
+            "a reason is at most",
+        ),
         (5, event(r#""seq":3,"ts":6,"sender":"ann","body":"x""#), "seq is 3, and 2 comes next"),
         (5, event(r#""seq":2,"ts":4,"sender":"ann","body":"x""#), "ts is 4, and the event in front of it has 5"),
         (5, event(r#""seq":2,"ts":99999999999999,"sender":"ann","body":"x""#), "has not come yet"),
