@@ -65,7 +65,7 @@ impl Store {
     /// Whoever gets it opens it to see that it is sound ([`check_file`](crate::check_file)), which takes longer than the
     /// copying. One of a store in memory is where the system keeps what is temporary.
     ///
-    /// It ends, refused, soon after `stop` says so.
+    /// It waits for another copy that is being made, and ends, refused, soon after `stop` says so.
     ///
     /// # Errors
     /// See [`SnapshotError`].
@@ -73,7 +73,8 @@ impl Store {
         &self,
         stop: impl Fn() -> bool + Send + 'static,
     ) -> Result<File, SnapshotError> {
-        let turn = self.inner.snapshots.clone().try_acquire_owned();
+        // Never closed.
+        let turn = self.inner.snapshots.clone().acquire_owned().await;
         let turn = turn.map_err(|_| SnapshotError::Busy)?;
         let bytes = self.file_bytes()?;
         let folder = match self.inner.file.as_deref().map(Path::parent) {
