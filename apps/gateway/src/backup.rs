@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{BackupSettings, BackupUrl};
 
 pub(crate) use bucket::Bucket;
-pub(crate) use folder::write_new;
+pub(crate) use folder::{begin, place, sync_folder, write_new};
 pub(crate) use name::Name;
 pub(crate) use schedule::{Backups, remove_old, ship};
 pub(crate) use seal::{Identities, Recipients};
@@ -85,7 +85,7 @@ pub enum BackupError {
     /// Something else.
     #[error("it is no backup: it begins like neither a database nor a file of age")]
     Foreign,
-    /// The gateway goes down.
+    /// Somebody ends the gateway meanwhile.
     #[error("it was not finished, since the gateway goes down")]
     Stopped,
 }

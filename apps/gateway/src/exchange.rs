@@ -8,6 +8,8 @@
 mod export;
 mod import;
 pub(crate) mod line;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use export::Exporter;
 pub(crate) use import::Importer;

@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write as _};
 use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -16,6 +17,9 @@ use stack_gateway::{Gateway, Inherited, RunningEdge, RunningGateway, offline, te
 
 /// The configuration is at fault; everything else that fails is 1.
 const FAULTY_CONFIGURATION: u8 = 2;
+
+/// How long work is waited for that nobody waits for any more, such as the look at a copy that is no longer wanted.
+const LEFT_ALONE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -181,11 +185,13 @@ async fn look_after(config: &Config, task: Task, manner: Manner) -> anyhow::Resu
 }
 
 fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the runtime")?
-        .block_on(work)
+        .context("cannot start the runtime")?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(LEFT_ALONE);
+    done
 }
 
 fn keys(config: &Config, command: KeysCommand) -> anyhow::Result<()> {

@@ -22,6 +22,14 @@ pub fn check_room(title: &str, settings: &RoomSettings) -> Result<(), Problem> {
     check_bounds(settings, u32::MAX)
 }
 
+/// Whether somebody may have been banned, muted or taken back for this reason.
+///
+/// # Errors
+/// `invalid_field`.
+pub fn check_why(reason: Option<&str>) -> Result<(), Problem> {
+    check_reason(reason)
+}
+
 /// Whether this may have happened in a room, at this number.
 ///
 /// # Errors
@@ -54,10 +62,11 @@ pub fn check_event(seq: Seq, body: &EventBody) -> Result<(), Problem> {
             }
             reply_to.map_or(Ok(()), |target| earlier("reply_to", target))
         }
-        EventBody::Tombstone | EventBody::Member { .. } => Ok(()),
+        EventBody::Tombstone => Ok(()),
+        EventBody::Member { reason, .. } => check_why(reason.as_deref()),
         EventBody::Edited { target_seq, .. } => earlier("target_seq", *target_seq),
         EventBody::Redacted { target_seq, reason } => {
-            check_reason(reason.as_deref())?;
+            check_why(reason.as_deref())?;
             earlier("target_seq", *target_seq)
         }
         EventBody::Reacted {

@@ -30,7 +30,7 @@ pub enum CheckError {
     #[error("the file cannot be read")]
     Read(#[from] io::Error),
     /// It belongs to a gateway that runs.
-    #[error("the file is in use by another process")]
+    #[error("the file is in use by another process; of a gateway that runs, look at a snapshot")]
     InUse,
     /// It is no database, or its pages are not what was written.
     #[error("the file is damaged: {0}")]
@@ -189,7 +189,8 @@ impl Log {
     ) -> Result<(), StoreError> {
         let id = &self.record.id;
         let expected = self.next.unwrap_or(self.record.first);
-        if first > expected {
+        // What is no longer kept goes from the file bit by bit, and nobody is given it meanwhile.
+        if first > expected.max(self.record.first) {
             return Err(StoreError::damaged(format!(
                 "room {id}: the events from {expected} to {} are missing",
                 first.prev()
@@ -217,23 +218,14 @@ impl Log {
     }
 
     fn finish(self) -> Result<CheckedRoom, StoreError> {
-        let RoomRecord {
-            id, first, last_ts, ..
-        } = self.record;
-        match self.next {
-            // All that it had was too old or too much, and its numbers go on.
-            None if first > Seq(1) && last_ts > Timestamp(0) => Ok(CheckedRoom {
-                id,
-                first,
-                head: first.prev(),
-            }),
-            Some(next) if next > first => Ok(CheckedRoom {
-                id,
-                first,
-                head: next.prev(),
-            }),
-            _ => Err(StoreError::damaged(format!("room {id}: it has no events"))),
-        }
+        let RoomRecord { id, first, .. } = self.record;
+        let head = match self.next {
+            Some(next) if next > first => next.prev(),
+            // All that it had is no longer kept, and its numbers go on.
+            _ if first > Seq::FIRST => first.prev(),
+            _ => return Err(StoreError::damaged(format!("room {id}: it has no events"))),
+        };
+        Ok(CheckedRoom { id, first, head })
     }
 }
 

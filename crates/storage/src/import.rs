@@ -243,8 +243,8 @@ impl Store {
         .await
     }
 
-    /// Gives rooms up that were not completed. Where the writer has too much to do to hear of it, their rows go when
-    /// the file is opened again.
+    /// Gives rooms up that were not completed. Where the writer has too much to do to hear of it, or cannot write now,
+    /// their rows go when the file is opened again.
     pub fn abandon_import(&self, rooms: Vec<ImportedRoom>) {
         let numbers: Vec<_> = rooms.into_iter().map(|room| room.number).collect();
         if !numbers.is_empty() {

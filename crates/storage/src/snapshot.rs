@@ -62,12 +62,19 @@ impl Store {
     }
 
     /// The same copy in a file without a name, beside that of the store: it is gone when it is closed, whatever happens.
-    /// One in memory has its copy where the system keeps what is temporary.
+    /// Whoever gets it opens it to see that it is sound ([`check_file`](crate::check_file)), which takes longer than the
+    /// copying. One of a store in memory is where the system keeps what is temporary.
+    ///
+    /// It waits for another copy that is being made, and ends, refused, soon after `stop` says so.
     ///
     /// # Errors
     /// See [`SnapshotError`].
-    pub async fn copy(&self) -> Result<(File, u64), SnapshotError> {
-        let turn = self.inner.snapshots.clone().try_acquire_owned();
+    pub async fn copy(
+        &self,
+        stop: impl Fn() -> bool + Send + 'static,
+    ) -> Result<File, SnapshotError> {
+        // Never closed.
+        let turn = self.inner.snapshots.clone().acquire_owned().await;
         let turn = turn.map_err(|_| SnapshotError::Busy)?;
         let bytes = self.file_bytes()?;
         let folder = match self.inner.file.as_deref().map(Path::parent) {
@@ -76,7 +83,7 @@ impl Store {
             None => std::env::temp_dir(),
         };
         self.read_blocking(move |tx| {
-            let copied = copy_without_name(tx, &folder, bytes);
+            let copied = copy_without_name(tx, &folder, bytes, &stop);
             drop(turn);
             Ok(copied)
         })
@@ -136,15 +143,16 @@ fn copy_without_name(
     tx: &ReadTransaction,
     folder: &Path,
     bytes: u64,
-) -> Result<(File, u64), SnapshotError> {
+    stop: &dyn Fn() -> bool,
+) -> Result<File, SnapshotError> {
     let cannot = |source| SnapshotError::Write {
         path: folder.to_owned(),
         source,
     };
     engine::room_on_disk(folder, bytes).map_err(cannot)?;
     let file = tempfile::tempfile_in(folder).map_err(cannot)?;
-    let bytes = copy_and_look(tx, &file)?;
-    Ok((file, bytes))
+    fill(tx, &file, stop)?;
+    Ok(file)
 }
 
 /// The folder of a place where a copy can be.
@@ -188,31 +196,9 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 
 /// Fills the file, and opens it again to see that everything is in it.
 fn copy_and_look(tx: &ReadTransaction, file: &File) -> Result<u64, StoreError> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    let engine = |error| StoreError::from(redb::Error::from(error));
-    let open = || {
-        let file = file.try_clone().map_err(StoreError::broken)?;
-        builder.create_file(file).map_err(engine)
-    };
-    let copy = open()?;
-    let to = copy.begin_write()?;
-    let mut all = Copy {
-        from: tx,
-        to: &to,
-        tables: 0,
-    };
-    tables::each(&mut all)?;
-    if all.tables != tx.list_tables()?.count() {
-        return Err(StoreError::damaged(
-            "the file has a table that is not known",
-        ));
-    }
-    to.commit()?;
-    drop(copy);
-
-    let mut copy = open()?;
-    if !copy.check_integrity().map_err(engine)? {
+    fill(tx, file, &|| false)?;
+    let mut copy = open(file)?;
+    if !copy.check_integrity().map_err(of_engine)? {
         return Err(StoreError::damaged("the copy is not sound"));
     }
     tables::each(&mut Compare {
@@ -224,10 +210,42 @@ fn copy_and_look(tx: &ReadTransaction, file: &File) -> Result<u64, StoreError> {
     Ok(metadata.len())
 }
 
+/// Copies every table into a new file.
+fn fill(tx: &ReadTransaction, file: &File, stop: &dyn Fn() -> bool) -> Result<(), StoreError> {
+    let copy = open(file)?;
+    let to = copy.begin_write()?;
+    let mut all = Copy {
+        from: tx,
+        to: &to,
+        stop,
+        tables: 0,
+    };
+    tables::each(&mut all)?;
+    if all.tables != tx.list_tables()?.count() {
+        return Err(StoreError::damaged(
+            "the file has a table that is not known",
+        ));
+    }
+    to.commit()?;
+    Ok(())
+}
+
+fn open(file: &File) -> Result<Database, StoreError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    let file = file.try_clone().map_err(StoreError::broken)?;
+    builder.create_file(file).map_err(of_engine)
+}
+
+fn of_engine(error: redb::DatabaseError) -> StoreError {
+    redb::Error::from(error).into()
+}
+
 /// Copies tables, all into one transaction: before its commit the file has none.
 struct Copy<'a> {
     from: &'a ReadTransaction,
     to: &'a WriteTransaction,
+    stop: &'a dyn Fn() -> bool,
     tables: usize,
 }
 
@@ -239,6 +257,9 @@ impl EachTable for Copy<'_> {
         let from = self.from.open_table(table)?;
         let mut to = self.to.open_table(table)?;
         for row in from.iter()? {
+            if (self.stop)() {
+                return Err(StoreError::closed());
+            }
             let (key, value) = row?;
             to.insert(key.value(), value.value())?;
         }

@@ -148,6 +148,29 @@ async fn a_copy_is_for_its_owner_and_replaces_nothing() {
 }
 
 #[tokio::test]
+async fn a_copy_without_a_name_is_sound_leaves_nothing_and_can_be_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, handle, _commits) = open(&folder.path().join("stack.redb"));
+    room(&store, "general").await;
+    let stopped = store.copy(|| true).await;
+    assert!(matches!(stopped, Err(SnapshotError::Store(_))));
+    let copy = store.copy(|| false).await.unwrap();
+    let checked = stack_storage::check_file(copy, &JsonCodec, &mut |_, _| ()).unwrap();
+    assert_eq!(checked.events(), 1);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    handle.shutdown().await;
+
+    let memory = StoreConfig::default();
+    let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+    let (store, handle, _commits) = Store::open(memory, Arc::new(JsonCodec), clock).unwrap();
+    room(&store, "general").await;
+    let copy = store.copy(|| false).await.unwrap();
+    let checked = stack_storage::check_file(copy, &JsonCodec, &mut |_, _| ()).unwrap();
+    assert_eq!(checked.rooms.len(), 1);
+    handle.shutdown().await;
+}
+
+#[tokio::test]
 async fn rooms_are_listed_in_pages_whether_in_memory_or_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stack.redb");

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::buffered::BufReader;
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, MultipartUpload, ObjectStore, ObjectStoreExt as _, RetryConfig,
 };
 use tokio::sync::mpsc;
-use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::io::SyncIoBridge;
 use tokio_util::sync::CancellationToken;
 
 use super::{BackupError, Name, Parcel};
@@ -113,17 +113,17 @@ impl Bucket {
         removed.map_err(self.failed())
     }
 
-    /// What is under a name, and how large it is. It is read off the runtime.
+    /// What is under a name, and how large it is. It is read off the runtime, a piece with each request, so that whoever
+    /// reads slowly outlasts none.
     pub(super) async fn open_object(
         &self,
         name: &str,
     ) -> Result<(Box<dyn Read + Send>, u64), BackupError> {
-        let found = self.store.get(&self.path(name)).await;
+        let found = self.store.head(&self.path(name)).await;
         let found = found.map_err(self.failed())?;
-        let bytes = found.meta.size;
-        let stream = found.into_stream().map_err(io::Error::other).boxed();
-        let reader = SyncIoBridge::new(StreamReader::new(stream));
-        Ok((Box::new(reader), bytes))
+        let piece = usize::try_from(PART_BYTES).unwrap_or(usize::MAX);
+        let reader = BufReader::with_capacity(self.store.clone(), &found, piece);
+        Ok((Box::new(SyncIoBridge::new(reader)), found.size))
     }
 
     /// Puts what a parcel holds under a name, and says how large it is.

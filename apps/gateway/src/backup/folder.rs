@@ -57,13 +57,7 @@ pub(crate) fn write_new(
     if path.symlink_metadata().is_ok() {
         return Err(BackupError::Exists(shown));
     }
-    let mut part = path.as_os_str().to_owned();
-    part.push(PART);
-    let part = PathBuf::from(part);
-    let file = new_file(&part).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => BackupError::Exists(part.display().to_string()),
-        _ => failed()(error),
-    })?;
+    let (part, file) = begin(path)?;
     let written = write_and_read_back(&file, &part, fill).map_err(failed());
     let placed = written.and_then(|written| {
         let bytes = written.ok_or_else(|| BackupError::Changed(shown.clone()))?;
@@ -80,6 +74,18 @@ pub(crate) fn write_new(
     let bytes = placed?;
     sync_folder(path).map_err(failed())?;
     Ok(bytes)
+}
+
+/// The file that is written before it gets this name.
+pub(crate) fn begin(path: &Path) -> Result<(PathBuf, File), BackupError> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(PART);
+    let part = PathBuf::from(part);
+    let file = new_file(&part).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => BackupError::Exists(part.display().to_string()),
+        _ => BackupError::io(format!("cannot write {}", path.display()))(error),
+    })?;
+    Ok((part, file))
 }
 
 fn new_file(path: &Path) -> io::Result<File> {
@@ -147,7 +153,7 @@ impl Write for Summed<'_> {
 
 /// Gives a file its name. A link, unlike a renaming, never replaces a file that has come meanwhile; where the disk knows
 /// no links, a look has to do.
-fn place(part: &Path, path: &Path) -> io::Result<()> {
+pub(crate) fn place(part: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(part, path) {
         Ok(()) => fs::remove_file(part),
         Err(error)
@@ -164,7 +170,7 @@ fn place(part: &Path, path: &Path) -> io::Result<()> {
 
 /// Makes the name durable.
 #[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -174,7 +180,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// Elsewhere a folder cannot be opened, and the system sees to it.
 #[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -69,7 +69,10 @@ impl Backups {
             };
             wait = match done {
                 Ok(wait) => wait,
-                Err(BackupError::Stopped) => return,
+                Err(_) if self.stopping.is_cancelled() => {
+                    tracing::info!("a backup was not finished, since the gateway goes down");
+                    return;
+                }
                 Err(error) => {
                     self.metrics.failed();
                     let error = chain(&error);
@@ -143,7 +146,8 @@ async fn make(
         outcome: AuditOutcome::Ok,
     };
     store.audit(entry).await?;
-    let (copy, _) = store.copy().await?;
+    let stop = stopping.clone();
+    let copy = store.copy(move || stop.is_cancelled()).await?;
     ship(copy, place, name, recipients, stopping, Box::new(|_| ())).await
 }
 
@@ -156,11 +160,16 @@ pub(crate) async fn ship(
     stopping: &CancellationToken,
     on_bytes: super::OnBytes,
 ) -> Result<u64, BackupError> {
-    let copy = blocking(move || {
+    let looking = blocking(move || {
         look_over(&copy, &mut |_, _| ())?;
         Ok(copy)
-    })
-    .await?;
+    });
+    let copy = tokio::select! {
+        biased;
+        // Nobody needs what is looked at any more.
+        () = stopping.cancelled() => return Err(BackupError::Stopped),
+        copy = looking => copy?,
+    };
     let parcel = Parcel {
         copy,
         recipients: recipients.clone(),

@@ -1,6 +1,6 @@
 //! Copies that travel, backups, and what is done to files that no gateway has open.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use super::table::{Table, left, right};
 use super::{CommandError, Task, Told, reach, text};
 use crate::backup::{
     BackupError, Bucket, Identities, Name, OnBytes, Parcel, Place, Plain, Recipients, Source,
-    blocking, look_over, remove_old, ship, write_new,
+    begin, blocking, look_over, place, remove_old, ship, sync_folder, write_new,
 };
 use crate::cli::{BackupCommand, RestoreCommand};
 use crate::config::Config;
@@ -182,7 +182,11 @@ async fn copy<W: Write>(
             blocking(move || write_new(&to, |out| parcel.write(out))).await?
         }
         // Nothing else may stand in it.
-        _ => return Ok(parcel.write(told.out)?),
+        _ => {
+            let written = parcel.write(told.out).and_then(|()| told.out.flush());
+            // That nobody takes the end of it is no end to be content with, as it is with a table.
+            return written.map_err(|error| failed("the copy was not taken whole", error));
+        }
     };
     let path = to.to_string_lossy();
     let text = format!("{path} has {bytes} bytes");
@@ -190,7 +194,7 @@ async fn copy<W: Write>(
 }
 
 /// Where backups go.
-fn place(config: &Config) -> Result<Place, CommandError> {
+fn configured(config: &Config) -> Result<Place, CommandError> {
     let Some(to) = &config.backup.to else {
         let reason = "backup.to says where backups go, and is not set";
         return Err(BackupError::Settings(reason).into());
@@ -203,7 +207,7 @@ async fn now<W: Write>(
     only_gateway: bool,
     told: &mut Told<'_, W>,
 ) -> Result<(), CommandError> {
-    let place = place(config)?;
+    let place = configured(config)?;
     // A place that cannot be used is told before the file is copied.
     place.names().await?;
     let recipients = Recipients::new(&config.backup.recipients);
@@ -222,7 +226,7 @@ async fn now<W: Write>(
 }
 
 async fn list<W: Write>(config: &Config, told: &mut Told<'_, W>) -> Result<(), CommandError> {
-    let names = place(config)?.names().await?;
+    let names = configured(config)?.names().await?;
     let mut table = Table::new([left("NAME"), left("MADE"), right("SIZE")]);
     let row = |(name, bytes): &(Name, u64)| {
         #[expect(clippy::cast_precision_loss, reason = "it is shown in MiB")]
@@ -327,14 +331,11 @@ async fn restore<W: Write>(
         return Err(BackupError::Exists(shown).into());
     }
     let identities = identities(identity.as_deref())?;
-    let mut part = to.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let file = new_file(&part).map_err(|error| failed(format!("cannot write {shown}"), error))?;
+    let (part, file) = begin(&to)?;
     let restored = async {
         let source = Source::of(&backup);
-        let begin = counting("reading");
-        let written = source.write_to(&config.backup, identities, &part, file, begin);
+        let began = counting("reading");
+        let written = source.write_to(&config.backup, identities, &part, file, began);
         written.await.map_err(of(&backup))?;
         let path = part.clone();
         let revived = blocking(move || Ok(revive(&path, revoke_api_keys))).await?;
@@ -342,16 +343,16 @@ async fn restore<W: Write>(
             CommandError::Backup(error) => of(&backup)(error),
             error => error,
         })?;
-        // Unlike a renaming this never replaces a file that has come meanwhile.
-        fs::hard_link(&part, &to)
-            .map_err(|error| failed(format!("cannot write {shown}"), error))?;
+        place(&part, &to).map_err(|error| failed(format!("cannot write {shown}"), error))?;
         Ok::<_, CommandError>((checked, revived))
     };
     let restored = restored.await;
-    let removed = fs::remove_file(&part);
+    if restored.is_err() {
+        // What was begun is worth nothing.
+        let _ = fs::remove_file(&part);
+    }
     let (checked, revived) = restored?;
-    removed?;
-    File::open(folder_of(&to))?.sync_all()?;
+    sync_folder(&to)?;
     let mut text = format!("{shown} was restored: {}", summary(&checked, false));
     text.push_str(&format!("\n{}", what_ended(&revived)));
     let has_keys = folder_of(&to).join(KEY_FILE).exists();
@@ -410,14 +411,6 @@ fn revive(path: &Path, revoke_api_keys: bool) -> Result<(Checked, Revived), Comm
     let revived = stack_storage::revive(path, now, !revoke_api_keys)
         .map_err(|error| failed("the copy cannot be made ready", error))?;
     Ok((look()?, revived))
-}
-
-fn new_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -57,7 +57,8 @@ async fn pump(
     out: &mut impl Write,
     is_shown: bool,
 ) -> Result<(), CommandError> {
-    let progress = Progress::count("events");
+    // Where the lines themselves are shown they would be mixed.
+    let progress = (!is_shown).then(|| Progress::count("events"));
     loop {
         let piece = export.next().await?;
         if piece.lines.is_empty() {
@@ -71,7 +72,9 @@ async fn pump(
             }
             false => out.write_all(&piece.lines)?,
         }
-        progress.at(piece.done, piece.total);
+        if let Some(progress) = &progress {
+            progress.at(piece.done, piece.total);
+        }
     }
 }
 
@@ -270,7 +273,12 @@ async fn finish(import: &mut dyn Import) -> Result<ImportReport, CommandError> {
 }
 
 /// A refusal names a line that nobody has seen; what it was made of is more of a help.
-fn of_slack(slack: &Slack, problem: Problem) -> CommandError {
+fn of_slack(slack: &Slack, mut problem: Problem) -> CommandError {
+    if let Some(("line", rest)) = problem.detail.split_once(' ')
+        && let Some((_, why)) = rest.split_once(": ")
+    {
+        problem.detail = why.to_owned().into();
+    }
     CommandError::Converted {
         at: slack.at().to_owned(),
         problem,
@@ -326,9 +334,12 @@ fn tell<W: Write>(
         lines.push(format!("{name}: {} events{owner}", room.events));
     }
     let (matched, placeholders) = (report.matched, report.placeholders);
+    let rooms = match report.rooms.len() {
+        1 => "one room".to_owned(),
+        rooms => format!("{rooms} rooms"),
+    };
     lines.push(format!(
-        "{} rooms with {} events came in; {matched} of their users have accounts here, {placeholders} got placeholders",
-        report.rooms.len(),
+        "{rooms} with {} events came in; {matched} of the users have accounts here, {placeholders} got placeholders",
         report.events,
     ));
     if !left.is_empty() {

@@ -1,32 +1,32 @@
 //! Rooms on their way in: lines, until the last. Nothing of them shows before that.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod people;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use stack_auth::{AuditAction, Keeper};
 use stack_ipc::service::{Import, ImportOptions, ImportReport, ImportedRoom as Reported};
 use stack_proto::JsonCodec;
-use stack_rooms::imported::{check_event, check_room};
+use stack_rooms::imported::{check_event, check_room, check_why};
 use stack_storage::{
-    Account, AccountKind, AuditEntry, AuditOutcome, Ban, CompleteRoom, ImportRefused, ImportedRoom,
-    Membership, Placeholder, Store,
+    AuditEntry, AuditOutcome, Ban, CompleteRoom, ImportRefused, ImportedRoom, Membership, Store,
 };
 use stack_types::{
     Clock as _, ErrorCode, EventBody, EventCodec as _, Problem, RoomAction, RoomId, RoomRole,
-    RoomSettings, Seq, SystemClock, Timestamp, UserId, Username,
+    RoomSettings, Seq, SystemClock, Timestamp, UserId,
 };
 
 use super::line::{
-    self, BanLine, FORMAT, Header, LINE_BYTES, Line, MemberLine, RoomLine, Trailer, UserLine,
-    VERSION,
+    self, BanLine, FORMAT, Header, LINE_BYTES, Line, MemberLine, RoomLine, Trailer, VERSION,
 };
+
+use people::{People, person};
 
 /// What is written with one commit, about.
 const PIECE_BYTES: usize = 256 * 1024;
-/// Users of one import at most: they are in memory, and come in with one commit.
-const MOST_USERS: usize = 200_000;
-/// Rooms of one import at most, for the same reason.
+/// Rooms of one import at most: they come in with one commit.
 const MOST_ROOMS: usize = 20_000;
 /// Members, bans and mutes of one import at most.
 const MOST_MEMBERS: usize = 1_000_000;
@@ -34,14 +34,8 @@ const MOST_MEMBERS: usize = 1_000_000;
 const CLOCKS_DIFFER: Duration = Duration::from_secs(24 * 60 * 60);
 /// The greatest number that JSON carries everywhere.
 const MOST_SEQ: Seq = Seq((1 << 53) - 1);
-/// What stands behind the name of a placeholder, so that it takes nobody's name.
-const SUFFIX: &str = ".imported";
-/// A username in characters at most.
-const NAME_CHARS: usize = 32;
-/// A display name in characters at most.
-const DISPLAY_CHARS: usize = 64;
 /// Names and ids that are tried one after the other.
-const TRIES: u32 = 1000;
+const TRIES: u32 = 10_000;
 
 /// An import.
 pub(crate) struct Importer {
@@ -51,10 +45,7 @@ pub(crate) struct Importer {
     now: Timestamp,
     line: u64,
     stage: Stage,
-    users: HashMap<UserId, Target>,
-    names: HashSet<Username>,
-    placeholders: Vec<Placeholder>,
-    new_names: HashSet<Username>,
+    people: People,
     going: Option<Going>,
     complete: Vec<(CompleteRoom, Reported)>,
     members: usize,
@@ -71,14 +62,6 @@ enum Stage {
     Over,
 }
 
-/// Who a user of the lines is here.
-#[derive(Debug, Clone, Copy)]
-struct Target {
-    id: UserId,
-    /// Whether they have an account to use, and are no placeholder.
-    is_somebody: bool,
-}
-
 /// A room that is being taken in.
 struct Going {
     from: RoomId,
@@ -91,7 +74,8 @@ struct Going {
     members: BTreeMap<UserId, Membership>,
     bans: BTreeMap<UserId, Ban>,
     mutes: BTreeMap<UserId, Ban>,
-    has_owner: bool,
+    /// Those of its owners who can sign in.
+    owners: Vec<UserId>,
 }
 
 impl Importer {
@@ -116,17 +100,15 @@ impl Importer {
                 Problem::invalid_field("owner", detail)
             })?),
         };
+        let now = SystemClock.now();
         Ok(Self {
+            people: People::new(store.clone(), options.match_names, now),
             store,
             owner: owner.map(|owner| owner.user.id),
             options,
-            now: SystemClock.now(),
+            now,
             line: 0,
             stage: Stage::Header,
-            users: HashMap::new(),
-            names: HashSet::new(),
-            placeholders: Vec::new(),
-            new_names: HashSet::new(),
             going: None,
             complete: Vec::new(),
             members: 0,
@@ -174,7 +156,7 @@ impl Importer {
             (Stage::Header, Line::Header(header)) => self.header(&header),
             (Stage::Header, _) => Err(bad("the first line is not the header of an export")),
             (_, Line::Header(_)) => Err(bad("there is a second header")),
-            (_, Line::User(user)) => self.user(user),
+            (_, Line::User(user)) => self.people.learn(&user),
             (_, Line::Room(room)) => self.room(room).await,
             (_, Line::Member(member)) => self.member(member),
             (_, Line::Ban(ban)) => self.kept_out(ban, true),
@@ -199,85 +181,6 @@ impl Importer {
         }
         self.stage = Stage::Rooms;
         Ok(())
-    }
-
-    fn user(&mut self, user: UserLine) -> Result<(), Problem> {
-        if self.users.contains_key(&user.id) {
-            return Err(bad(format!("the user {} is there twice", user.id)));
-        }
-        if !self.names.insert(user.username.clone()) {
-            let name = user.username;
-            return Err(bad(format!("the username {name} is there twice")));
-        }
-        if self.users.len() == MOST_USERS {
-            return Err(too_many("users", MOST_USERS));
-        }
-        let (id, target) = (user.id, self.target(user)?);
-        self.users.insert(id, target);
-        Ok(())
-    }
-
-    /// Who this is here. An account is theirs when id and username are the same, or where the operator says that names
-    /// are enough.
-    fn target(&mut self, user: UserLine) -> Result<Target, Problem> {
-        let of_id = self.store.account(user.id)?;
-        let name = placeholder_name(&user.username);
-        if let Some(account) = &of_id {
-            let found = account.user.username.as_str();
-            let is_same = match account.is_placeholder() {
-                // Numbered, if that was needed.
-                true => found.starts_with(&*name),
-                false => found == user.username.as_str(),
-            };
-            if is_same {
-                return Ok(Target {
-                    id: user.id,
-                    is_somebody: !account.is_placeholder(),
-                });
-            }
-        }
-        if self.options.match_names
-            && let Some(account) = person(&self.store, user.username.as_str())?
-        {
-            return Ok(Target {
-                id: account.user.id,
-                is_somebody: true,
-            });
-        }
-        let id = match of_id {
-            None => user.id,
-            Some(_) => UserId::generate(self.now),
-        };
-        let username = self.free_name(&name)?;
-        let display_name = clean(&user.display_name, user.username.as_str());
-        self.new_names.insert(username.clone());
-        self.placeholders.push(Placeholder {
-            id,
-            username,
-            display_name,
-        });
-        Ok(Target {
-            id,
-            is_somebody: false,
-        })
-    }
-
-    fn free_name(&self, name: &str) -> Result<Username, Problem> {
-        for number in 1..TRIES {
-            let tried = match number {
-                1 => name.to_owned(),
-                _ => numbered(name, number, NAME_CHARS),
-            };
-            let tried: Username = tried
-                .parse()
-                .map_err(|error: stack_types::InvalidName| bad(error.to_string()))?;
-            let is_taken = self.new_names.contains(&tried)
-                || self.store.account_by_login(tried.as_str())?.is_some();
-            if !is_taken {
-                return Ok(tried);
-            }
-        }
-        Err(taken(format!("no name is free that is like {name}")))
     }
 
     async fn room(&mut self, room: RoomLine) -> Result<(), Problem> {
@@ -308,7 +211,7 @@ impl Importer {
             members: BTreeMap::new(),
             bans: BTreeMap::new(),
             mutes: BTreeMap::new(),
-            has_owner: false,
+            owners: Vec::new(),
         });
         Ok(())
     }
@@ -351,14 +254,16 @@ impl Importer {
 
     fn member(&mut self, member: MemberLine) -> Result<(), Problem> {
         self.check_time("joined_at", member.joined_at)?;
-        let target = self.known("user_id", member.user_id)?;
+        let target = self.people.known("user_id", member.user_id)?;
         let with_roles = self.options.with_roles;
         let going = self.count_member()?;
         let role = match with_roles && target.is_somebody {
             true => member.role,
             false => member.role.min(RoomRole::Member),
         };
-        going.has_owner |= role == RoomRole::Owner;
+        if role == RoomRole::Owner && target.may_sign_in {
+            going.owners.push(target.id);
+        }
         let membership = Membership {
             role,
             joined_at: member.joined_at,
@@ -372,8 +277,9 @@ impl Importer {
 
     fn kept_out(&mut self, ban: BanLine, is_ban: bool) -> Result<(), Problem> {
         self.check_time("created_at", ban.created_at)?;
-        let target = self.known("user_id", ban.user_id)?;
-        let by = self.known("by", ban.by)?;
+        check_why(ban.reason.as_deref())?;
+        let target = self.people.known("user_id", ban.user_id)?;
+        let by = self.people.known("by", ban.by)?;
         let going = self.count_member()?;
         let all = match is_ban {
             true => &mut going.bans,
@@ -433,9 +339,9 @@ impl Importer {
                 "event 1 of a room tells that it was made, and no other",
             ));
         }
-        event.sender = self.known("sender", event.sender)?.id;
+        event.sender = self.people.known("sender", event.sender)?.id;
         if let EventBody::Member { user_id, .. } = &mut event.body {
-            *user_id = self.known("user_id", *user_id)?.id;
+            *user_id = self.people.known("user_id", *user_id)?.id;
         }
         if let Some(going) = &mut self.going {
             event.room = going.id.clone();
@@ -443,14 +349,6 @@ impl Importer {
             added.map_err(|error| bad(error.to_string()))?;
         }
         Ok(())
-    }
-
-    fn known(&self, field: &'static str, user: UserId) -> Result<Target, Problem> {
-        let known = self.users.get(&user).copied();
-        known.ok_or_else(|| {
-            let detail = format!("{field} is {user}, of whom no line in front tells");
-            Problem::invalid_field(field, detail)
-        })
     }
 
     fn check_time(&self, field: &'static str, time: Timestamp) -> Result<(), Problem> {
@@ -497,7 +395,7 @@ impl Importer {
             member.role = RoomRole::Owner;
             going.bans.remove(&owner);
             going.mutes.remove(&owner);
-            going.has_owner = true;
+            going.owners.push(owner);
         }
         // Whoever may not come in is not in.
         going
@@ -507,11 +405,12 @@ impl Importer {
             member.joined_seq = member.joined_seq.min(head);
         }
         self.events += events;
+        let is_in = |owner: &UserId| going.members.contains_key(owner);
         let reported = Reported {
             from: going.from.to_string(),
             id: going.id.clone(),
             events,
-            has_owner: going.has_owner,
+            has_owner: going.owners.iter().any(is_in),
         };
         let complete = CompleteRoom {
             audit: entry(AuditAction::RoomImported, going.id.to_string()),
@@ -534,7 +433,7 @@ impl Importer {
         }
         let found = [
             ("rooms", trailer.rooms, self.complete.len() as u64),
-            ("users", trailer.users, self.users.len() as u64),
+            ("users", trailer.users, self.people.len() as u64),
             ("events", trailer.events, self.events),
         ];
         for (what, told, found) in found {
@@ -561,8 +460,8 @@ impl Importer {
             }
             Stage::Ended => self.stage = Stage::Over,
         }
-        let placeholders = std::mem::take(&mut self.placeholders);
-        let (made, users) = (placeholders.len(), self.users.len());
+        let placeholders = self.people.take_placeholders();
+        let (made, users) = (placeholders.len(), self.people.len());
         let placeholders = placeholders.into_iter().map(|user| {
             let made = entry(AuditAction::PlaceholderMade, user.id.to_string());
             (user, made)
@@ -613,41 +512,10 @@ impl Import for Importer {
     }
 }
 
-/// Somebody who can sign in, by their username.
-fn person(store: &Store, name: &str) -> Result<Option<Account>, Problem> {
-    let Ok(name) = name.parse::<Username>() else {
-        return Ok(None);
-    };
-    let account = store.account_by_login(name.as_str())?;
-    Ok(account.filter(|account| account.kind == AccountKind::Person && !account.disabled))
-}
-
-/// What a placeholder is called: the same for the same person, and nobody's name.
-fn placeholder_name(name: &Username) -> String {
-    let name = name.as_str();
-    let bare = name.strip_suffix(SUFFIX).unwrap_or(name);
-    let most = NAME_CHARS - SUFFIX.len();
-    // A username is ASCII.
-    format!("{}{SUFFIX}", &bare[..bare.len().min(most)])
-}
-
 fn numbered(name: &str, number: u32, most: usize) -> String {
     let suffix = format!("-{number}");
     let keep = name.len().min(most.saturating_sub(suffix.len()));
     format!("{}{suffix}", &name[..keep])
-}
-
-/// A display name as people may have one.
-fn clean(name: &str, or: &str) -> String {
-    let name: String = name
-        .chars()
-        .filter(|char| !char.is_control())
-        .take(DISPLAY_CHARS)
-        .collect();
-    match name.trim() {
-        "" => or.to_owned(),
-        name => name.to_owned(),
-    }
 }
 
 fn entry(action: AuditAction, target: String) -> AuditEntry {

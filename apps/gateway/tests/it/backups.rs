@@ -437,6 +437,28 @@ async fn whoever_takes_a_copy_slowly_holds_nobody_up() {
     home.told(&["verify", "slow.redb"]).await;
 }
 
+/// A copy that ends early must not pass for one, as the first lines of a table do for all of it.
+#[tokio::test]
+async fn a_copy_that_nobody_takes_to_its_end_has_failed() {
+    let home = Home::configured("").await;
+    let mut child = home.command(&["snapshot", "-"]);
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 4]).await.unwrap();
+    drop(stdout);
+    let ended = timeout(PATIENCE, child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    let complaint = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{complaint}");
+    assert!(
+        complaint.contains("the copy was not taken whole"),
+        "{complaint}"
+    );
+}
+
 #[tokio::test]
 async fn backups_are_made_on_time_and_the_oldest_go() {
     let mut home = Home {

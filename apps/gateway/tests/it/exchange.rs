@@ -124,7 +124,9 @@ async fn room_ids(home: &Home) -> Vec<String> {
 #[tokio::test]
 async fn what_is_exported_and_imported_elsewhere_is_the_same_byte_for_byte() {
     let (mut home, ann) = eventful().await;
-    let export = home.told(&["export", "--all"]).await;
+    let exported = home.run(&["export", "--all"]).await;
+    assert_eq!(exported.stderr, b"", "bars are for terminals");
+    let export = String::from_utf8(exported.stdout).unwrap();
     let all = lines(&export);
     assert_eq!(all[0]["format"], json!("stack-rooms"));
     let kinds: Vec<_> = events(&export)
@@ -338,6 +340,18 @@ async fn roles_and_accounts_are_never_got_by_an_import() {
         .refused(&["users", "promote", "root.imported"], 1)
         .await;
     assert!(!promoted.is_empty());
+    // Nor does a backend speak as them.
+    let key = json!({ "name": "backend", "scopes": ["chat_token"] });
+    let key = home.post("/api-keys", Some(&root), key).await;
+    let asked = json!({ "user_id": foreign, "ttl_s": 60 });
+    let request = call(
+        &home,
+        reqwest::Method::POST,
+        key["key"].as_str().unwrap(),
+        "/chat/token",
+    );
+    let refused = request.json(&asked).send().await.unwrap();
+    assert_eq!(refused.status(), 403);
     // The same again is the same placeholder.
     let again = home.json(&["import", path, "--as", "den-again"]).await;
     assert_eq!(again[0]["placeholders"], json!(0));
@@ -378,7 +392,11 @@ async fn a_gateway_that_dies_in_the_middle_of_an_import_has_nothing_of_it() {
         json!({ "line": "trailer", "rooms": 1, "users": 1, "events": last }),
     ];
     let end: String = end.iter().map(|line| format!("{line}\n")).collect();
-    for name in ["KILL", "TERM"] {
+    for (who, name) in [
+        ("gateway", "KILL"),
+        ("gateway", "TERM"),
+        ("command", "KILL"),
+    ] {
         let mut command = home.command(&["import", "-"]);
         command
             .stdin(Stdio::piped())
@@ -391,19 +409,24 @@ async fn a_gateway_that_dies_in_the_middle_of_an_import_has_nothing_of_it() {
             .await
             .unwrap()
             .unwrap();
-        let (mut child, _) = home.gateway.take().unwrap();
-        signal(&child, name);
-        timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
-        // It may notice before the rest is written.
+        if who == "gateway" {
+            let (mut child, _) = home.gateway.take().unwrap();
+            signal(&child, name);
+            timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+        } else {
+            signal(&import, name);
+        }
+        // It may have noticed before the rest is written.
         let _ = stdin.write_all(end.as_bytes()).await;
         drop(stdin);
-        let output = timeout(PATIENCE, import.wait_with_output())
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(1), "{name}");
-        home.start().await;
-        assert_eq!(room_ids(&home).await, [""; 0], "{name}");
+        let output = timeout(PATIENCE, import.wait_with_output()).await;
+        let code = output.unwrap().unwrap().status.code();
+        assert_ne!(code, Some(0), "{who} {name}");
+        if who == "gateway" {
+            assert_eq!(code, Some(1), "{name}");
+            home.start().await;
+        }
+        assert_eq!(room_ids(&home).await, [""; 0], "{who} {name}");
         assert_eq!(home.json(&["users", "list"]).await.len(), 0);
     }
     let file = home.folder.path().join("den.jsonl");
@@ -459,6 +482,14 @@ async fn what_is_wrong_with_a_line_is_told_with_its_number_and_nothing_comes_in(
         (4, good[4].to_owned(), "seq is 2, and 1 comes next"),
         (4, event(r#""seq":1,"ts":5,"sender":"ann","body":"x""#), "event 1 of a room tells that it was made"),
         (4, member(r#""user_id":"bob""#), "user_id is bob, of whom no line in front tells"),
+        (
+            5,
+            format!(
+                r#"{{"line":"ban","user_id":"ann","by":"ann","created_at":5,"reason":"{}"}}"#,
+                "x".repeat(501)
+            ),
+            "a reason is at most",
+        ),
         (5, event(r#""seq":3,"ts":6,"sender":"ann","body":"x""#), "seq is 3, and 2 comes next"),
         (5, event(r#""seq":2,"ts":4,"sender":"ann","body":"x""#), "ts is 4, and the event in front of it has 5"),
         (5, event(r#""seq":2,"ts":99999999999999,"sender":"ann","body":"x""#), "has not come yet"),
@@ -646,6 +677,12 @@ async fn a_slack_export_comes_in_and_what_does_not_is_told() {
         "{told}"
     );
     assert!(told.contains("  1 direct conversations left out"), "{told}");
+    let again = home
+        .refused(&["import", "--slack", zip.to_str().unwrap()], 1)
+        .await;
+    let expected =
+        "what was made of general was refused, and nothing has come in: there is a room general";
+    assert!(again.contains(expected), "{again}");
     let first = home.told(&["export", "general"]).await;
     let second = home
         .told(&["export", "general-2"])

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use stack_gateway::config::Config;
-use stack_ipc::service::{Admin as _, AuditQuery, Start, TraceQuery};
+use stack_ipc::service::{Admin as _, AuditQuery, ImportOptions, Start, TraceQuery};
 use stack_ipc::{AdminClient, Client, ClientConfig, Delivery};
 use stack_testkit::{PATIENCE, Person, TestGateway};
 use stack_types::{ErrorCode, Problem, RoomId, Seq, UserId};
@@ -69,6 +69,8 @@ async fn refusals(bot: &Bot, folder: &tempfile::TempDir) -> Vec<Option<ErrorCode
         code(admin.erase_messages(name(), None).await),
         code(admin.setup_url().await),
         code(admin.reload().await),
+        code(admin.export(None).await),
+        code(admin.import(ImportOptions::default()).await),
     ]
 }
 
@@ -86,7 +88,7 @@ async fn a_bot_looks_after_the_server_by_its_scope_and_never_what_asks_for_a_rec
     let forbidden = Some(ErrorCode::Forbidden);
     let mut expected = vec![None; 9];
     expected.push(Some(ErrorCode::NotFound));
-    expected.extend([forbidden; 5]);
+    expected.extend([forbidden; 7]);
     assert_eq!(refusals(&keeper, &folder).await, expected);
     assert!(folder.path().join("copy.redb").exists());
 

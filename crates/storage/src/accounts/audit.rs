@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use stack_types::{SessionId, Timestamp, UserId};
 
@@ -263,6 +263,15 @@ pub(crate) fn append(
     table.insert(id, record::encode(&row)?.as_slice())?;
     APPENDED.with_borrow_mut(|appended| appended.push((entry.action, entry.outcome)));
     Ok(())
+}
+
+/// Reads every entry, and says how many there are.
+pub(super) fn count(tx: &ReadTransaction) -> Result<u64, StoreError> {
+    let table = tx.open_table(tables::AUDIT)?;
+    for entry in table.iter()? {
+        record::decode::<AuditRow>(entry?.1.value())?;
+    }
+    Ok(table.len()?)
 }
 
 impl Store {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use stack_types::Timestamp;
 
 use super::api_keys::{self, ApiKeyRow};
-use super::audit::AuditRow;
+use super::audit;
 use super::invites::InviteRow;
 use super::sessions::SessionRecord;
 use super::tables;
@@ -122,14 +122,10 @@ pub(crate) fn count(tx: &ReadTransaction) -> Result<AccountCounts, StoreError> {
     }
     read_all::<Totp>(tx, tables::TOTP)?;
     read_all::<InviteRow>(tx, tables::INVITES)?;
-    let audit = tx.open_table(tables::AUDIT)?;
-    for entry in audit.iter()? {
-        record::decode::<AuditRow>(entry?.1.value())?;
-    }
     Ok(AccountCounts {
         users: read_all::<UserRecord>(tx, tables::USERS)?,
         sessions: read_all::<SessionRecord>(tx, tables::SESSIONS)?,
         api_keys: read_all::<ApiKeyRow>(tx, tables::API_KEYS)?,
-        audit: audit.len()?,
+        audit: audit::count(tx)?,
     })
 }

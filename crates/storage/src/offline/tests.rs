@@ -15,7 +15,8 @@ use crate::accounts::{
     SignInMethod,
 };
 use crate::check::{CheckError, Checked, check};
-use crate::{CreateRoom, KeptLog, Location, Store, StoreConfig, StoreHandle, tables};
+use crate::room::RoomRecord;
+use crate::{CreateRoom, KeptLog, Location, Store, StoreConfig, StoreHandle, record, tables};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const SAID: u64 = 150;
@@ -193,6 +194,43 @@ async fn a_hole_in_a_room_is_found() {
         source.starts_with("room general: the events from "),
         "{source}"
     );
+}
+
+/// Where a room's log begins is moved first, and what is in front goes from the file later, from its oldest on.
+#[tokio::test]
+async fn what_is_no_longer_kept_may_be_there_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path()).await;
+    let head = look(&path).unwrap().rooms[0].head;
+    let set_first = |first: Seq| {
+        change(&path, |tx| {
+            let mut rooms = tx.open_table(tables::ROOMS).unwrap();
+            let record: RoomRecord = {
+                let row = redb::ReadableTable::get(&rooms, 1).unwrap().unwrap();
+                record::decode(row.value()).unwrap()
+            };
+            let row = record::encode(&RoomRecord { first, ..record }).unwrap();
+            rooms.insert(1, row.as_slice()).unwrap();
+        });
+    };
+    for first in [Seq(30), Seq(100), head, head.next()] {
+        set_first(first);
+        let checked = look(&path).unwrap();
+        assert_eq!(
+            (checked.rooms[0].first, checked.rooms[0].head),
+            (first, head)
+        );
+        assert_eq!(checked.events(), head.0 + 1 - first.0);
+    }
+    // The first block goes, which ends in front of 100.
+    change(&path, |tx| {
+        let mut blocks = tx.open_table(tables::ROOM_BLOCKS).unwrap();
+        blocks.remove((1, 1)).unwrap();
+    });
+    for (first, whole) in [(Seq(100), true), (head.next(), true), (Seq(30), false)] {
+        set_first(first);
+        assert_eq!(look(&path).is_ok(), whole, "{first}");
+    }
 }
 
 #[tokio::test]

@@ -125,6 +125,12 @@ impl Converting {
                 self.create(Some(ts), people, out);
             }
             self.edit_until(ts, out);
+            let is_late = usize::from(ts < self.last_ts);
+            add(
+                left,
+                "messages moved to the time of the one in front",
+                is_late,
+            );
             self.message(message, ts, people, left, out);
         }
     }

@@ -162,6 +162,8 @@ const EMOJI: [(&str, &str); 44] = [
 mod tests {
     use std::collections::HashMap;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::command::slack::records::User;
 
@@ -202,6 +204,18 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(plain(from, &people), to, "{from}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in ".{0,200}", marked in "[<>@#!|&a-z:/]{0,60}") {
+            let people = people();
+            plain(&text, &people);
+            plain(&marked, &people);
+            prop_assert!(emoji(&text).len() <= 64);
+            let said: String = text.chars().filter(|char| !"<&".contains(*char)).collect();
+            prop_assert_eq!(plain(&said, &people), said);
         }
     }
 
