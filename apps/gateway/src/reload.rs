@@ -139,7 +139,7 @@ impl Live {
                     .store(deadline, Ordering::Relaxed);
             }
             "metrics.token" => *inner.metrics_token.write() = config.metrics.token.clone(),
-            "log" => return telemetry::set_filter(&config.log),
+            "log" => telemetry::set_filter(&config.log),
             _ => return false,
         }
         true
