@@ -173,6 +173,11 @@ provider_packages() {
 # node_packages FOLDER: what its lock file says.
 node_packages() {
   cd "$ROOT/$1"
+  # npm ci would empty what the link leads to, which others use as well.
+  if [ -L node_modules ]; then
+    say "node_modules is a link, and is left alone"
+    return
+  fi
   # npm writes this file when it is done.
   if [ node_modules/.package-lock.json -nt package-lock.json ]; then
     say "node_modules is up to date"

@@ -22,7 +22,7 @@ def crates() -> list[tuple[str, str, Path]]:
     rustc = subprocess.run(["rustc", "-vV"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     host = next(line.removeprefix("host: ") for line in rustc.splitlines() if line.startswith("host: "))
     command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", host]
-    metadata = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    metadata = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
     packages = {package["id"]: package for package in metadata["packages"]}
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     begin = next(each for each in metadata["packages"] if each["name"] == "stack-gateway")

@@ -171,6 +171,13 @@ def test_a_forged_address_is_ignored(gateway: Proxied, forged: str):
     assert (through, beside) == (CLIENT, CLIENT)
 
 
+def test_the_measures_stay_inside(gateway: Proxied):
+    front = httpx.get(f"{gateway.base_url}/metrics", verify=gateway.trust or True, trust_env=False)
+    assert front.status_code == 404
+    direct = httpx.get(f"{gateway.direct_url}/metrics", trust_env=False)
+    assert direct.status_code == 200 and "stack_sockets" in direct.text
+
+
 def test_a_body_over_the_limit_is_the_gateways_to_refuse(gateway: Proxied):
     alice = register(Api(gateway))
     refused = alice.post("/rooms", json={"title": "x" * (1024 * 1024 + 1)})

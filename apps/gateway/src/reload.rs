@@ -16,7 +16,7 @@ use crate::metrics::TlsMetrics;
 use crate::networks::Networks;
 use crate::server::Places;
 use crate::telemetry;
-use crate::tls::{self, Tls};
+use crate::tls::Tls;
 
 /// What has become of a setting that says something else than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,8 +92,7 @@ impl Live {
         let tls_adopted = match changed.iter().any(of_tls) {
             true => self.adopt_tls(&config),
             false => {
-                // The same files may hold something else.
-                tls::reload(self.0.tls.as_ref());
+                self.reread_tls().await;
                 false
             }
         };
@@ -139,10 +138,20 @@ impl Live {
                     .store(deadline, Ordering::Relaxed);
             }
             "metrics.token" => *inner.metrics_token.write() = config.metrics.token.clone(),
-            "log" => return telemetry::set_filter(&config.log),
+            "log" => telemetry::set_filter(&config.log),
             _ => return false,
         }
         true
+    }
+
+    /// The same files may hold something else. What is wrong with them is told in the log.
+    async fn reread_tls(&self) {
+        if let Some((tls, metrics)) = self.0.tls.clone() {
+            let reread = spawn_blocking(move || tls.reload_and_tell(&metrics));
+            if let Err(error) = reread.await {
+                tracing::error!(%error, "the certificate could not be read again: {error}");
+            }
+        }
     }
 
     /// Whether there was TLS by files before, and is now.

@@ -26,7 +26,7 @@ use files::{Pair, Stamp};
 
 pub use acme::AcmeSettings;
 pub(crate) use acme::CHALLENGE;
-pub(crate) use watch::{reload, watched};
+pub(crate) use watch::watched;
 
 /// The gateway's name for HTTP/2 in a handshake.
 pub(crate) const H2: &[u8] = b"h2";

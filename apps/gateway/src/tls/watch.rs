@@ -48,13 +48,6 @@ pub(crate) fn watched(
     Ok(Some((tls, metrics)))
 }
 
-/// Reads the certificate again, if there is one. What is wrong with it is told in the log.
-pub(crate) fn reload(tls: Option<&(Tls, TlsMetrics)>) {
-    if let Some((tls, metrics)) = tls {
-        tls.reload_and_tell(metrics);
-    }
-}
-
 /// Keeps the certificate up to date, until `stop`.
 async fn watch(tls: Tls, metrics: TlsMetrics, stop: CancellationToken) {
     match &tls.0.source {
