@@ -197,6 +197,44 @@ async fn what_is_said_at_an_edge_and_at_the_origin_is_one_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_at_an_edge_is_named_as_such_where_a_message_is_looked_for() {
+    let (world, origin) = World::new().await;
+    let root = origin.administrator("root").await;
+    root.room("general", false).await;
+    let alice = Person::register(world.program(), "alice").await;
+    root.bring("general", &alice.id).await;
+    let mut socket = world.socket(&alice).await;
+    socket.ok("subscribe", at(1)).await;
+    let seq = root.say("general", "hello").await;
+    while socket.next_of("message").await["seq"] != seq {}
+    let path = format!("/api/v1/admin/rooms/general/messages/{seq}/trace?user=alice");
+    let found = root.get(&path).await.expect(200);
+    assert_eq!(found["people"][0]["arrival"], "at_edge");
+    let connection = &found["connections"][0];
+    assert_eq!(
+        (&connection["state"], &connection["connection"]["way"]),
+        (&json!("at_edge"), &json!("edge"))
+    );
+    // How far it is, the edge knows.
+    assert_eq!(
+        (&connection["from"], &connection["cursor"]),
+        (&json!(1), &json!(null))
+    );
+    drop(socket);
+    let gone = loop {
+        let found = root.get(&path).await.expect(200);
+        if !found["closed"][0]["ending"].is_null() {
+            break found["closed"][0].clone();
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(
+        (&gone["state"], &gone["connection"]["way"]),
+        (&json!("at_edge"), &json!("edge"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_bus_loses_comes_from_the_log() {
     let (world, _origin) = World::new().await;
     let alice = Person::register(world.program(), "alice").await;
