@@ -251,6 +251,51 @@ async fn what_the_bus_loses_comes_from_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_erased_and_what_is_not_kept_any_more_is_gone_at_an_edge_too() {
+    let (world, _origin) = World::new().await;
+    let alice = Person::register(world.program(), "alice").await;
+    alice.room("general", true).await;
+    for body in ["one", "two", "three"] {
+        alice.say("general", body).await;
+    }
+    // The edge has just read the page that will be another.
+    let mut here = world.socket(&alice).await;
+    here.ok("subscribe", at(0)).await;
+    reads_to(&mut here, 0, 4).await;
+    alice
+        .post("/api/v1/me/erasure", json!({}))
+        .await
+        .expect(202);
+    assert_eq!(here.next_of("redacted").await["targets"], json!([2, 3, 4]));
+    let mut late = world.socket(&alice).await;
+    late.ok("subscribe", at(0)).await;
+    for seq in 2..=4 {
+        let message = late.next_of("message").await;
+        assert_eq!(
+            (&message["seq"], &message["redacted"]),
+            (&json!(seq), &json!(true))
+        );
+    }
+
+    let less = json!({ "settings": { "retention_messages": 1 } });
+    alice.patch("/api/v1/rooms/general", less).await.expect(200);
+    let shortened = async {
+        while alice.get("/api/v1/rooms/general").await.expect(200)["first"] == 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, shortened).await.unwrap();
+    let mut later = world.socket(&alice).await;
+    later.ok("subscribe", at(2)).await;
+    let gap = later.next_of("gap").await;
+    assert_eq!(
+        (&gap["from"], &gap["to"], &gap["reason"]),
+        (&json!(3), &json!(5), &json!("retention"))
+    );
+    assert_eq!(later.next_of("room").await["seq"], 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_origin_is_away_sockets_stay_and_requests_are_unavailable() {
     let (world, origin) = World::new().await;
     let alice = Person::register(world.program(), "alice").await;
