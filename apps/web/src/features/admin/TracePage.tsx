@@ -167,8 +167,7 @@ function Found({ found }: { found: MessageTrace }) {
 /** The message itself, and how it went out. */
 function About({ found }: { found: MessageTrace }) {
   const { room, message, commit } = found;
-  const together =
-    commit && commit.first !== commit.last ? `, with ${commit.first} to ${commit.last}` : '';
+  const together = commit && commit.first !== commit.last ? `, with ${commit.first} to ${commit.last}` : '';
   return (
     <section className={styles.about}>
       <h2 className={styles.heading}>
@@ -319,7 +318,13 @@ const WAYS = { socket: '', edge: 'by an edge', local: 'a program at the local so
 
 function By({ of: { connection } }: { of: TracedConnection | TracedClosed }) {
   const { id, way, session, device, ip } = connection;
-  const parts = [device, ip && `from ${ip}`, way && WAYS[way], id && `connection ${id}`, session && `session ${session}`];
+  const parts = [
+    device,
+    ip && `from ${ip}`,
+    way && WAYS[way],
+    id && `connection ${id}`,
+    session && `session ${session}`,
+  ];
   return <span className={admin.rowMeta}>{parts.filter(Boolean).join(' · ')}</span>;
 }
 
