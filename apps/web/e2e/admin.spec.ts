@@ -61,6 +61,59 @@ test('the overview shows what the gateway does, and goes on by itself', async ({
   });
 });
 
+test('why a message did not arrive is told for everybody in its room', async ({ browser }) => {
+  gateway = await Gateway.start();
+  const page = await administrator(browser, gateway);
+  const ben = await Person.register(browser, gateway.url, 'Ben');
+  await ben.createRoom('Harbour');
+  const zoe = await Person.register(browser, gateway.url, 'Zoe');
+  await zoe.joinRoom('Harbour');
+  await ben.say('Low tide at six');
+  await expect(zoe.message('Low tide at six')).toBeVisible();
+  const left = await Person.register(browser, gateway.url, 'Kai');
+  await left.joinRoom('Harbour');
+  await left.page.context().close();
+
+  // From the message itself, and from the pages for administrators.
+  const mara = new Person(page, 'mara');
+  await mara.joinRoom('Harbour');
+  await mara.message('Low tide at six').hover();
+  await page.getByRole('button', { name: 'Where did it go?' }).click();
+  await expect(page.getByRole('heading', { name: 'Message 3 in Harbour' })).toBeVisible();
+  await page.getByRole('link', { name: 'Overview' }).click();
+  await page.getByRole('link', { name: 'Trace' }).click();
+  await page.getByLabel('Room', { exact: true }).fill('harbour');
+  await page.getByLabel('Message number').fill('99');
+  await page.getByLabel('Message number').press('Enter');
+  await expect(page.getByRole('alert').getByText('There is no event 99 in this room')).toBeVisible();
+
+  // The room, two who came in, and the message between them.
+  await page.getByLabel('Message number').fill('3');
+  await page.getByRole('button', { name: 'Look' }).click();
+  const found = page.getByTestId('trace');
+  await expect(found.getByRole('heading', { name: 'Message 3 in Harbour' })).toBeVisible();
+  await expect(found).toContainText('message of Ben');
+  await expect(page.getByTestId('traced-ben')).toContainText('sent it');
+  await expect(page.getByTestId('traced-zoe')).toContainText(/read|handed over/);
+  await expect(page.getByTestId('connection-zoe')).toContainText('Handed over; it reads live.');
+  await expect(page.getByTestId('closed-kai')).toContainText('It had begun behind the message.');
+  await expect(found).not.toContainText('Low tide');
+  await accessible(page, 'trace');
+
+  // The address is the look: it can be kept, and goes on with one person alone.
+  await page.getByLabel('Person').fill('zoe');
+  await page.getByLabel('Person').press('Enter');
+  await expect(page.getByTestId('traced-ben')).toHaveCount(0);
+  await page.reload();
+  await expect(page.getByTestId('traced-zoe')).toBeVisible();
+  await expect(page.getByTestId('traced-ben')).toHaveCount(0);
+  await page.goto('/admin/audit');
+  await expect(page.getByTestId('audit-entry').first()).toContainText('Looked where a message is');
+
+  await zoe.page.goto('/admin/trace');
+  await expect(zoe.page.getByText('For administrators')).toBeVisible();
+});
+
 test('a recovery link brings somebody back in, once', async ({ browser }) => {
   gateway = await Gateway.start();
   const page = await administrator(browser, gateway);

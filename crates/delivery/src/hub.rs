@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription as BusSubscription, Topic};
-use stack_storage::{Commits, Committed, Moment, StoreError};
+use stack_storage::{Commits, Committed, StoreError};
 use stack_types::trace::{FanOutStep, Trace};
 use stack_types::{
     EventBatch, EventCodec, Frames, RoomId, Seq, Signal, Timestamp, UnsubscribeReason, UserId,
@@ -25,7 +25,7 @@ use crate::log::{Log, Room};
 use crate::outlet::Outlet;
 use crate::room_hub::{Fanned, RoomHub, Subscription};
 use crate::times::{Spread, Times};
-use crate::whereabouts::{Departure, Entry, HandedOut, Memory, Out, Reader};
+use crate::whereabouts::{CommitPart, Departure, HandedOut, Memory, Out, Reader};
 
 /// Pages of catch-up that are read at the same time at most: more would only queue at the disk, and each holds a
 /// thread of the blocking pool.
@@ -433,38 +433,40 @@ impl Hub {
                 // Closed only when the gateway ends; the log has the events.
                 let _ = self.0.bus.publish(message);
             }
-            self.hand_out(queued.into_iter());
+            self.hand_out(queued);
         }
     }
 
     /// Hands out batches that have queued up and are published, one write per reader for those that follow each other.
-    fn hand_out(&self, queued: impl Iterator<Item = Committed>) {
+    fn hand_out(&self, queued: Vec<Committed>) {
         let published = Instant::now();
-        let (runs, mut entries) = self.runs(queued, published);
+        let mut parts = Vec::with_capacity(queued.len());
+        let runs = self.runs(queued, &mut parts);
+        let mut outs = Vec::with_capacity(runs.len());
         let mut now = published;
-        for run in runs {
+        for run in &runs {
             let fanned;
-            (fanned, now) = self.hand_out_run(&run, now);
-            let out = Out {
+            (fanned, now) = self.hand_out_run(run, now);
+            outs.push(Out {
                 published,
                 handed: now,
                 readers: fanned.readers,
                 fell_behind: fanned.fell_behind,
-            };
-            entries.extend(run.entries(out));
+            });
         }
+        let out = |run: Option<usize>| run.map_or(Out::to_nobody(published), |run| outs[run]);
+        let entries = parts.into_iter().map(|(part, run)| part.went(out(run)));
         self.0.memory.note(entries);
     }
 
     /// What goes out in one write per reader: batches of one room that follow each other, of rooms with readers here. What
-    /// is remembered of the others is done with.
+    /// is to be remembered goes into `parts`, with the run that it is in.
     fn runs(
         &self,
-        queued: impl Iterator<Item = Committed>,
-        published: Instant,
-    ) -> (Vec<Run>, Vec<Entry>) {
+        queued: Vec<Committed>,
+        parts: &mut Vec<(CommitPart, Option<usize>)>,
+    ) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
-        let mut unread = Vec::new();
         let mut last: HashMap<RoomId, usize> = HashMap::new();
         for Committed {
             room,
@@ -473,33 +475,32 @@ impl Hub {
             traces,
         } in queued
         {
+            let part = moment.map(|moment| CommitPart::of(&room, &batch, moment));
             let Some(hub) = self.room(&room) else {
-                let out = Out::to_nobody(published);
-                unread.extend(moment.map(|moment| Entry::new(room, &batch, moment, out)));
+                parts.extend(part.map(|part| (part, None)));
                 continue;
             };
             let bytes = batch.frames().wire().len();
-            let open = last.get(&room).map(|&at| &mut runs[at]);
-            match open.filter(|run| run.takes(&batch)) {
-                Some(run) => {
-                    run.bytes += bytes;
-                    run.batches.push(batch);
-                    run.moments.push(moment);
-                    run.traces.extend(traces);
-                }
-                None => {
-                    last.insert(room, runs.len());
-                    runs.push(Run {
-                        hub,
-                        batches: vec![batch],
-                        moments: vec![moment],
-                        bytes,
-                        traces,
-                    });
-                }
+            let open = last.get(&room).copied();
+            let open = open.filter(|&at| runs[at].takes(&batch));
+            let at = open.unwrap_or(runs.len());
+            if open.is_some() {
+                let run = &mut runs[at];
+                run.bytes += bytes;
+                run.batches.push(batch);
+                run.traces.extend(traces);
+            } else {
+                last.insert(room, at);
+                runs.push(Run {
+                    hub,
+                    batches: vec![batch],
+                    bytes,
+                    traces,
+                });
             }
+            parts.extend(part.map(|part| (part, Some(at))));
         }
-        (runs, unread)
+        runs
     }
 
     async fn run_bus(self, mut events: BusSubscription, cancel: CancellationToken) {
@@ -521,7 +522,7 @@ impl Hub {
                 };
                 self.take_in(&more, &mut queued);
             }
-            self.hand_out(queued.into_iter());
+            self.hand_out(queued);
         }
     }
 
@@ -653,8 +654,6 @@ impl Hub {
 struct Run {
     hub: Arc<RoomHub>,
     batches: Vec<EventBatch>,
-    /// When the commit of each was through.
-    moments: Vec<Option<Moment>>,
     bytes: usize,
     /// Those of the requests behind it that are traced.
     traces: Vec<Arc<dyn Trace>>,
@@ -667,15 +666,6 @@ impl Run {
                 .batches
                 .last()
                 .is_some_and(|last| last.last().next() == batch.first())
-    }
-
-    /// What is remembered of it.
-    fn entries(&self, out: Out) -> impl Iterator<Item = Entry> {
-        let room = self.hub.room.id();
-        let batches = self.batches.iter().zip(&self.moments);
-        batches.filter_map(move |(batch, moment)| {
-            moment.map(|moment| Entry::new(room.clone(), batch, moment, out))
-        })
     }
 }
 

@@ -96,12 +96,17 @@ pub(crate) struct Memory {
     departures: Mutex<VecDeque<(RoomId, Departure)>>,
 }
 
-/// A commit's events of one room, as they are kept.
-pub(crate) struct Entry {
+/// A commit's events of one room.
+pub(crate) struct CommitPart {
     room: RoomId,
     first: Seq,
     last: Seq,
     moment: Moment,
+}
+
+/// The same, as it is kept.
+pub(crate) struct Entry {
+    part: CommitPart,
     out: Out,
 }
 
@@ -127,10 +132,7 @@ impl Out {
 }
 
 impl Memory {
-    pub(crate) fn note(&self, entries: Vec<Entry>) {
-        if entries.is_empty() {
-            return;
-        }
+    pub(crate) fn note(&self, entries: impl Iterator<Item = Entry>) {
         let mut commits = self.commits.lock();
         for entry in entries {
             push(&mut commits, COMMITS, entry);
@@ -143,8 +145,7 @@ impl Memory {
 
     pub(crate) fn commit_of(&self, room: &RoomId, seq: Seq) -> Option<HandedOut> {
         let commits = self.commits.lock();
-        let is_it =
-            |entry: &&Entry| (entry.first..=entry.last).contains(&seq) && entry.room == *room;
+        let is_it = |entry: &&Entry| entry.part.has(room, seq);
         commits.iter().rev().find(is_it).map(Entry::told)
     }
 
@@ -155,7 +156,7 @@ impl Memory {
         commits
             .front()
             .filter(|_| is_full)
-            .map(|entry| entry.moment.at)
+            .map(|entry| entry.part.moment.at)
     }
 
     /// Newest first.
@@ -173,23 +174,33 @@ fn push<T>(ring: &mut VecDeque<T>, most: usize, item: T) {
     ring.push_back(item);
 }
 
-impl Entry {
-    pub(crate) fn new(room: RoomId, batch: &EventBatch, moment: Moment, out: Out) -> Self {
+impl CommitPart {
+    pub(crate) fn of(room: &RoomId, batch: &EventBatch, moment: Moment) -> Self {
         Self {
-            room,
+            room: room.clone(),
             first: batch.first(),
             last: batch.last(),
             moment,
-            out,
         }
     }
 
+    pub(crate) fn went(self, out: Out) -> Entry {
+        Entry { part: self, out }
+    }
+
+    fn has(&self, room: &RoomId, seq: Seq) -> bool {
+        (self.first..=self.last).contains(&seq) && self.room == *room
+    }
+}
+
+impl Entry {
     fn told(&self) -> HandedOut {
-        let after = |instant: Instant| instant.saturating_duration_since(self.moment.instant);
+        let committed = self.part.moment;
+        let after = |instant: Instant| instant.saturating_duration_since(committed.instant);
         HandedOut {
-            first: self.first,
-            last: self.last,
-            committed: self.moment,
+            first: self.part.first,
+            last: self.part.last,
+            committed,
             published_after: after(self.out.published),
             handed_after: after(self.out.handed),
             readers: self.out.readers,
@@ -204,7 +215,7 @@ mod tests {
 
     fn entry(room: &RoomId, seq: u64) -> Entry {
         let instant = Instant::now();
-        Entry {
+        let part = CommitPart {
             room: room.clone(),
             first: Seq(seq),
             last: Seq(seq),
@@ -212,26 +223,26 @@ mod tests {
                 at: Timestamp(seq),
                 instant,
             },
-            out: Out {
-                published: instant,
-                handed: instant,
-                readers: 1,
-                fell_behind: 0,
-            },
-        }
+        };
+        part.went(Out {
+            published: instant,
+            handed: instant,
+            readers: 1,
+            fell_behind: 0,
+        })
     }
 
     #[test]
     fn the_oldest_commits_are_forgotten_and_it_is_said_since_when() {
         let memory = Memory::default();
         let (one, other) = ("one".parse().unwrap(), "other".parse().unwrap());
-        memory.note(vec![entry(&one, 1)]);
+        memory.note([entry(&one, 1)].into_iter());
         assert_eq!(memory.since(), None);
         assert_eq!(memory.commit_of(&one, Seq(1)).unwrap().readers, 1);
         assert!(memory.commit_of(&other, Seq(1)).is_none());
         assert!(memory.commit_of(&one, Seq(2)).is_none());
         let many = 2..=u64::try_from(COMMITS).unwrap() + 1;
-        memory.note(many.map(|seq| entry(&other, seq)).collect());
+        memory.note(many.map(|seq| entry(&other, seq)));
         assert!(memory.commit_of(&one, Seq(1)).is_none());
         assert_eq!(memory.since(), Some(Timestamp(2)));
         assert!(std::mem::size_of::<Entry>() * COMMITS <= 1024 * 1024);

@@ -71,6 +71,22 @@ pub(crate) struct Queue {
     due: Cell<Option<u64>>,
 }
 
+/// What the log holds of a room: the last event of each commit, in order. They follow each other without a hole.
+#[derive(Debug)]
+pub(crate) struct InLog {
+    first: Option<Seq>,
+    sections: Vec<(Seq, u64)>,
+}
+
+impl InLog {
+    /// The commit whose row holds an event.
+    pub(crate) fn commit_of(&self, seq: Seq) -> Option<u64> {
+        self.first.filter(|first| *first <= seq)?;
+        let index = self.sections.partition_point(|(last, _)| *last < seq);
+        self.sections.get(index).map(|(_, commit)| *commit)
+    }
+}
+
 /// A room as a fold leaves it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Folded {
@@ -125,17 +141,17 @@ impl Queue {
         self.commits.push_back(commit);
     }
 
-    /// The commit whose row holds an event, if `step` has left it in the log.
-    pub(crate) fn commit_of(&self, room: u64, seq: Seq, step: &Step) -> Option<u64> {
-        let holds = |commit: &&Unfolded| {
+    /// What `step` has left of a room in the log.
+    pub(crate) fn of_room(&self, room: u64, step: &Step) -> InLog {
+        let (mut first, mut sections) = (None, Vec::new());
+        for commit in self.commits.iter().skip(step.commits) {
             let mut rooms = commit.rooms.iter();
-            rooms.any(|(cell, first, last)| cell.number == room && (*first..=*last).contains(&seq))
-        };
-        self.commits
-            .iter()
-            .skip(step.commits)
-            .find(holds)
-            .map(|commit| commit.commit)
+            if let Some((_, start, last)) = rooms.find(|(cell, ..)| cell.number == room) {
+                first.get_or_insert(*start);
+                sections.push((*last, commit.commit));
+            }
+        }
+        InLog { first, sections }
     }
 
     /// The step is committed.

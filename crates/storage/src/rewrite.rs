@@ -24,10 +24,9 @@ impl Batch<'_> {
     ) -> Result<(), StoreError> {
         let number = room.cell.number;
         let through = self.folded.of_room(&room.cell).through;
-        let mut commits: Vec<u64> = events
-            .keys()
-            .filter_map(|seq| self.queue.commit_of(number, *seq, &self.folded))
-            .collect();
+        let in_log = self.queue.of_room(number, &self.folded);
+        let commits = events.keys().filter_map(|seq| in_log.commit_of(*seq));
+        let mut commits: Vec<u64> = commits.collect();
         commits.dedup();
         for commit in commits {
             rewrite_commit(self.tx, commit, number, &events)?;
@@ -49,6 +48,7 @@ impl Batch<'_> {
         let through = self.folded.of_room(&room.cell).through;
         let blocks = self.tx.open_table(tables::ROOM_BLOCKS)?;
         let log = self.tx.open_table(tables::LOG)?;
+        let in_log = self.queue.of_room(number, &self.folded);
         let (mut block_end, mut last_commit, mut bytes) = (Seq::ZERO, None, 0);
         for (index, seq) in seqs.iter().enumerate() {
             let mut adds = 0;
@@ -58,7 +58,7 @@ impl Batch<'_> {
                 block_end = Seq(first + RunRef::of(row.value())?.len() as u64).prev();
                 adds += row.value().len();
             }
-            let commit = self.queue.commit_of(number, *seq, &self.folded);
+            let commit = in_log.commit_of(*seq);
             if let Some(commit) = commit.filter(|commit| last_commit != Some(*commit)) {
                 last_commit = Some(commit);
                 adds += log.get(commit)?.map_or(0, |row| row.value().len());

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use stack_proto::JsonCodec;
 use stack_storage::{
-    Commits, CreateRoom, EraseWalk, ErasedBy, KeptLog, Location, NewErasure, PageLimit, Purged,
-    Retention, RoomRef, Store, StoreConfig, StoreHandle,
+    Ban, Commits, CreateRoom, EraseWalk, ErasedBy, KeptLog, Location, NewErasure, PageLimit,
+    Purged, Retention, RoomRef, Store, StoreConfig, StoreHandle, SweepCursor,
 };
 use stack_types::{
     Clock as _, Event, EventBody, EventCodec, EventDraft, ManualClock, RoomId, RoomSettings, Seq,
@@ -755,4 +755,113 @@ async fn what_was_redacted_is_nowhere_in_what_can_be_read_after_a_crash() {
     );
     let bodies: Vec<_> = decode(&whole).into_iter().map(|event| event.body).collect();
     assert_eq!(bodies, model.bodies[1..]);
+}
+
+#[tokio::test]
+async fn what_was_said_in_a_deleted_room_leaves_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+    // So much is kept unfolded that nothing is folded for its own sake.
+    let config = || StoreConfig {
+        location: Location::File(folder.path().join("stack.redb")),
+        ..StoreConfig::default()
+    };
+    let open = || Store::open(config(), Arc::new(JsonCodec), clock.clone()).unwrap();
+    let (store, handle, mut commits) = open();
+    for room in 0..3 {
+        let create = CreateRoom {
+            id: id(room),
+            title: format!("title-{room}"),
+            settings: RoomSettings::default(),
+            owner: alice(),
+        };
+        store.create_room(create).await.unwrap().unwrap();
+        let body = said(format!("word-{room}"));
+        let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft(body)));
+        store.room_op(&id(room), op).await.unwrap();
+    }
+    while let Ok(Some(_)) = tokio::time::timeout(std::time::Duration::ZERO, commits.next()).await {}
+    let delete = async |store: &Store, room| {
+        let op = |tx: &mut stack_storage::RoomTx<'_, '_>| {
+            tx.delete();
+            Ok(())
+        };
+        store.room_op(&id(room), op).await.unwrap();
+    };
+    let live = async |store: &Store, copy: &str| {
+        let copy = folder.path().join(copy);
+        store.snapshot(copy.clone()).await.unwrap();
+        let bytes = std::fs::read(copy).unwrap();
+        let holds = |text: String| {
+            let mut windows = bytes.windows(text.len());
+            windows.any(|window| window == text.as_bytes())
+        };
+        [0, 1, 2].map(|room| {
+            (
+                holds(format!("word-{room}")),
+                holds(format!("title-{room}")),
+            )
+        })
+    };
+    // One while its row is known to be there, one of which that is found out when the file is opened.
+    delete(&store, 0).await;
+    store.purge_events(|| false).await.unwrap();
+    let (gone, there) = ((false, false), (true, true));
+    assert_eq!(live(&store, "one").await[0], gone);
+    assert_eq!(live(&store, "two").await[1..], [there, there]);
+    let body = said("word-1".to_owned());
+    let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft(body)));
+    store.room_op(&id(1), op).await.unwrap();
+    delete(&store, 1).await;
+    handle.shutdown().await;
+    drop(store);
+    let (store, _handle, _commits) = open();
+    store.purge_events(|| false).await.unwrap();
+    let mut sweep = SweepCursor::default();
+    while store.sweep(&mut sweep).await.unwrap().more {}
+    assert_eq!(live(&store, "three").await, [gone, gone, there]);
+}
+
+#[tokio::test]
+async fn a_ban_stays_without_the_reason_that_was_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+    let world = open(folder.path(), &clock);
+    let create = CreateRoom {
+        id: id(0),
+        title: "t".into(),
+        settings: RoomSettings::default(),
+        owner: alice(),
+    };
+    world.store.create_room(create).await.unwrap().unwrap();
+    let op = |tx: &mut stack_storage::RoomTx<'_, '_>| {
+        for (whom, by) in [("carl", alice()), ("dora", user(1))] {
+            let whom: UserId = whom.parse().unwrap();
+            let ban = Ban {
+                user_id: whom,
+                by,
+                reason: Some("reason".into()),
+                created_at: tx.now(),
+                expires_at: None,
+            };
+            tx.set_ban(whom, Some(ban.clone()));
+            tx.set_mute(whom, Some(ban));
+        }
+        Ok(())
+    };
+    world.store.room_op(&id(0), op).await.unwrap();
+    let new = NewErasure {
+        user: user(1),
+        room: Some(id(0)),
+        by: ErasedBy::default(),
+    };
+    world.store.erase(new).await.unwrap().unwrap();
+    let mut walk = EraseWalk::default();
+    while world.store.erase_step(&mut walk).await.unwrap() {}
+    let world = world.reopened(folder.path(), &clock).await;
+    let now = Timestamp(1_700_000_000_001);
+    for all in [world.rooms[0].bans(now), world.rooms[0].mutes(now)] {
+        let reasons: Vec<_> = all.iter().map(|ban| ban.reason.is_some()).collect();
+        assert_eq!(reasons, [true, false]);
+    }
 }

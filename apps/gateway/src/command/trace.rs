@@ -26,7 +26,7 @@ pub(super) fn write(found: &Value, out: &mut impl Write) -> io::Result<()> {
         left("USER"),
         left("ROLE"),
         right("READ"),
-        right("CONNECTIONS"),
+        left("CONNECTIONS"),
         left("LAST SEEN"),
         left("WHAT BECAME OF IT"),
     ]);
@@ -71,14 +71,14 @@ fn more(found: &Value, name: &str, of: &str, out: &mut impl Write) -> io::Result
 
 /// What is known of the message itself.
 fn about(found: &Value) -> Vec<String> {
-    let (room, message, commit) = (&found["room"], &found["message"], &found["commit"]);
+    let [room, message, commit] = ["room", "message", "commit"].map(|name| &found[name]);
     let id = string(&room["id"]);
     let seq = number(&message["seq"]);
     let mut lines = Vec::new();
     if message["state"] == "dropped" {
         let first = number(&room["first"]);
         lines.push(format!(
-            "{id} {seq} is dropped: the room keeps events from {first} on"
+            "{id} {seq} is dropped: the room keeps events from {first} on; who stands behind it may have been told of a gap"
         ));
     } else {
         let redacted = match message["state"] == "redacted" {
@@ -275,5 +275,92 @@ fn several(count: u64, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         count => format!("{count} {what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const AT: u64 = 1_795_243_286_007;
+
+    fn told(found: &Value) -> String {
+        let mut out = Vec::new();
+        write(found, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn by(id: &str, way: &str) -> Value {
+        json!({ "id": id, "way": way, "session": "s", "device": "Firefox\u{1b}[2J", "ip": "::1" })
+    }
+
+    #[test]
+    fn a_message_is_told_in_lines_and_tables() {
+        let [ann, bob] = ["ann", "bob"].map(|name| json!({ "id": name, "username": name }));
+        let found = json!({
+            "room": { "id": "general", "first": 1 },
+            "message": {
+                "seq": 9, "state": "redacted", "type": "message", "sender": ann, "ts": AT, "bytes": 80,
+            },
+            "commit": {
+                "first": 8, "last": 9, "committed_at": AT + 2, "published_us": 65, "handed_us": 1234,
+                "readers": 1, "fell_behind": 1,
+            },
+            "people": [
+                { "user": bob, "arrival": "behind", "role": null, "read_seq": 3, "connections": 2,
+                  "subscriptions": 1, "last_seen_at": AT },
+                { "user": ann, "arrival": "sent", "role": "owner", "read_seq": 9, "connections": 0,
+                  "subscriptions": 0, "last_seen_at": AT },
+            ],
+            "connections": [
+                { "user": bob, "connection": by("c1", "socket"), "state": "behind", "cursor": 7,
+                  "behind_since": AT, "waiting_bytes": 12 },
+            ],
+            "closed": [
+                { "user": bob, "connection": by("c0", "edge"), "state": "missed", "cursor": 4, "ended_at": AT,
+                  "reason": null, "ending": { "by": "server", "code": 4001, "reason": "over" } },
+            ],
+            "not_listed": { "people": 2, "connections": 0, "closed": 0 },
+        });
+        let expected = "\
+general 9: message of ann, 80 bytes, redacted since
+in the log   2026-11-21 06:41:26.007Z
+committed    2026-11-21 06:41:26.009Z, together with 8 to 9
+published    0.06 ms later
+handed out   1.23 ms later, to 1 live reader; 1 fell behind
+
+USER  ROLE   READ  CONNECTIONS  LAST SEEN             WHAT BECAME OF IT
+bob   -         3  1 of 2       now                   their connection is behind, and not there yet
+ann   owner     9  0 of 0       2026-11-21 06:41:26Z  they have sent it
+and 2 more people; --user shows one person's
+
+CONNECTION  USER  SESSION  FROM  WHERE IT STANDS                                                                                                        DEVICE
+c1          bob   s        ::1   behind: has 7, 2 events to go, reads from the log since 2026-11-21 06:41:26.007Z; its socket has yet to take 12 bytes  Firefox\\u{1b}[2J
+
+NO LONGER  USER  SESSION  ENDED                     HOW                     WHAT IT HAD
+c0         bob   s        2026-11-21 06:41:26.007Z  closed here: 4001 over  not this one: it had 4
+";
+        assert_eq!(told(&found), expected);
+    }
+
+    #[test]
+    fn what_is_not_known_any_more_is_said() {
+        let found = json!({
+            "room": { "id": "general", "first": 50 },
+            "message": { "seq": 9, "state": "dropped" },
+            "commit": null,
+            "remembered_since": AT,
+            "people": [], "connections": [], "closed": [],
+            "not_listed": { "people": 0, "connections": 0, "closed": 0 },
+        });
+        let expected = "\
+general 9 is dropped: the room keeps events from 50 on; who stands behind it may have been told of a gap
+how it went out is not remembered: memory reaches back to 2026-11-21 06:41:26.007Z at best
+
+USER  ROLE  READ  CONNECTIONS  LAST SEEN  WHAT BECAME OF IT
+";
+        assert_eq!(told(&found), expected);
     }
 }

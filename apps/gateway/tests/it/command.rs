@@ -213,6 +213,45 @@ ID                      SIGNED IN             LAST SEEN             FROM       D
 }
 
 #[tokio::test]
+async fn a_message_is_traced_beside_a_gateway_and_by_no_other() {
+    let mut home = Home::started().await;
+    let (ann, ann_id) = home.register("ann").await;
+    home.room(&ann, "general", "General", false).await;
+    home.say(&ann, "general", "hello").await;
+    let told = home.told(&["trace", "general", "2"]).await;
+    assert!(told.starts_with("general 2: message of ann, "), "{told}");
+    assert!(
+        told.contains("they have sent it") && !told.contains("hello"),
+        "{told}"
+    );
+    let found = home
+        .json(&["trace", "general", "2", "--user", &ann_id])
+        .await;
+    assert_eq!((found.len(), &found[0]["message"]["seq"]), (1, &json!(2)));
+    assert_eq!(found[0]["people"][0]["arrival"], "sent");
+    for (arguments, said) in [
+        (
+            ["trace", "general", "3"],
+            "there is no event 3 in this room; its last is 2",
+        ),
+        (["trace", "nowhere", "1"], "there is no such room"),
+        (["trace", "No Room", "1"], "a room id is"),
+    ] {
+        let complaint = home.refused(&arguments, 1).await;
+        assert!(complaint.contains(said), "{complaint}");
+    }
+    home.refused(&["trace", "general", "two"], 2).await;
+    home.stop().await;
+    let complaint = home.refused(&["trace", "general", "2"], 1).await;
+    assert!(
+        complaint.contains("no gateway can be reached"),
+        "{complaint}"
+    );
+    let log = home.json(&["audit", "--action", "message_traced"]).await;
+    assert_eq!((log.len(), &log[0]["target"]), (2, &json!("general 2")));
+}
+
+#[tokio::test]
 async fn accounts_are_looked_after_beside_a_gateway_and_without_and_it_is_on_record() {
     let mut home = Home::started().await;
     home.register("ann").await;

@@ -256,6 +256,44 @@ async fn an_edge_counts_what_it_answers_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_at_an_edge_is_named_as_such_where_a_message_is_looked_for() {
+    let (world, origin) = World::new().await;
+    let root = origin.administrator("root").await;
+    root.room("general", false).await;
+    let alice = Person::register(world.program(), "alice").await;
+    root.bring("general", &alice.id).await;
+    let mut socket = world.socket(&alice).await;
+    socket.ok("subscribe", at(1)).await;
+    let seq = root.say("general", "hello").await;
+    while socket.next_of("message").await["seq"] != seq {}
+    let path = format!("/api/v1/admin/rooms/general/messages/{seq}/trace?user=alice");
+    let found = root.get(&path).await.expect(200);
+    assert_eq!(found["people"][0]["arrival"], "at_edge");
+    let connection = &found["connections"][0];
+    assert_eq!(
+        (&connection["state"], &connection["connection"]["way"]),
+        (&json!("at_edge"), &json!("edge"))
+    );
+    // How far it is, the edge knows.
+    assert_eq!(
+        (&connection["from"], &connection["cursor"]),
+        (&json!(1), &json!(null))
+    );
+    drop(socket);
+    let gone = loop {
+        let found = root.get(&path).await.expect(200);
+        if !found["closed"][0]["ending"].is_null() {
+            break found["closed"][0].clone();
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(
+        (&gone["state"], &gone["connection"]["way"]),
+        (&json!("at_edge"), &json!("edge"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_bus_loses_comes_from_the_log() {
     let (world, _origin) = World::new().await;
     let alice = Person::register(world.program(), "alice").await;
@@ -269,6 +307,51 @@ async fn what_the_bus_loses_comes_from_the_log() {
     }
     // Nothing comes behind it that would show the loss.
     reads_to(&mut socket, 1, 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_erased_and_what_is_not_kept_any_more_is_gone_at_an_edge_too() {
+    let (world, _origin) = World::new().await;
+    let alice = Person::register(world.program(), "alice").await;
+    alice.room("general", true).await;
+    for body in ["one", "two", "three"] {
+        alice.say("general", body).await;
+    }
+    // The edge has just read the page that will be another.
+    let mut here = world.socket(&alice).await;
+    here.ok("subscribe", at(0)).await;
+    reads_to(&mut here, 0, 4).await;
+    alice
+        .post("/api/v1/me/erasure", json!({}))
+        .await
+        .expect(202);
+    assert_eq!(here.next_of("redacted").await["targets"], json!([2, 3, 4]));
+    let mut late = world.socket(&alice).await;
+    late.ok("subscribe", at(0)).await;
+    for seq in 2..=4 {
+        let message = late.next_of("message").await;
+        assert_eq!(
+            (&message["seq"], &message["redacted"]),
+            (&json!(seq), &json!(true))
+        );
+    }
+
+    let less = json!({ "settings": { "retention_messages": 1 } });
+    alice.patch("/api/v1/rooms/general", less).await.expect(200);
+    let shortened = async {
+        while alice.get("/api/v1/rooms/general").await.expect(200)["first"] == 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, shortened).await.unwrap();
+    let mut later = world.socket(&alice).await;
+    later.ok("subscribe", at(2)).await;
+    let gap = later.next_of("gap").await;
+    assert_eq!(
+        (&gap["from"], &gap["to"], &gap["reason"]),
+        (&json!(3), &json!(5), &json!("retention"))
+    );
+    assert_eq!(later.next_of("room").await["seq"], 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -302,6 +302,37 @@ async fn whose_history_begins_behind_it_is_not_owed_it_and_what_was_taken_back_s
 }
 
 #[tokio::test]
+async fn what_the_room_does_not_keep_any_more_is_dropped_and_no_missing_event() {
+    let world = World::new().await;
+    let ann = world.member("ann").await;
+    let seq = ann.say("general", "hello").await;
+    for _ in 0..9 {
+        world.root.say("general", "more").await;
+    }
+    let less = json!({ "settings": { "retention_messages": 5 } });
+    world
+        .root
+        .patch("/api/v1/rooms/general", less)
+        .await
+        .expect(200);
+    let found = world
+        .trace_until(seq, |found| found["message"]["state"] != "stored")
+        .await;
+    let message = &found["message"];
+    assert_eq!(
+        (&message["state"], &message["sender"]),
+        (&json!("dropped"), &Value::Null)
+    );
+    assert!(found["room"]["first"].as_u64().unwrap() > seq);
+    // How it went out is remembered all the same, and nobody is told that it never was theirs.
+    assert!(!found["commit"].is_null());
+    assert_eq!(
+        arrivals(&found),
+        BTreeMap::from([("root", "away"), ("ann", "away")])
+    );
+}
+
+#[tokio::test]
 async fn a_look_is_for_admins_and_what_is_not_there_is_told() {
     let world = World::new().await;
     let ann = world.member("ann").await;

@@ -16,7 +16,7 @@ export async function stranger(browser: Browser, baseURL: string): Promise<Page>
 }
 
 export class Person {
-  private constructor(
+  constructor(
     readonly page: Page,
     readonly username: string,
   ) {}

@@ -40,6 +40,12 @@ export const paths = {
   recover: '/recover',
 };
 
+/** The page that tells where a message is. */
+export function traced(room: string, seq: number | string, user = ''): string {
+  const query = new URLSearchParams({ room, seq: String(seq), ...(user === '' ? {} : { user }) });
+  return `${paths.trace}?${query}`;
+}
+
 const FIXED: Record<string, Route> = {
   [paths.home]: { name: 'home' },
   [paths.browse]: { name: 'browse' },

@@ -309,7 +309,11 @@ export interface TracedClosed {
   cursor: number | null;
   reason: string | null;
   is_open: boolean;
-  ending: { by: 'server'; code: number; reason: string } | { by: 'client'; code: number | null } | { by: 'nobody' } | null;
+  ending:
+    | { by: 'server'; code: number; reason: string }
+    | { by: 'client'; code: number | null }
+    | { by: 'nobody' }
+    | null;
 }
 
 /** What every event in a room's log carries. `(room, seq)` is its identity. */

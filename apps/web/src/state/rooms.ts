@@ -152,7 +152,8 @@ export class Rooms {
     // Who comes in has read nothing yet, whatever was counted while they only looked at the door.
     if (known === null || (known.role === null && room.role !== null)) {
       const head = Math.max(room.head, known?.head ?? 0);
-      return { ...room, head, unread: unreadBetween(room.read_seq, head) };
+      // What is no longer kept cannot be read any more.
+      return { ...room, head, unread: unreadBetween(Math.max(room.read_seq, room.first - 1), head) };
     }
     const head = this.#live.has(room.id) ? known.head : Math.max(room.head, known.head);
     const read_seq = Math.max(room.read_seq, known.read_seq);

@@ -53,6 +53,14 @@ describe('rooms', () => {
     listed = [room('n', { read_seq: 6 }), room('x', { role: null, read_seq: 0 }), room('l', { head: 900 })];
     await rooms.load();
     expect(['n', 'x', 'l'].map(unread)).toEqual([4, 0, 100]);
+    listed = [
+      room('k', { first: 8, head: 10, read_seq: 2 }),
+      room('e', { first: 11, head: 10, read_seq: 2 }),
+    ];
+    await rooms.load();
+    expect(['k', 'e'].map(unread)).toEqual([3, 0]);
+    listed = [room('n', { read_seq: 6 })];
+    await rooms.load();
     rooms.read('n', 8);
     rooms.read('n', 7);
     expect(unread('n')).toBe(2);

@@ -3,7 +3,7 @@
 import { type ReactNode, useEffect, useRef, useState } from 'react';
 import { useChat } from '../../app/context';
 import { useStore } from '../../app/hooks';
-import { navigate, paths } from '../../app/router';
+import { navigate, traced } from '../../app/router';
 import { ago } from '../../lib/format';
 import {
   type Arrival,
@@ -75,8 +75,7 @@ export function TracePage() {
         className={styles.form}
         onSubmit={(event) => {
           event.preventDefault();
-          const query = new URLSearchParams(Object.entries(form).filter(([, value]) => value.trim() !== ''));
-          navigate(`${paths.trace}?${query}`, { replace: true });
+          navigate(traced(form.room.trim(), form.seq, form.user.trim()), { replace: true });
           look(form);
         }}
       >
@@ -168,8 +167,7 @@ function Found({ found }: { found: MessageTrace }) {
 /** The message itself, and how it went out. */
 function About({ found }: { found: MessageTrace }) {
   const { room, message, commit } = found;
-  const together =
-    commit && commit.first !== commit.last ? `, with ${commit.first} to ${commit.last}` : '';
+  const together = commit && commit.first !== commit.last ? `, with ${commit.first} to ${commit.last}` : '';
   return (
     <section className={styles.about}>
       <h2 className={styles.heading}>
@@ -181,7 +179,10 @@ function About({ found }: { found: MessageTrace }) {
         )}
       </h2>
       {message.state === 'dropped' && (
-        <p>The room keeps messages from {room.first} on; this one is older and is gone.</p>
+        <p className={styles.note}>
+          The room keeps messages from {room.first} on; this one is older and is gone. A reader who came too
+          late for it was told of the gap, and stands below as one to whom it was handed over.
+        </p>
       )}
       <dl className={styles.facts}>
         {message.sender && (
@@ -302,7 +303,9 @@ function ClosedRow({ gone }: { gone: TracedClosed }) {
       <span className={admin.rowText}>
         <span className={admin.rowName}>
           <span className={admin.ellipsis}>{nameOf(gone.user)}</span>
-          <span className={admin.rowMeta}>{exact(gone.ended_at)}</span>
+          <time className={styles.when} dateTime={new Date(gone.ended_at).toISOString()}>
+            {exact(gone.ended_at)}
+          </time>
         </span>
         <span className={styles.words}>{closedWords(gone)}</span>
         <By of={gone} />
@@ -315,7 +318,13 @@ const WAYS = { socket: '', edge: 'by an edge', local: 'a program at the local so
 
 function By({ of: { connection } }: { of: TracedConnection | TracedClosed }) {
   const { id, way, session, device, ip } = connection;
-  const parts = [device, ip && `from ${ip}`, way && WAYS[way], id && `connection ${id}`, session && `session ${session}`];
+  const parts = [
+    device,
+    ip && `from ${ip}`,
+    way && WAYS[way],
+    id && `connection ${id}`,
+    session && `session ${session}`,
+  ];
   return <span className={admin.rowMeta}>{parts.filter(Boolean).join(' · ')}</span>;
 }
 

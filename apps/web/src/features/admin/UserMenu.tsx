@@ -145,10 +145,9 @@ export function UserMenu({ user, onChanged }: { user: AdminUser; onChanged(): vo
           text="Every message, edit and reaction of theirs, in every room, is gone for everyone. The account stays. This cannot be undone."
           action="Erase messages"
           onConfirm={() => {
-            chat.client.admin.eraseMessages(user.id).then(
-              () => chat.toasts.show(`What ${name} has said is being erased.`),
-              chat.toasts.failed,
-            );
+            chat.client.admin
+              .eraseMessages(user.id)
+              .then(() => chat.toasts.show(`What ${name} has said is being erased.`), chat.toasts.failed);
           }}
           onClose={() => setDialog(null)}
         />

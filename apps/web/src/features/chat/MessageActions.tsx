@@ -13,6 +13,8 @@ interface MessageActionsProps {
   onReply(): void;
   onEdit(): void;
   onDelete(): void;
+  /** For administrators alone. */
+  onTrace: (() => void) | null;
 }
 
 export function MessageActions({
@@ -22,6 +24,7 @@ export function MessageActions({
   onReply,
   onEdit,
   onDelete,
+  onTrace,
 }: MessageActionsProps) {
   const [picking, setPicking] = useState(false);
   const anchor = useRef<HTMLButtonElement>(null);
@@ -54,6 +57,7 @@ export function MessageActions({
       <IconButton icon="reply" label="Reply" size="s" onClick={onReply} />
       {canEdit && <IconButton icon="pencil" label="Edit" size="s" onClick={onEdit} />}
       {canDelete && <IconButton icon="trash" label="Delete" size="s" onClick={onDelete} />}
+      {onTrace && <IconButton icon="compass" label="Where did it go?" size="s" onClick={onTrace} />}
       {picking && <EmojiPicker anchor={anchor} onPick={onReact} onClose={() => setPicking(false)} />}
     </div>
   );

@@ -3,6 +3,7 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { useChat } from '../../app/context';
 import { useStore, useTimeline } from '../../app/hooks';
+import { navigate, traced } from '../../app/router';
 import { dayName } from '../../lib/format';
 import type { Room } from '../../sdk';
 import type { RoomModel } from '../../state/room-model';
@@ -71,6 +72,7 @@ export function MessageList({ room, model, editing, onEdit, onReply, sent }: Mes
     [model],
   );
 
+  const admin = useStore(chat.me).role === 'admin';
   const calls = useMemo<RowCalls>(() => {
     const { realtime } = chat.client;
     return {
@@ -87,8 +89,9 @@ export function MessageList({ room, model, editing, onEdit, onReply, sent }: Mes
           (error: unknown) => chat.toasts.failed(error),
         ),
       remove: setRemoving,
+      trace: admin ? (seq) => navigate(traced(room.id, seq)) : null,
     };
-  }, [chat, room.id, go, onReply, onEdit]);
+  }, [chat, room.id, go, onReply, onEdit, admin]);
 
   const walk = (event: React.KeyboardEvent) => {
     const step = { ArrowUp: -1, ArrowDown: 1, Home: Number.NEGATIVE_INFINITY, End: Number.POSITIVE_INFINITY }[

@@ -23,6 +23,8 @@ export interface RowCalls {
   stopEdit(): void;
   saveEdit(seq: number, body: string): Promise<void>;
   remove(seq: number): void;
+  /** For administrators alone. */
+  trace: ((seq: number) => void) | null;
 }
 
 interface MessageRowProps {
@@ -118,6 +120,7 @@ export const MessageRow = memo(function MessageRow(props: MessageRowProps) {
           onReply={() => calls.reply(seq)}
           onEdit={() => calls.startEdit(seq)}
           onDelete={() => calls.remove(seq)}
+          onTrace={calls.trace && (() => calls.trace?.(seq))}
         />
       )}
     </article>
