@@ -272,6 +272,66 @@ interface Admin {
   tail @10 (room :Text, start :Start, sink :Sink) -> (subscription :Subscription, head :UInt64, first :UInt64);
   # Where the first administrator is made, with a new token when the last has ended; `conflict` once there is one.
   setupUrl @11 () -> (url :Text);
+  # Rooms as the lines of docs/EXPORT.md, whoever is in them. The operator's only; each room is in the audit log before
+  # it begins.
+  export @12 (all :Bool, rooms :List(Text)) -> (export :Export);
+  # Takes rooms in, from such lines. The operator's only.
+  import @13 (options :ImportOptions) -> (import :Import);
+  # The configuration is read again. For the operator alone. With a fault nothing changes; otherwise every setting that says
+  # something else than what is in force is in `changes`.
+  reload @14 () -> (changes :List(SettingChange), faults :List(Text));
+}
+
+# Rooms on their way out. Dropping it ends it.
+interface Export {
+  # The next lines, whole ones; none are left when there are none. `done` of `total` events have been given then.
+  next @0 () -> (lines :Data, done :UInt64, total :UInt64);
+}
+
+# Rooms on their way in. Nobody sees anything of them before they are finished, and then all of them; dropped before that,
+# nothing has come in.
+interface Import {
+  # The next lines, whole ones. What is wrong with one is told with its number, and ends the import.
+  lines @0 (lines :Data) -> ();
+  # There are no more lines.
+  finish @1 () -> (report :ImportReport);
+}
+
+struct ImportOptions {
+  # The id of the only room. Empty: its own.
+  asId @0 :Text;
+  # Rooms whose ids are taken get others.
+  newIds @1 :Bool;
+  # The username of somebody who will own every room. Empty: nobody.
+  owner @2 :Text;
+  # Members who have accounts here keep their roles; else they are members, or guests.
+  withRoles @3 :Bool;
+  # An account of the same name is the same person's.
+  matchNames @4 :Bool;
+}
+
+struct ImportReport {
+  rooms @0 :List(ImportedRoom);
+  events @1 :UInt64;
+  # Users of the lines who have accounts here, and those for whom placeholders were made.
+  matched @2 :UInt32;
+  placeholders @3 :UInt32;
+}
+
+struct ImportedRoom {
+  # The room in the lines, and here.
+  from @0 :Text;
+  id @1 :Text;
+  events @2 :UInt64;
+  # Whether somebody who can sign in owns it.
+  hasOwner @3 :Bool;
+}
+
+struct SettingChange {
+  # Such as "tls.cert".
+  key @0 :Text;
+  # In force now. If not, it is after a restart.
+  applied @1 :Bool;
 }
 
 struct Figure {

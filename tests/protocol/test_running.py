@@ -108,7 +108,7 @@ def test_a_signal_lets_it_read_the_certificate_again():
                 # A key that does not belong to the certificate: the old ones stay.
                 key.write_bytes(new_key.read_bytes())
                 gateway.process.send_signal(signal.SIGHUP)
-                wait_for(lambda: "the old one stays in use" in gateway.log_tail())
+                wait_for(lambda: "everything stays as it is" in gateway.log_tail())
                 assert certificate(gateway) == before
                 cert.write_bytes(new_cert.read_bytes())
             gateway.process.send_signal(signal.SIGHUP)
@@ -323,7 +323,11 @@ def test_a_service_manager_opens_the_sockets_and_is_told(tmp_path: Path):
             manager.hears("WATCHDOG=1")
         process.send_signal(signal.SIGHUP)
         assert "\nMONOTONIC_USEC=" in manager.hears("RELOADING=1")
-        manager.hears("READY=1")
+        assert manager.hears("READY=1").endswith("STATUS=")
+        (tmp_path / "stack.toml").write_text("colour = 1\n")
+        process.send_signal(signal.SIGHUP)
+        manager.hears("RELOADING=1")
+        assert "the configuration has faults" in manager.hears("READY=1")
         process.terminate()
         manager.hears("STOPPING=1")
         assert process.wait(PATIENCE_S) == 0

@@ -21,8 +21,9 @@ use crate::follow::{Follow, is_final};
 pub(crate) async fn run(cli: Cli, stop: CancellationToken) -> anyhow::Result<()> {
     let token = read_token(&cli.token_file)?;
     create_folder(&cli.dir).with_context(|| format!("cannot make {}", cli.dir.display()))?;
-    let lock =
-        FolderLock::take(&cli.dir).with_context(|| format!("cannot lock {}", cli.dir.display()))?;
+    let lock = FolderLock::take(&cli.dir)
+        .await
+        .with_context(|| format!("cannot lock {}", cli.dir.display()))?;
     let Some(_lock) = lock else {
         bail!("another archiver works in {}", cli.dir.display());
     };

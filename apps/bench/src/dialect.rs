@@ -48,7 +48,7 @@ pub(crate) enum Heard<'a> {
         /// The whole frame.
         frame: &'a [u8],
     },
-    /// The server has refused something.
+    /// The server has refused something, or says that it goes.
     Refused(&'a [u8]),
     /// The connection is over.
     Closed,
@@ -239,6 +239,7 @@ fn stack(payload: &[u8], hear: &mut impl FnMut(Heard<'_>)) -> Result<()> {
     const MESSAGE: &[u8] = br#"{"type":"message","payload":{"room":""#;
     const OK: &[u8] = br#"{"type":"ok","id":"#;
     const ERROR: &[u8] = br#"{"type":"error""#;
+    const DRAIN: &[u8] = br#"{"type":"drain""#;
     const SEQ: &[u8] = br#"","seq":"#;
     if let Some(rest) = payload.strip_prefix(MESSAGE) {
         let room = rest
@@ -255,16 +256,17 @@ fn stack(payload: &[u8], hear: &mut impl FnMut(Heard<'_>)) -> Result<()> {
                 String::from_utf8_lossy(payload)
             );
         };
-        hear(Heard::Message {
-            number: number_before(payload, r#""}}"#)?,
-            seq,
-        });
+        let number = match keyed_body(payload) {
+            Some(body) => number_of(body)?,
+            None => number_before(payload, r#""}}"#)?,
+        };
+        hear(Heard::Message { number, seq });
     } else if let Some(rest) = payload.strip_prefix(OK) {
         hear(Heard::Answer {
             id: leading_number(rest),
             frame: payload,
         });
-    } else if payload.starts_with(ERROR) {
+    } else if payload.starts_with(ERROR) || payload.starts_with(DRAIN) {
         hear(Heard::Refused(payload));
     }
     // Anything else (presence, other events of the room) is not what is measured.
@@ -272,7 +274,7 @@ fn stack(payload: &[u8], hear: &mut impl FnMut(Heard<'_>)) -> Result<()> {
 }
 
 /// The digits that `bytes` start with, as a number; zero when there are none.
-fn leading_number(bytes: &[u8]) -> u64 {
+pub(crate) fn leading_number(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .take_while(|byte| byte.is_ascii_digit())
@@ -285,6 +287,15 @@ fn number_of(body: &[u8]) -> Result<u64> {
         Some(digits) if digits.iter().all(u8::is_ascii_digit) => Ok(leading_number(digits)),
         _ => bail!("a body without its number"),
     }
+}
+
+/// The body of a message that has a key behind it.
+fn keyed_body(payload: &[u8]) -> Option<&[u8]> {
+    const KEY: &[u8] = br#"","key":"k"#;
+    const TAIL_BYTES: usize = KEY.len() + NUMBER_DIGITS + br#""}}"#.len();
+    let (rest, tail) = payload.split_at_checked(payload.len().checked_sub(TAIL_BYTES)?)?;
+    let start = rest.len().checked_sub(BODY_BYTES)?;
+    tail.starts_with(KEY).then(|| &rest[start..])
 }
 
 /// The number in the body that ends in front of `tail`, which ends the payload.
@@ -400,11 +411,18 @@ mod tests {
             r#"{{"type":"message","payload":{{"room":"bench","seq":17,"ts":5,"sender":"x","body":"{}"}}}}"#,
             body(42)
         );
+        let keyed = format!(
+            r#"{{"type":"message","payload":{{"room":"bench","seq":18,"ts":5,"sender":"x","body":"{}","key":"k000000000043"}}}}"#,
+            body(43)
+        );
         let other = br#"{"type":"presence","payload":{}}"#;
         let ok = br#"{"type":"ok","id":1000000003,"payload":{}}"#;
         assert_eq!(
-            heard(Dialect::Stack, &[event.as_bytes(), other, ok]),
-            ["42@17", "answer 1000000003"]
+            heard(
+                Dialect::Stack,
+                &[event.as_bytes(), keyed.as_bytes(), other, ok]
+            ),
+            ["42@17", "43@18", "answer 1000000003"]
         );
         assert_eq!(number_of_id(1_000_000_003), Some(3));
     }

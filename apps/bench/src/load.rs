@@ -8,6 +8,7 @@ pub(crate) mod fill;
 pub(crate) mod history;
 pub(crate) mod idle;
 pub(crate) mod ipc;
+pub(crate) mod restart;
 pub(crate) mod soak;
 pub(crate) mod storm;
 

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use load::{Server, acks, bus, catch_up, fan_out, fill, history, idle, ipc, soak, storm};
+use load::{Server, acks, bus, catch_up, fan_out, fill, history, idle, ipc, restart, soak, storm};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -67,6 +67,8 @@ enum Command {
     IpcBareServer(ipc::BareServerOptions),
     /// Programs that stall and flood, until they are killed.
     IpcDaemons(ipc::DaemonsOptions),
+    /// A gateway with thousands of sockets is ended and started again.
+    Restart(restart::Options),
     /// Everything, side by side.
     Suite(suite::Options),
     /// Minutes of everything at once, and whether memory and latencies stayed flat.
@@ -149,6 +151,10 @@ fn main() -> Result<()> {
         }
         Command::IpcBareServer(options) => ipc::serve_bare(&options),
         Command::IpcDaemons(options) => ipc::daemons(&options),
+        Command::Restart(options) => {
+            println!("{}", restart::run(&options)?);
+            Ok(())
+        }
         Command::Suite(options) => suite::run(&options),
         Command::Soak(options) => suite::soak(&options),
         Command::Report(options) => suite::report(&options),

@@ -395,7 +395,12 @@ impl Conn {
         while let Some(frame) = frame::first(&bytes[at..]) {
             match frame.opcode {
                 frame::PING => frame::push(frame::PONG, frame.payload, &mut answer),
-                frame::CLOSE => hear(Heard::Refused(frame.payload)),
+                frame::CLOSE => {
+                    // The code comes back, as a goodbye has to be answered.
+                    let code = frame.payload.get(..2).unwrap_or_default();
+                    frame::push(frame::CLOSE, code, &mut answer);
+                    hear(Heard::Refused(frame.payload));
+                }
                 frame::PONG => {}
                 _ => dialect.read(&mut self.memory, frame.payload, &mut answer, hear)?,
             }

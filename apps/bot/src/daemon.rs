@@ -29,8 +29,9 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     let token = read_token(&config.token_file)?;
     let folder = &config.state_dir;
     create_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let lock =
-        FolderLock::take(folder).with_context(|| format!("cannot lock {}", folder.display()))?;
+    let lock = FolderLock::take(folder)
+        .await
+        .with_context(|| format!("cannot lock {}", folder.display()))?;
     let Some(_lock) = lock else {
         bail!("another bot works in {}", folder.display());
     };

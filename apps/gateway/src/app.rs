@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use http::Request;
-use stack_auth::Auth;
+use stack_auth::{AuditAction, Auth, Keeper};
 use stack_bus::Bus;
 use stack_delivery::Hub;
 use stack_presence::Presences;
@@ -16,7 +16,8 @@ use stack_storage::{StorageUsage, Store};
 use stack_types::{Clock, Limits};
 
 use crate::assets::{self, ClientFiles};
-use crate::config::Config;
+use crate::config::{Config, Faults};
+use crate::gateway;
 use crate::http::body::SlowBodies;
 use crate::http::cookies::CookieNames;
 use crate::http::headers::SecurityHeaders;
@@ -28,6 +29,7 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::{Measured, Metrics, Own, Reading};
 use crate::otlp::Tracer;
 use crate::readiness::{Checks, Readiness};
+use crate::reload::{Change, Live};
 use crate::stats::Stats;
 use crate::ws::Sockets;
 
@@ -66,6 +68,7 @@ pub(crate) struct App {
     origins: Origins,
     cookies: CookieNames,
     security_headers: SecurityHeaders,
+    live: Live,
     rates: Rates,
     refusals: Refusals,
     slow_bodies: SlowBodies,
@@ -81,6 +84,7 @@ impl AppState {
         origins: Origins,
         parts: Parts,
         lifecycle: Lifecycle,
+        live: Live,
     ) -> Self {
         Self(Arc::new(App {
             cookies: CookieNames::new(origins.public().is_https()),
@@ -92,6 +96,7 @@ impl AppState {
             client_files: config.testing.client_files.unwrap_or(assets::embedded),
             stats: Stats::default(),
             origins,
+            live,
             parts,
             lifecycle,
             config,
@@ -100,7 +105,7 @@ impl AppState {
 }
 
 impl App {
-    /// The configuration.
+    /// The configuration as it was at the start. What may change meanwhile is in `live`, and in the parts.
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
@@ -148,6 +153,53 @@ impl App {
     /// What runs beside the requests. A socket is a task on its `sockets`, and leaves when `draining` says so.
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
+    }
+
+    /// What of the configuration may change.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Reads the configuration again, and brings into force what can be.
+    pub(crate) async fn reload(&self) -> Result<Vec<Change>, Faults> {
+        let reloaded = self.live.reload(|key, config| self.apply(key, config));
+        let changes = reloaded.await?;
+        let applied = changes.iter().filter(|change| change.applied);
+        let applied: Vec<_> = applied.map(|change| &*change.key).collect();
+        if !applied.is_empty() {
+            let action = AuditAction::ConfigurationReloaded;
+            let target = Some(applied.join(","));
+            let recorded = self
+                .auth()
+                .record_keeping(&Keeper::Operator, action, target);
+            if let Err(problem) = recorded.await {
+                let code = problem.code.as_str();
+                tracing::error!(code, "a reload is not in the audit log: {problem}");
+            }
+        }
+        Ok(changes)
+    }
+
+    fn apply(&self, key: &str, config: &Config) -> bool {
+        match key {
+            "auth.registration" | "auth.refresh_grace_s" => {
+                self.parts.auth.change(gateway::changeable(config));
+            }
+            "rate.enabled" => {
+                self.rates.enable(config.rate_enabled);
+                self.parts.rooms.limit_messages(config.rate_enabled);
+                self.parts.auth.change(gateway::changeable(config));
+            }
+            "cors.origins" => self.origins.allow(&config.cors_origins),
+            "trace.one_in" => {
+                // Without both nothing is traced, whatever it says.
+                if let (Some(tracer), Some(settings)) = (&self.parts.tracer, &config.trace) {
+                    tracer.trace_one_in(settings.one_in);
+                }
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// Which origins are ours and which are allowed.
@@ -205,7 +257,7 @@ impl App {
         let peer = extensions
             .get::<Peer>()
             .map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
-        client_ip::client_ip(peer, headers, &self.config.trusted_proxies)
+        client_ip::client_ip(peer, headers, &self.live.trusted_proxies().now())
     }
 
     /// Whether the gateway is going down.

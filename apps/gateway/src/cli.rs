@@ -1,7 +1,10 @@
 //! The command line.
 
+pub mod manual;
+
 use std::path::PathBuf;
 
+use age::x25519::Recipient;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Flag, Inputs};
@@ -38,6 +41,9 @@ pub enum Command {
     /// Shows the link by which the first administrator is made, a new one when the last has ended. It can be asked for
     /// while the gateway runs.
     SetupUrl,
+    /// Lets the running gateway read its configuration again, as SIGHUP does, and says what of it is in force and what
+    /// needs a restart.
+    Reload,
     /// Looks after accounts: those of the gateway that runs, or those in the file when none does.
     #[command(subcommand)]
     Users(UsersCommand),
@@ -61,9 +67,34 @@ pub enum Command {
     /// Writes all that is durable, as of now, to a new file, and checks it. It works while the gateway runs, and never
     /// replaces a file.
     Snapshot {
-        /// Where to; the folder has to be there.
+        /// Where to; the folder has to be there. `-` is standard output, s3://bucket/name a bucket.
         file: PathBuf,
+        /// Enciphers it: a public key of age (age1…). Whoever has the secret key opens it. Can be given more than once.
+        #[arg(long = "recipient", value_name = "AGE1")]
+        recipients: Vec<Recipient>,
     },
+    /// Makes or shows the backups that the configuration asks for.
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Looks over a backup, or the file of a gateway that does not run: whether every page, record and room is whole. It
+    /// changes nothing.
+    Verify {
+        /// The file, `-` for standard input, or s3://bucket/name.
+        backup: String,
+        /// The file of the secret key of age that opens it.
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
+    },
+    /// Makes a gateway's file of a backup. Nobody is signed in in it, and links and codes of before are void.
+    Restore(RestoreCommand),
+    /// Gives back to the disk what is empty in the file of a gateway that does not run.
+    Compact,
+    /// Writes rooms as JSON lines, with everything that their readers get. It works while the gateway runs, and goes on
+    /// record.
+    Export(ExportCommand),
+    /// Takes rooms in: from JSON lines, or from a Slack export. All of them come in, or none; no room is replaced, and
+    /// nobody can sign in by it who could not before.
+    Import(ImportCommand),
     /// Shows the audit log, newest first.
     Audit(AuditCommand),
     /// Looks after the keys that sign tokens. It works while the gateway runs, which takes a new key within seconds.
@@ -75,6 +106,84 @@ pub enum Command {
         /// The file, for bus.curve_secret_key_file.
         file: PathBuf,
     },
+    /// Says whether the gateway that listens where the configuration says is ready for work, as /readyz does: for health
+    /// checks.
+    Ready,
+    /// Writes what a shell completes this command line with: bash, zsh or fish, for example.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes the man page.
+    Man,
+}
+
+/// What to restore.
+#[derive(Debug, Args)]
+pub struct RestoreCommand {
+    /// The backup: a file, `-` for standard input, or s3://bucket/name.
+    pub backup: String,
+    /// The file to make, such as data/stack.redb; there must be none.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// The file of the secret key of age that opens the backup.
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Revokes the API keys of the backup. Without it they work again, those too that were revoked since.
+    #[arg(long)]
+    pub revoke_api_keys: bool,
+}
+
+/// What can be done with backups.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum BackupCommand {
+    /// Makes one now, and removes those that are too many.
+    Now,
+    /// Shows those that are there, the newest first.
+    List,
+}
+
+/// Which rooms to export, and where to.
+#[derive(Debug, Args)]
+pub struct ExportCommand {
+    /// The rooms.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub rooms: Vec<String>,
+    /// Every room, private ones too.
+    #[arg(long)]
+    pub all: bool,
+    /// A new file; `-` is standard output.
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+}
+
+/// What to import, and how.
+#[derive(Debug, Args)]
+pub struct ImportCommand {
+    /// The file that `export` has written; `-` is standard input. With --slack the ZIP, or its folder.
+    #[arg(value_name = "FILE")]
+    pub from: PathBuf,
+    /// It is a Slack export.
+    #[arg(long)]
+    pub slack: bool,
+    /// Slack's public channels become public rooms. Without it every room is private.
+    #[arg(long, requires = "slack")]
+    pub public: bool,
+    /// The id of the room, when there is one only.
+    #[arg(long = "as", value_name = "ROOM", conflicts_with = "new_ids")]
+    pub as_id: Option<String>,
+    /// Rooms whose ids are taken get others, such as general-2. Without it that is refused.
+    #[arg(long)]
+    pub new_ids: bool,
+    /// Somebody with an account here who will own every room.
+    #[arg(long, value_name = "USERNAME")]
+    pub owner: Option<String>,
+    /// Owners and moderators who have accounts here stay what they are. Without it they become members.
+    #[arg(long)]
+    pub with_roles: bool,
+    /// An account here of the same username is the same person's. Without it the id has to be the same too.
+    #[arg(long)]
+    pub match_names: bool,
 }
 
 /// What to show of the audit log.

@@ -2,7 +2,12 @@
 //! data folder, or on the file when none does. Tables are for people, JSON lines for programs; what others have written
 //! reaches a terminal in neither as it is.
 
+mod backups;
+mod exchange;
+mod progress;
 mod reach;
+mod ready;
+mod slack;
 mod table;
 mod tail;
 mod text;
@@ -13,17 +18,24 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 use stack_ipc::ClientError;
-use stack_ipc::service::{Account, Admin, AuditQuery, Figure, RoomView, SessionView};
+use stack_ipc::service::{Account, Admin, AuditQuery, Figure, Reloaded, RoomView, SessionView};
 use stack_types::{Problem, RoomId, Timestamp};
 
-use crate::cli::{AuditCommand, Command, RoomsCommand, SessionsCommand, UsersCommand};
+use crate::backup::BackupError;
+use crate::cli::{
+    AuditCommand, Command, ExportCommand, ImportCommand, RoomsCommand, SessionsCommand,
+    UsersCommand,
+};
 use crate::config::Config;
 use crate::offline::{self, OfflineError};
 use crate::signals::Signals;
 use reach::{reach, reach_gateway};
 use table::{Table, left, right};
 
+pub use backups::BackupTask;
+pub use slack::SlackError;
 pub use text::shown;
+pub(crate) use text::{date, days_until};
 
 /// How often `tail` looks whether anybody reads it.
 #[cfg(unix)]
@@ -67,9 +79,47 @@ pub enum CommandError {
     /// That is no room.
     #[error(transparent)]
     Room(#[from] stack_types::InvalidName),
+    /// A backup cannot be made, read or restored.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// What was to be done to a file cannot be.
+    #[error("{what}")]
+    File {
+        /// What it was.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A line of an export is too long.
+    #[error("line {line} is longer than a line of an export can be; nothing has come in")]
+    LongLine {
+        /// Which.
+        line: u64,
+    },
+    /// An import was refused.
+    #[error("{0}; nothing has come in")]
+    NotImported(Problem),
+    /// A Slack export cannot be read.
+    #[error("{0}; nothing has come in")]
+    Slack(#[from] SlackError),
+    /// What was made of a Slack export was refused.
+    #[error("what was made of {at} was refused, and nothing has come in")]
+    Converted {
+        /// A file of the export, or a channel.
+        at: String,
+        /// Why.
+        #[source]
+        problem: Problem,
+    },
     /// A path makes no sense, or there is no output.
     #[error(transparent)]
     Output(#[from] io::Error),
+    /// The configuration that the gateway has read again is no good. What is wrong with it was told.
+    #[error("the configuration has faults ({0}), the gateway goes on as it was")]
+    Faulty(usize),
+    /// The gateway is not ready for work.
+    #[error("the gateway is not ready: {0}")]
+    Unready(String),
     /// The gateway's answer has no JSON.
     #[error("an answer cannot be written as JSON")]
     Json(#[from] serde_json::Error),
@@ -109,10 +159,20 @@ pub enum Task {
         /// Where to.
         file: PathBuf,
     },
+    /// A copy that travels, or backups.
+    Backups(BackupTask),
+    /// Rooms out, as JSON lines.
+    Export(ExportCommand),
+    /// Rooms in.
+    Import(ImportCommand),
     /// The audit log.
     Audit(AuditCommand),
     /// The link of the first run.
     SetupUrl,
+    /// The configuration, read again.
+    Reload,
+    /// Whether the gateway is ready.
+    Ready,
 }
 
 impl Task {
@@ -125,10 +185,21 @@ impl Task {
             Command::Rooms(command) => Some(Self::Rooms(command)),
             Command::Stats => Some(Self::Stats),
             Command::Tail { room, after } => Some(Self::Tail { room, after }),
-            Command::Snapshot { file } => Some(Self::Snapshot { file }),
+            Command::Snapshot { file, recipients } => Some(Self::snapshot(file, recipients)),
+            Command::Backup(command) => Some(Self::Backups(command.into())),
+            Command::Verify { backup, identity } => {
+                Some(Self::Backups(BackupTask::Verify { backup, identity }))
+            }
+            Command::Restore(command) => Some(Self::Backups(BackupTask::Restore(command))),
+            Command::Compact => Some(Self::Backups(BackupTask::Compact)),
+            Command::Export(command) => Some(Self::Export(command)),
+            Command::Import(command) => Some(Self::Import(command)),
             Command::Audit(command) => Some(Self::Audit(command)),
             Command::SetupUrl => Some(Self::SetupUrl),
+            Command::Reload => Some(Self::Reload),
+            Command::Ready => Some(Self::Ready),
             Command::Serve | Command::Edge { .. } | Command::Config(_) | Command::Keys(_) => None,
+            Command::Completions { .. } | Command::Man => None,
             #[cfg(feature = "with-zmq")]
             Command::BusKeys { .. } => None,
         }
@@ -170,9 +241,23 @@ pub async fn run(
             };
             told.line(&url, &json!({ "url": url }))?;
         }
+        Task::Backups(task) => {
+            backups::run(config, task, manner.only_gateway, &mut told).await?;
+        }
+        Task::Ready => {
+            ready::ask(config).await?;
+            told.line("the gateway is ready", &json!({ "ready": true }))?;
+        }
         Task::Stats => {
             let figures = reach_gateway(&config.socket_path()).await?.stats().await?;
             told.stats(&figures)?;
+        }
+        Task::Reload => {
+            let reloaded = reach_gateway(&config.socket_path()).await?.reload().await?;
+            told.reloaded(&reloaded)?;
+            if !reloaded.faults.is_empty() {
+                return Err(CommandError::Faulty(reloaded.faults.len()));
+            }
         }
         Task::Tail { room, after } => {
             let room: RoomId = room.parse()?;
@@ -218,9 +303,16 @@ async fn carry_out<W: Write>(
             let text = format!("{path} has {bytes} bytes");
             told.line(&text, &json!({ "path": path, "bytes": bytes }))
         }
+        Task::Export(command) => exchange::export(admin, command, told).await,
+        Task::Import(command) => exchange::import(admin, command, told).await,
         Task::Audit(command) => audit(admin, command, told).await,
         // They need no file; `run` has done them.
-        Task::Stats | Task::Tail { .. } | Task::SetupUrl => Ok(()),
+        Task::Stats
+        | Task::Tail { .. }
+        | Task::SetupUrl
+        | Task::Backups(_)
+        | Task::Reload
+        | Task::Ready => Ok(()),
     }
 }
 
@@ -390,6 +482,14 @@ impl<W: Write> Told<'_, W> {
         Ok(writeln!(self.out, "{}", shown(text))?)
     }
 
+    /// [`Told::line`], of several lines.
+    fn lines(&mut self, text: &str, value: &Value) -> Result<(), CommandError> {
+        if self.as_json {
+            return self.json(value);
+        }
+        text.lines().try_for_each(|line| self.line(line, value))
+    }
+
     fn page<T, const N: usize>(
         &mut self,
         table: &mut Table<N>,
@@ -412,6 +512,24 @@ impl<W: Write> Told<'_, W> {
             left("DEVICE"),
         ]);
         self.page(&mut table, sessions, session_row, session_json)
+    }
+
+    fn reloaded(&mut self, reloaded: &Reloaded) -> Result<(), CommandError> {
+        for fault in &reloaded.faults {
+            self.line(fault, &json!({ "fault": fault }))?;
+        }
+        for (key, applied) in &reloaded.changes {
+            let text = match applied {
+                true => format!("{key} is in force"),
+                false => format!("{key} needs a restart"),
+            };
+            self.line(&text, &json!({ "key": key, "applied": applied }))?;
+        }
+        let is_unchanged = reloaded.changes.is_empty() && reloaded.faults.is_empty();
+        if is_unchanged && !self.as_json {
+            writeln!(self.out, "nothing has changed")?;
+        }
+        Ok(())
     }
 
     fn stats(&mut self, figures: &[Figure]) -> Result<(), CommandError> {

@@ -3,6 +3,8 @@
 //! It is read once, as a whole: every fault is found and told together, with where it stands and why it is one, and
 //! a gateway with a fault in its configuration does not start. What the program sees is typed and checked.
 
+mod again;
+mod backup;
 mod bus;
 mod edge;
 mod endpoint;
@@ -26,12 +28,15 @@ use stack_bus::{Bus, BusConfig};
 use stack_ipc::IpcLimits;
 use stack_types::{Clock, Limits};
 
+pub use again::Layers;
+pub(crate) use again::is_live;
+pub use backup::{BackupSettings, BackupUrl, BucketSettings};
 pub use edge::{EdgeSettings, OriginUrl};
 pub use endpoint::Endpoint;
 pub use layers::{Fault, Faults, Flag, Inputs};
 pub use oauth::{Issuer, OauthProvider, Preset};
 pub use print::{default_file, effective, reference};
-pub use seeing::{LogFiles, TraceSettings};
+pub use seeing::{LogFiles, MetricsSettings, TraceSettings};
 pub use value::{LogFormat, Origin, Registration, Secret, Signing};
 
 use crate::tls::Tls;
@@ -62,6 +67,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Whether log lines go into files, and how many.
     pub log_files: LogFiles,
+    /// Where what is measured is told, and to whom.
+    pub metrics: MetricsSettings,
     /// Where traces go; unset, nothing is traced.
     pub trace: Option<TraceSettings>,
     /// What connections are enciphered with; unset, they are plain.
@@ -90,10 +97,14 @@ pub struct Config {
     pub presence: PresenceSettings,
     /// Memory for the database's pages.
     pub storage_cache_bytes: usize,
+    /// Backups.
+    pub backup: BackupSettings,
     /// How long a shutdown waits for connections.
     pub shutdown_deadline: Duration,
     /// What is not as it should be and works all the same, for the log.
     pub warnings: Vec<String>,
+    /// What it was read from.
+    pub layers: Layers,
     /// What tests change. It is reachable from no file, variable or flag.
     pub testing: Testing,
 }
@@ -187,7 +198,11 @@ impl Config {
     /// With every fault of every source.
     pub fn load(inputs: &Inputs) -> Result<Self, Faults> {
         let mut reader = Reader::open(inputs);
-        let config = Self::read(&mut reader);
+        let layers = Layers::of(inputs, &reader);
+        let config = Self {
+            layers,
+            ..Self::read(&mut reader)
+        };
         reader.finish().map(|()| config)
     }
 
@@ -244,6 +259,7 @@ impl Config {
             log: reader.get::<LogFilter>("log").0,
             log_format: reader.get("log_format"),
             log_files: seeing::log_files(reader),
+            metrics: seeing::metrics(reader),
             trace: seeing::trace(reader),
             tls,
             tls_redirects,
@@ -273,8 +289,10 @@ impl Config {
                 count_only_above: reader.between("presence.count_only_above", 1..=1_000_000),
             },
             storage_cache_bytes: reader.between("storage.cache_mib", 1..=1_048_576) << 20,
+            backup: backup::read(reader),
             shutdown_deadline: reader.seconds("shutdown.deadline_s", 0..=600),
             warnings: reader.warnings(),
+            layers: Layers::default(),
             testing: Testing::default(),
         }
     }

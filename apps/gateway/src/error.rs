@@ -90,6 +90,9 @@ pub enum StartError {
     /// There can be no thread for edges.
     #[error("cannot serve edges")]
     EdgeServer(#[from] stack_ipc::edge::EdgeServerError),
+    /// Where backups go cannot be used.
+    #[error("backups cannot be made")]
+    Backups(#[source] crate::BackupError),
     /// A measurement of ours is not well formed.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stack_auth::{
-    Auth, AuthConfig, HashCost, KeySource, Lifetimes, OauthConfig, PasskeyConfig,
+    Auth, AuthConfig, Changeable, HashCost, KeySource, Lifetimes, OauthConfig, PasskeyConfig,
     Preset as KnownProvider, ProviderConfig, Registration as WhoMayRegister, SetupToken,
     SigningAlgorithm, Throttle,
 };
@@ -17,13 +17,14 @@ use stack_bus::Bus;
 use stack_delivery::{Hub, HubHandle, Source};
 use stack_presence::{PresenceConfig, Presences};
 use stack_proto::JsonCodec;
-use stack_rate::{Quota, Quotas};
+use stack_rate::Quotas;
 use stack_rooms::{Rooms, RoomsConfig};
 use stack_storage::{Location, OnCommit, Store, StoreConfig, StoreHandle};
 use stack_types::{Clock, EventCodec, SystemClock};
 
 use crate::app::{AppState, Parts};
-use crate::config::{Config, OauthProvider, Preset, Registration, Signing};
+use crate::backup::Backups;
+use crate::config::{Config, Faults, OauthProvider, Preset, Registration, Signing};
 use crate::edge::{self, EdgeOrigin};
 use crate::error::StartError;
 use crate::http::identity;
@@ -31,12 +32,13 @@ use crate::http::origin::Origins;
 use crate::http::outgoing::Outgoing;
 use crate::last_seen::Kept;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{Metrics, TlsMetrics};
+use crate::metrics::Metrics;
 use crate::otlp::Tracer;
+use crate::reload::{Change, Live};
 use crate::server::{Listener, Places, Server};
-use crate::tls::{self, Tls};
+use crate::tls;
 use crate::ws::Sockets;
-use crate::{ipc, revocation, routes, server, stats, sweeper};
+use crate::{ipc, offline, revocation, routes, server, stats, sweeper};
 
 /// The file everything durable is in, below the data folder.
 pub(crate) const DATABASE_FILE: &str = "stack.redb";
@@ -53,10 +55,9 @@ pub struct Gateway;
 pub struct RunningGateway {
     addr: SocketAddr,
     listening: Vec<String>,
-    tls: Option<(Tls, TlsMetrics)>,
+    app: AppState,
     url: String,
     setup_url: Option<String>,
-    deadline: Duration,
     lifecycle: Lifecycle,
     abandon: Abandon,
     bus: Arc<dyn Bus>,
@@ -86,12 +87,12 @@ impl Gateway {
         let Listening {
             listeners,
             redirects,
+            measures,
             addr,
             names,
         } = Listening::open(&config, inherited)?;
         let origins = Origins::new(&config, addr);
         let url = origins.public().to_string();
-        let deadline = config.shutdown_deadline;
         let lifecycle = Lifecycle::default();
         let abandon = Abandon(lifecycle.clone());
 
@@ -107,12 +108,25 @@ impl Gateway {
         lifecycle
             .background
             .spawn(async move { auth.run_maintenance(stopping.cancelled()).await });
+        if !config.testing.in_memory {
+            offline::remove_copies(&config.data_dir);
+        }
+        let backups = Backups::of(
+            &config.backup,
+            parts.store.clone(),
+            parts.clock.clone(),
+            || parts.metrics.backups(),
+            lifecycle.background_stopping.clone(),
+        )?;
+        if let Some(backups) = backups {
+            lifecycle.background.spawn(backups.run());
+        }
         let tracer = parts.tracer.clone();
         let tls = tls::watched(&config, &parts.metrics, &lifecycle)?;
         let redirect = server::redirect::router(origins.public().clone());
         let places = Places::new(&config, parts.metrics.connections_refused());
-        let proxies = config.proxy_protocol.clone().into();
-        let app = AppState::new(config, origins, parts, lifecycle.clone());
+        let live = Live::new(&config, places.clone(), tls.clone());
+        let app = AppState::new(config, origins, parts, lifecycle.clone(), live.clone());
         lifecycle.background.spawn(stats::run(
             app.clone(),
             lifecycle.background_stopping.clone(),
@@ -122,20 +136,22 @@ impl Gateway {
         ipc::start(&app, Arc::new(origin.clone()))?;
         edge::listen(&app, origin).await?;
         let server = Server {
-            tls: tls.as_ref().map(|(tls, _)| tls.clone()),
+            tls: tls.map(|(tls, _)| tls),
             router,
             places,
-            proxies,
+            proxies: live.proxy_protocol().clone(),
             lifecycle: lifecycle.clone(),
         };
         server::serve_all(listeners, redirects, server, redirect);
+        let refused = app.measures().connections_refused();
+        let told = routes::measures(&app);
+        server::serve_few(measures, told, refused, &lifecycle);
         Ok(RunningGateway {
             addr,
             listening: names,
-            tls,
+            app,
             url,
             setup_url,
-            deadline,
             lifecycle,
             abandon,
             bus,
@@ -159,9 +175,12 @@ impl RunningGateway {
         &self.listening
     }
 
-    /// Reads again what can be: the certificate. What is wrong with it is told in the log.
-    pub fn reload(&self) {
-        tls::reload(self.tls.as_ref());
+    /// Reads the configuration again, and the files of the certificate. Everything of it is told in the log too.
+    ///
+    /// # Errors
+    /// With every fault of every source; then nothing has changed.
+    pub async fn reload(&self) -> Result<Vec<Change>, Faults> {
+        self.app.reload().await
     }
 
     /// Where a person opens it.
@@ -183,7 +202,11 @@ impl RunningGateway {
         // Not ready any more, no more connections; HTTP connections end with the request they carry, sockets say
         // `drain` and then close.
         lifecycle.draining.cancel();
-        let left = tokio::time::timeout(self.deadline, lifecycle.disconnected()).await;
+        let left = tokio::time::timeout(
+            self.app.live().shutdown_deadline(),
+            lifecycle.disconnected(),
+        )
+        .await;
         lifecycle.stopping.cancel();
         if left.is_err() {
             let connections = lifecycle.connections.len();
@@ -255,6 +278,8 @@ pub(crate) struct Listening {
     pub(crate) listeners: Vec<Listener>,
     /// Those that send plain HTTP on to TLS.
     pub(crate) redirects: Vec<Listener>,
+    /// Those that tell what is measured, if that has addresses of its own.
+    pub(crate) measures: Vec<Listener>,
     /// The first address of TCP.
     pub(crate) addr: SocketAddr,
     /// All of it, as a person writes it.
@@ -269,12 +294,19 @@ impl Listening {
             listeners = Listener::bind_all(&config.listen)?;
         }
         let redirects = Listener::bind_all(&config.tls_redirects)?;
+        let measures = Listener::bind_all(&config.metrics.listen)?;
         let addr = listeners.iter().find_map(Listener::tcp_addr);
+        let mut names = names(&listeners, &redirects, config.tls.is_some());
+        names.extend(measures.iter().map(|listener| match listener.tcp_addr() {
+            Some(addr) => format!("http://{addr}/metrics"),
+            None => listener.name(),
+        }));
         Ok(Self {
             addr: addr.unwrap_or_else(|| config.first_addr()),
-            names: names(&listeners, &redirects, config.tls.is_some()),
+            names,
             listeners,
             redirects,
+            measures,
         })
     }
 }
@@ -339,11 +371,7 @@ async fn compose(
     let rooms = Rooms::new(
         RoomsConfig {
             limits: config.limits,
-            messages: if config.rate_enabled {
-                Quotas::DEFAULT.messages
-            } else {
-                Quota::UNLIMITED
-            },
+            messages: Quotas::DEFAULT.messages,
         },
         store.clone(),
         hub.clone(),
@@ -351,6 +379,7 @@ async fn compose(
         codec,
         clock.clone(),
     );
+    rooms.limit_messages(config.rate_enabled);
     let revoked = revocation::publisher(bus.clone())?;
     let auth = AuthConfig {
         oauth: oauth_config(config, origins)?,
@@ -411,6 +440,11 @@ pub(crate) fn auth_config(config: &Config) -> AuthConfig {
         },
         ..AuthConfig::new(keys)
     }
+}
+
+/// What of that may change.
+pub(crate) fn changeable(config: &Config) -> Changeable {
+    auth_config(config).changeable()
 }
 
 /// How tokens are signed.

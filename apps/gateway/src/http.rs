@@ -10,6 +10,7 @@ pub(crate) mod headers;
 pub(crate) mod identity;
 pub(crate) mod layers;
 pub(crate) mod leftover;
+pub(crate) mod measures;
 pub(crate) mod origin;
 pub(crate) mod outgoing;
 pub(crate) mod path;

@@ -3,6 +3,7 @@
 
 mod app;
 mod assets;
+mod backup;
 #[cfg(feature = "with-zmq")]
 pub mod bus_keys;
 pub mod cli;
@@ -10,15 +11,18 @@ pub mod command;
 pub mod config;
 mod edge;
 mod error;
+mod exchange;
 mod gateway;
 mod http;
 mod ipc;
 mod last_seen;
 mod lifecycle;
 mod metrics;
+mod networks;
 pub mod offline;
 mod otlp;
 mod readiness;
+mod reload;
 mod revocation;
 mod routes;
 mod server;
@@ -31,7 +35,9 @@ mod tls;
 mod ws;
 
 pub use assets::{ClientFile, ClientFiles};
+pub use backup::BackupError;
 pub use edge::RunningEdge;
 pub use error::StartError;
 pub use gateway::{Gateway, Inherited, RunningGateway};
+pub use reload::Change;
 pub use tls::{AcmeSettings, Spoken, Tls, TlsFault, TlsSettings, TlsVersion};

@@ -1,11 +1,12 @@
 //! The command line of the gateway: configuration, then telemetry, then the gateway until a signal takes it down.
 
 use std::io::{self, BufWriter, Write as _};
+use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use stack_gateway::cli::{Cli, Command, ConfigCommand, KeysCommand};
+use stack_gateway::cli::{Cli, Command, ConfigCommand, KeysCommand, manual};
 use stack_gateway::command::{self, CommandError, Manner, Task};
 use stack_gateway::config::{self, Config, Inputs};
 use stack_gateway::signals::{Asked, Signals};
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
         .into_inputs_with(&[("edge.origin", "--origin", origin)]);
     if let Some(Command::Config(command)) = cli.command {
         return run_config(command, &inputs);
+    }
+    if let Some(Command::Completions { .. } | Command::Man) = cli.command {
+        return run_manual(cli.command.as_ref());
     }
     // Before the configuration, which names the file that is yet to be made.
     #[cfg(feature = "with-zmq")]
@@ -100,7 +104,10 @@ fn main() -> ExitCode {
                 "stack-gateway: {}",
                 command::shown(&format!("{error:#}"))
             ));
-            ExitCode::FAILURE
+            match error.downcast_ref::<CommandError>() {
+                Some(CommandError::Faulty(_)) => ExitCode::from(FAULTY_CONFIGURATION),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -143,6 +150,27 @@ fn run_config(command: ConfigCommand, inputs: &Inputs) -> ExitCode {
         Err(faults) => {
             complain(&faults.to_string());
             ExitCode::from(FAULTY_CONFIGURATION)
+        }
+    }
+}
+
+/// What packages are made with; no configuration is looked at.
+fn run_manual(command: Option<&Command>) -> ExitCode {
+    let mut told = Vec::new();
+    let made = match command {
+        Some(Command::Completions { shell }) => {
+            manual::write_completions(*shell, &mut told);
+            Ok(())
+        }
+        _ => manual::write_man_page(&mut told),
+    };
+    match made.and_then(|()| io::stdout().write_all(&told)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever closed the output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("stack-gateway: {error}"));
+            ExitCode::FAILURE
         }
     }
 }
@@ -204,9 +232,10 @@ async fn serve_edge(config: Config) -> anyhow::Result<()> {
             match signals.next().await {
                 Asked::End(signal) => break signal,
                 Asked::Reload => {
-                    notify.reloading();
-                    edge.reload();
-                    notify.ready();
+                    let reload = async || edge.reload().await.is_ok();
+                    if let Some(signal) = read_again(reload, &mut signals, &notify).await {
+                        break signal;
+                    }
                 }
             }
         };
@@ -232,9 +261,10 @@ async fn until_the_end(
         match signals.next().await {
             Asked::End(signal) => break signal,
             Asked::Reload => {
-                notify.reloading();
-                gateway.reload();
-                notify.ready();
+                let reload = async || gateway.reload().await.is_ok();
+                if let Some(signal) = read_again(reload, signals, notify).await {
+                    break signal;
+                }
             }
         }
     };
@@ -243,6 +273,33 @@ async fn until_the_end(
     tokio::select! {
         () = gateway.shutdown() => Ok(()),
         signal = signals.end() => anyhow::bail!("a second signal, {signal}: leaving at once"),
+    }
+}
+
+/// Has the configuration read again, and once more if that is asked for meanwhile. It is in files, which may be on a disk
+/// that does not answer: a signal that asks for the end meanwhile is given back at once.
+async fn read_again(
+    reload: impl AsyncFn() -> bool,
+    signals: &mut Signals,
+    notify: &Notify,
+) -> Option<&'static str> {
+    loop {
+        notify.reloading();
+        let mut reloading = pin!(reload());
+        let mut once_more = false;
+        let is_sound = loop {
+            tokio::select! {
+                is_sound = &mut reloading => break is_sound,
+                asked = signals.next() => match asked {
+                    Asked::End(signal) => return Some(signal),
+                    Asked::Reload => once_more = true,
+                },
+            }
+        };
+        notify.reloaded(is_sound);
+        if !once_more {
+            return None;
+        }
     }
 }
 

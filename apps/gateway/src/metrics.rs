@@ -2,6 +2,7 @@
 //!
 //! Every label has few values: patterns of routes, statuses, kinds. Nothing a client can make up is one.
 
+mod backups;
 mod families;
 mod parts;
 mod process;
@@ -25,6 +26,7 @@ use stack_types::Timestamp;
 
 use crate::http::rates::Rates;
 
+pub(crate) use backups::BackupMetrics;
 pub(crate) use process::Process;
 pub(crate) use requests::{Requests, method};
 

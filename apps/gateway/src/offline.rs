@@ -1,5 +1,6 @@
 //! What is done to the file while no gateway runs on it: only one process may have it open.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use stack_auth::{
@@ -77,6 +78,34 @@ pub async fn setup_url(config: &Config) -> Result<String, OfflineError> {
         &Origins::new(config, config.first_addr()),
         &token,
     ))
+}
+
+/// How a copy that a command has asked for begins and ends, while it has a name.
+const COPY: (&str, &str) = (".copy-", ".redb");
+
+/// The name of a new one, below the data folder.
+pub(crate) fn copy_name() -> Result<String, std::io::Error> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+    let random = u64::from_le_bytes(random);
+    Ok(format!("{}{random:016x}{}", COPY.0, COPY.1))
+}
+
+/// Removes what is left of commands that ended midway. No command can have a copy made while no gateway runs and this
+/// one has the file.
+pub(crate) fn remove_copies(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for name in entries.flatten().map(|entry| entry.file_name()) {
+        let is_copy = name.to_str().is_some_and(|name| {
+            let name = name.strip_suffix(".part").unwrap_or(name);
+            name.starts_with(COPY.0) && name.ends_with(COPY.1)
+        });
+        if is_copy && let Err(error) = std::fs::remove_file(folder.join(&name)) {
+            tracing::warn!(%error, "a copy of the file that nobody needs cannot be removed: {error}");
+        }
+    }
 }
 
 /// Opens the file for the operator.

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -50,7 +51,7 @@ struct Inner {
     queue: Queue,
     scope: InstrumentationScope,
     /// A trace is recorded when the lower half of an id of ours is below this.
-    below: u64,
+    below: AtomicU64,
     /// Callers whose flag says whether a trace is recorded.
     trust: Vec<IpNet>,
 }
@@ -90,9 +91,14 @@ impl Tracer {
             processor,
             queue,
             scope: InstrumentationScope::builder("stack-gateway").build(),
-            below: 0x8000_0000_0000_0000 / settings.one_in.max(1),
+            below: AtomicU64::new(below(settings.one_in)),
             trust: settings.trust.clone(),
         })))
+    }
+
+    /// One of so many is traced from now on.
+    pub(crate) fn trace_one_in(&self, one_in: u64) {
+        self.0.below.store(below(one_in), Ordering::Relaxed);
     }
 
     /// A trace of a frame, if this one is traced.
@@ -147,7 +153,7 @@ impl Tracer {
     /// Whether the trace with this id is recorded; the id is ours.
     fn records(&self, own: TraceId) -> bool {
         let [.., a, b, c, d, e, f, g, h] = own.to_bytes();
-        u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1 < self.0.below
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1 < self.0.below.load(Ordering::Relaxed)
     }
 
     /// Queues a span to be sent. Never waits: what the collector does not take in time is lost.
@@ -205,6 +211,10 @@ impl Parent {
             sampled: flags & 1 == 1,
         })
     }
+}
+
+fn below(one_in: u64) -> u64 {
+    0x8000_0000_0000_0000 / one_in.max(1)
 }
 
 /// What a span is of: something that came from elsewhere, or a step of ours.

@@ -19,11 +19,14 @@ mod signed_in;
 mod testing;
 mod users;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 
 use crate::app::AppState;
+use crate::http::measures::{self, Teller};
 use crate::http::{api, around, carried_out, identity};
 use crate::{assets, ws};
 
@@ -35,12 +38,26 @@ pub(crate) fn router(app: &AppState) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/ping", get(health::ping))
         .route("/version", get(health::version))
-        .route("/metrics", get(health::metrics))
         .route("/.well-known/jwks.json", get(health::public_keys))
         .route("/ws", get(ws::upgrade).connect(ws::upgrade))
+        .merge(measures::route(
+            !app.config().metrics.listen.is_empty(),
+            app.live(),
+            teller(app),
+        ))
         .nest(identity::BASE, api(v1(app), app))
         .fallback(assets::serve);
     around(routes, app)
+}
+
+/// What is answered where the measures have addresses of their own.
+pub(crate) fn measures(app: &AppState) -> Router {
+    measures::router(app.live(), teller(app))
+}
+
+fn teller(app: &AppState) -> Teller {
+    let app = app.clone();
+    Arc::new(move || app.metrics())
 }
 
 /// Version 1 of the API. Who calls is established behind the routing, so that an unknown address or method is told as

@@ -21,7 +21,6 @@ mod wire;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -33,7 +32,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ipnet::IpNet;
+use prometheus::IntCounter;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -45,6 +44,7 @@ use tower::ServiceExt as _;
 
 use crate::http::Peer;
 use crate::lifecycle::Lifecycle;
+use crate::networks::Networks;
 use crate::tls::{CHALLENGE, H2, Tls};
 
 pub(crate) use h2::Extended;
@@ -74,6 +74,9 @@ const UNSENT_BYTES: u32 = 64 * 1024;
 /// since the connection stays in the backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections of programs that look after the gateway: several of them, with some left over from before.
+const FEW: usize = 64;
+
 /// What serves connections. Cloning shares it.
 #[derive(Clone)]
 pub(crate) struct Server {
@@ -82,7 +85,7 @@ pub(crate) struct Server {
     pub(crate) router: Service,
     pub(crate) places: Places,
     /// Who says by the PROXY protocol whose a connection is.
-    pub(crate) proxies: Arc<[IpNet]>,
+    pub(crate) proxies: Networks,
     pub(crate) lifecycle: Lifecycle,
 }
 
@@ -107,6 +110,25 @@ pub(crate) fn serve_all(
     }
     for listener in listeners {
         serving.spawn(serve(listener, server.clone()));
+    }
+}
+
+/// Serves what is for the operator's own programs, plainly, to a few at a time, whatever is going on elsewhere.
+pub(crate) fn serve_few(
+    listeners: Vec<Listener>,
+    router: Service,
+    refused: IntCounter,
+    lifecycle: &Lifecycle,
+) {
+    let server = Server {
+        tls: None,
+        router,
+        places: Places::few(FEW, refused),
+        proxies: Networks::default(),
+        lifecycle: lifecycle.clone(),
+    };
+    for listener in listeners {
+        lifecycle.serving.spawn(serve(listener, server.clone()));
     }
 }
 
@@ -213,8 +235,7 @@ async fn serve_unix(
 
 impl Server {
     fn is_of_proxy(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.proxies.iter().any(|net| net.contains(&peer))
+        self.proxies.contains(peer)
     }
 
     /// Whose connection it is that a proxy has opened, and that one's place.

@@ -40,7 +40,16 @@ impl Notify {
         self.tell("READY=1");
     }
 
-    /// The gateway reads its files again; [`Notify::ready`] says when it has.
+    /// The gateway has read its files again. What came of it is in the log.
+    pub fn reloaded(&self, is_sound: bool) {
+        let status = match is_sound {
+            true => "",
+            false => "the configuration has faults, see the log; nothing of it was applied",
+        };
+        self.tell(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// The gateway reads its files again; [`Notify::reloaded`] says when it has.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let usec = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;

@@ -10,6 +10,7 @@ mod sink;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::panic;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::json;
@@ -17,8 +18,9 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::format;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::layer::{Filter, Layer as _, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, LogFiles, LogFormat};
@@ -38,6 +40,13 @@ const OWN: &str = "stack_";
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// The same of a panic, which may be one of many.
 const LINES_OF_A_PANIC: Duration = Duration::from_millis(200);
+
+/// What is logged. A line of a level that nothing asks for is not looked at, as `tracing` remembers that per place in the
+/// code; any other passes a lock that is written when the filter changes, and never else.
+type What = Box<dyn Filter<Registry> + Send + Sync>;
+
+/// The filter in force, for the one log that a process has.
+static FILTER: OnceLock<reload::Handle<What, Registry>> = OnceLock::new();
 
 /// The log of the process. Dropped, it writes what still waits.
 #[derive(Debug)]
@@ -98,14 +107,7 @@ pub fn init(config: &Config, process: Process) -> Result<Telemetry, StartError> 
     let fmt = tracing_subscriber::fmt::layer()
         .with_ansi(colours)
         .with_writer(sink.clone());
-    let filter = EnvFilter::new(&config.log);
-    // The most that is written at all is known beforehand, so that what libraries log by the way is not even looked at.
-    let most = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
-    let own = filter_fn(move |line| {
-        let is_own = line.target().starts_with(OWN);
-        *line.level() <= most && (is_own || *line.level() <= LIBRARIES)
-    });
-    let filter = filter.and(own.with_max_level_hint(most));
+    let (filter, handle) = reload::Layer::new(what(&config.log));
     let lines = match config.log_format {
         LogFormat::Text => fmt.with_filter(filter).boxed(),
         LogFormat::Json => fmt
@@ -124,6 +126,7 @@ pub fn init(config: &Config, process: Process) -> Result<Telemetry, StartError> 
             in_files: false,
         });
     }
+    let _ = FILTER.set(handle);
     log_panics(sink.clone());
     Ok(Telemetry {
         sink: Some(sink),
@@ -137,6 +140,25 @@ impl Telemetry {
     pub fn in_files(&self) -> bool {
         self.in_files
     }
+}
+
+/// Logs by this filter from now on. Says whether it could; without a log there is nothing to do.
+pub(crate) fn set_filter(filter: &str) -> bool {
+    match FILTER.get() {
+        Some(handle) => handle.reload(what(filter)).is_ok(),
+        None => true,
+    }
+}
+
+fn what(filter: &str) -> What {
+    let filter = EnvFilter::new(filter);
+    // The most that is written at all is known beforehand, so that what libraries log by the way is not even looked at.
+    let most = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    let own = filter_fn(move |line| {
+        let is_own = line.target().starts_with(OWN);
+        *line.level() <= most && (is_own || *line.level() <= LIBRARIES)
+    });
+    Box::new(filter.and(own.with_max_level_hint(most)))
 }
 
 impl Drop for Telemetry {

@@ -47,13 +47,19 @@ enum Source {
 }
 
 struct Files {
-    settings: TlsSettings,
+    read: Mutex<ReadFrom>,
     provider: Arc<CryptoProvider>,
     /// Makes session tickets, with keys of its own that change every few hours. It outlives the certificate, since a
     /// client that comes back has no use for a new one.
     tickets: Arc<dyn ProducesTickets>,
+}
+
+/// Where the certificate is read from.
+#[derive(Clone)]
+struct ReadFrom {
+    settings: TlsSettings,
     /// The files as they were when they were read last, whatever came of that.
-    tried: Mutex<Stamp>,
+    tried: Stamp,
 }
 
 struct Current {
@@ -168,10 +174,9 @@ impl Tls {
         let tried = Stamp::of(&settings);
         let current = read(&settings, &provider, &tickets)?;
         let files = Files {
-            settings,
+            read: Mutex::new(ReadFrom { settings, tried }),
             provider,
             tickets,
-            tried: Mutex::new(tried),
         };
         Ok(Self(Arc::new(Inner {
             source: Source::Files(Box::new(files)),
@@ -209,16 +214,44 @@ impl Tls {
         let Source::Files(files) = &self.0.source else {
             return Ok(());
         };
-        // Taken before the files are read: what changes meanwhile is a change still.
-        *files.tried.lock() = Stamp::of(&files.settings);
+        let settings = {
+            let mut read = files.read.lock();
+            // Taken before the files are read: what changes meanwhile is a change still.
+            read.tried = Stamp::of(&read.settings);
+            read.settings.clone()
+        };
         // A ticket tells whose certificate was checked before; with other issuers that is to be checked anew.
-        let tickets = match files.settings.client_ca {
+        let tickets = match settings.client_ca {
             Some(_) => new_tickets()?,
             None => files.tickets.clone(),
         };
-        let current = read(&files.settings, &files.provider, &tickets)?;
+        let current = read(&settings, &files.provider, &tickets)?;
         *self.0.current.write() = current;
         Ok(())
+    }
+
+    /// Takes what the other one was made of, for connections from now on: other files, or other ways to speak. Says
+    /// whether it could: only where both are of files.
+    pub(crate) fn adopt(&self, other: &Self) -> bool {
+        let (Source::Files(own), Source::Files(new)) = (&self.0.source, &other.0.source) else {
+            return false;
+        };
+        let read = new.read.lock().clone();
+        let (mut config, not_after) = {
+            let current = other.0.current.read();
+            (ServerConfig::clone(&current.config), current.not_after)
+        };
+        // Clients that come back are known by their tickets; but not where certificates of theirs are checked, see
+        // `reload`.
+        if read.settings.client_ca.is_none() {
+            config.ticketer = own.tickets.clone();
+        }
+        *own.read.lock() = read;
+        *self.0.current.write() = Current {
+            config: Arc::new(config),
+            not_after,
+        };
+        true
     }
 
     /// When the certificate ends, where that is known.
@@ -237,8 +270,9 @@ impl Tls {
         let Source::Files(files) = &self.0.source else {
             return None;
         };
-        let now = Stamp::of(&files.settings);
-        (now != *files.tried.lock()).then_some(now)
+        let read = files.read.lock().clone();
+        let now = Stamp::of(&read.settings);
+        (now != read.tried).then_some(now)
     }
 }
 

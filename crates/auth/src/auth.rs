@@ -24,9 +24,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use stack_storage::{
     Account, AccountSweepCursor, AuditAction, AuditEntry, AuditOutcome, Session, Store,
 };
@@ -35,7 +36,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Access, AccessTokens, RoomAccess, unauthenticated};
 use crate::client::Client;
-use crate::config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
+use crate::config::{AuthConfig, AuthError, Changeable, Lifetimes, Registration, Throttle};
 use crate::csrf;
 use crate::hasher::Hasher;
 use crate::keys::Keys;
@@ -88,7 +89,8 @@ struct Inner {
     store: Store,
     clock: Arc<dyn Clock>,
     on_revoked: OnRevoked,
-    registration: Registration,
+    /// Read once for each sign-in, registration or refresh, none of which is quick.
+    changeable: RwLock<Changeable>,
     lifetimes: Lifetimes,
     throttle: Throttle,
     access: AccessTokens,
@@ -154,7 +156,7 @@ impl Auth {
         Ok(Self(Arc::new(Inner {
             store,
             on_revoked,
-            registration: config.registration,
+            changeable: RwLock::new(config.changeable()),
             lifetimes,
             throttle: config.throttle,
             access: AccessTokens::new(ring, lifetimes.access, lifetimes.leeway),
@@ -178,6 +180,11 @@ impl Auth {
             sweep: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
         })))
+    }
+
+    /// Takes what may change while it runs, for everything that begins from now on.
+    pub fn change(&self, changeable: Changeable) {
+        *self.0.changeable.write() = changeable;
     }
 
     /// Who an access token, a room token or an API key stands for. A few point reads; called with every request.
@@ -326,6 +333,24 @@ impl Auth {
             everything: false,
             programs: true,
         });
+    }
+}
+
+impl Inner {
+    fn registration(&self) -> Registration {
+        self.changeable.read().registration
+    }
+
+    fn refresh_grace(&self) -> Duration {
+        self.changeable.read().refresh_grace
+    }
+
+    /// The long-term limits as they are now.
+    fn throttle(&self) -> Throttle {
+        Throttle {
+            enabled: self.changeable.read().throttled,
+            ..self.throttle
+        }
     }
 }
 

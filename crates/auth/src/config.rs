@@ -178,7 +178,28 @@ pub enum AuthError {
     },
 }
 
+/// What may change while accounts are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changeable {
+    /// Who may make an account.
+    pub registration: Registration,
+    /// [`Lifetimes::refresh_grace`].
+    pub refresh_grace: Duration,
+    /// [`Throttle::enabled`].
+    pub throttled: bool,
+}
+
 impl AuthConfig {
+    /// What of it may change later, by [`crate::Auth::change`].
+    #[must_use]
+    pub fn changeable(&self) -> Changeable {
+        Changeable {
+            registration: self.registration,
+            refresh_grace: self.lifetimes.refresh_grace,
+            throttled: self.throttle.enabled,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), AuthError> {
         let lifetimes = &self.lifetimes;
         let faults = [

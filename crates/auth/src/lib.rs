@@ -48,7 +48,7 @@ pub use auth::{
 };
 pub use auth::{LinkView, OauthAnswer, OauthBegin, OauthDone, OauthError, OauthRefusal};
 pub use client::Client;
-pub use config::{AuthConfig, AuthError, Lifetimes, Registration, Throttle};
+pub use config::{AuthConfig, AuthError, Changeable, Lifetimes, Registration, Throttle};
 pub use hasher::HashCost;
 pub use keys::{KeyError, KeySource};
 pub use oauth::{

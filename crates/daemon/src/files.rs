@@ -4,6 +4,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// How long a lock that is held is tried again.
+const LOCKED_WITHIN: Duration = Duration::from_secs(2);
+
+/// The pause between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Puts `bytes` in the place of what a file holds, for its owner only. After a crash at any point the file holds either
 /// all of what it held or all of what it should hold; after the return it is the latter.
@@ -65,11 +74,14 @@ pub struct FolderLock {
 }
 
 impl FolderLock {
-    /// Takes the lock, which is the file `lock` in the folder; `None` when another process has it.
+    /// Takes the lock, which is the file `lock` in the folder; `None` when another process has it and keeps it.
+    ///
+    /// Who was killed while it started a program leaves the lock to that one, until it becomes the program a moment
+    /// later: so a lock that is held is tried again for a while.
     ///
     /// # Errors
     /// A fault of the system.
-    pub fn take(folder: &Path) -> io::Result<Option<Self>> {
+    pub async fn take(folder: &Path) -> io::Result<Option<Self>> {
         let path = folder.join("lock");
         let file = OpenOptions::new()
             .write(true)
@@ -77,10 +89,14 @@ impl FolderLock {
             .truncate(false)
             .mode(0o600)
             .open(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file, path })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        let given_up = Instant::now() + LOCKED_WITHIN;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Self { _file: file, path })),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) if Instant::now() >= given_up => return Ok(None),
+                Err(TryLockError::WouldBlock) => sleep(LOCK_PAUSE).await,
+            }
         }
     }
 
@@ -109,14 +125,26 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    #[test]
-    fn a_folder_has_one_holder() {
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_has_one_holder() {
         let folder = tempfile::tempdir().unwrap();
-        let held = FolderLock::take(folder.path()).unwrap();
+        let held = FolderLock::take(folder.path()).await.unwrap();
         assert!(held.is_some());
-        assert!(FolderLock::take(folder.path()).unwrap().is_none());
+        assert!(FolderLock::take(folder.path()).await.unwrap().is_none());
         drop(held);
-        assert!(FolderLock::take(folder.path()).unwrap().is_some());
+        assert!(FolderLock::take(folder.path()).await.unwrap().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_is_about_to_go_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = FolderLock::take(folder.path()).await.unwrap();
+        let going = async {
+            sleep(LOCKED_WITHIN / 2).await;
+            drop(held);
+        };
+        let (taken, ()) = tokio::join!(FolderLock::take(folder.path()), going);
+        assert!(taken.unwrap().is_some());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! under its key, so that it is sent once. Calls that come while there is no connection wait for one.
 
 mod admin;
+mod exchange;
 mod inbox;
 mod link;
 mod read;

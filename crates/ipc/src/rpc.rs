@@ -2,6 +2,7 @@
 //! it is about at once, so that calls keep their order, and fills in the answer when it has come.
 
 mod admin;
+mod exchange;
 mod feed;
 mod fill;
 mod session;

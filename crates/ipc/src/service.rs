@@ -133,11 +133,97 @@ pub trait Admin: Send + Sync + 'static {
     /// Where the first administrator is made.
     fn setup_url(&self) -> Answer<String>;
 
+    /// Reads the configuration again.
+    fn reload(&self) -> Answer<Reloaded>;
+
     /// The audit log, newest first.
     fn audit(&self, query: AuditQuery) -> Answer<AuditPage>;
 
     /// Every event of a room, whoever is in it. The audit log has it.
     fn tail(&self, room: RoomId, start: Start) -> Answer<Tail>;
+
+    /// Rooms as the lines of docs/EXPORT.md, whoever is in them; `None`: all of them. The audit log has each.
+    fn export(&self, rooms: Option<Vec<RoomId>>) -> Answer<Box<dyn Export>>;
+
+    /// Takes rooms in, from such lines.
+    fn import(&self, options: ImportOptions) -> Answer<Box<dyn Import>>;
+}
+
+/// Rooms on their way out.
+pub trait Export: Send + 'static {
+    /// The next lines. Not cancel safe: what is dropped is missing, and the export with it.
+    fn next(&mut self) -> BoxFuture<'_, Result<Exported, Problem>>;
+}
+
+/// Some lines of an export.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exported {
+    /// Whole lines; none are left when it is empty.
+    pub lines: Vec<u8>,
+    /// Events that have been given with these.
+    pub done: u64,
+    /// Events of all its rooms, about.
+    pub total: u64,
+}
+
+/// Rooms on their way in. Dropped before it is finished, nothing has come in. Not cancel safe: an import whose call was
+/// dropped is over.
+pub trait Import: Send + 'static {
+    /// Takes the next lines, whole ones. A refusal says which line is at fault, and ends the import.
+    fn lines(&mut self, lines: Vec<u8>) -> BoxFuture<'_, Result<(), Problem>>;
+
+    /// There are no more lines: the rooms come in, all of them, or it is refused and none does.
+    fn finish(&mut self) -> BoxFuture<'_, Result<ImportReport, Problem>>;
+}
+
+/// How rooms are taken in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImportOptions {
+    /// The id of the only room.
+    pub as_id: Option<String>,
+    /// Rooms whose ids are taken get others.
+    pub new_ids: bool,
+    /// The username of somebody who will own every room.
+    pub owner: Option<String>,
+    /// Members who have accounts here keep their roles.
+    pub with_roles: bool,
+    /// An account of the same name is the same person's.
+    pub match_names: bool,
+}
+
+/// What has come in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImportReport {
+    /// The rooms.
+    pub rooms: Vec<ImportedRoom>,
+    /// Their events.
+    pub events: u64,
+    /// Users of the lines who have accounts here.
+    pub matched: u32,
+    /// Users of the lines for whom placeholders were made.
+    pub placeholders: u32,
+}
+
+/// A room that has come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedRoom {
+    /// Its id in the lines.
+    pub from: String,
+    /// Its id here.
+    pub id: RoomId,
+    /// Its events.
+    pub events: u64,
+    /// Whether somebody who can sign in owns it.
+    pub has_owner: bool,
+}
+
+/// What came of reading the configuration again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that say something else than what was in force, and whether that is in force now.
+    pub changes: Vec<(String, bool)>,
+    /// What is wrong with it; then nothing has changed.
+    pub faults: Vec<String>,
 }
 
 /// The events of a subscription, asked for as fast as they are taken. Dropping it ends the subscription.

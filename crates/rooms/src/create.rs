@@ -142,25 +142,7 @@ impl Rooms {
 
     fn check_settings(&self, settings: &RoomSettings) -> Result<(), Problem> {
         let body_bytes = u32::try_from(self.0.config.limits.body_bytes).unwrap_or(u32::MAX);
-        let most = [
-            (
-                "settings.max_message_bytes",
-                settings.max_message_bytes,
-                body_bytes,
-            ),
-            ("settings.slow_mode_s", settings.slow_mode_s, 24 * 60 * 60),
-            ("settings.retention_days", settings.retention_days, 36_500),
-            ("settings.messages_per_10s", settings.messages_per_10s, 1000),
-        ];
-        for (field, value, most) in most {
-            if value > most {
-                return Err(Problem::invalid_field(
-                    field,
-                    format!("{field} is at most {most}"),
-                ));
-            }
-        }
-        Ok(())
+        check_bounds(settings, body_bytes)
     }
 
     /// A slug from a title, made unique by the random end of an id.
@@ -187,7 +169,30 @@ impl Rooms {
     }
 }
 
-fn clean_title(title: &str) -> Result<String, Problem> {
+/// Whether settings are within what they may be.
+pub(crate) fn check_bounds(settings: &RoomSettings, body_bytes: u32) -> Result<(), Problem> {
+    let most = [
+        (
+            "settings.max_message_bytes",
+            settings.max_message_bytes,
+            body_bytes,
+        ),
+        ("settings.slow_mode_s", settings.slow_mode_s, 24 * 60 * 60),
+        ("settings.retention_days", settings.retention_days, 36_500),
+        ("settings.messages_per_10s", settings.messages_per_10s, 1000),
+    ];
+    for (field, value, most) in most {
+        if value > most {
+            return Err(Problem::invalid_field(
+                field,
+                format!("{field} is at most {most}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn clean_title(title: &str) -> Result<String, Problem> {
     let title = title.trim();
     if title.is_empty() || title.len() > MAX_TITLE_BYTES || title.chars().any(char::is_control) {
         return Err(Problem::invalid_field(

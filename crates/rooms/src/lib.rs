@@ -7,6 +7,7 @@
 mod actor;
 mod create;
 mod history;
+pub mod imported;
 mod members;
 mod messages;
 pub mod rights;

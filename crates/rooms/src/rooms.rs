@@ -1,6 +1,7 @@
 //! The rooms of this gateway: what they are made of, and looking at them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -41,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: RoomsConfig,
     pub(crate) messages: Limiter<(UserId, RoomId)>,
+    /// Looked at with every message, so that it is not behind a lock.
+    pub(crate) unlimited: AtomicBool,
     pub(crate) slow_mode: Limiter<(UserId, RoomId)>,
     pub(crate) typing: Limiter<(UserId, RoomId)>,
 }
@@ -93,9 +96,15 @@ impl Rooms {
             clock,
             config,
             messages,
+            unlimited: AtomicBool::new(false),
             slow_mode,
             typing,
         }))
+    }
+
+    /// Switches the limiting of messages on or off, as [`Quota::UNLIMITED`] at the start does for good. It is on.
+    pub fn limit_messages(&self, on: bool) {
+        self.0.unlimited.store(!on, Ordering::Relaxed);
     }
 
     /// How often what was said was refused for its rate, by kind.

@@ -12,6 +12,8 @@ mod counters;
 mod invites;
 mod links;
 mod passkeys;
+mod placeholders;
+mod revive;
 mod rotation;
 mod second_factor;
 mod server;
@@ -37,6 +39,10 @@ pub use passkeys::{
     AddPasskeyError, ConfirmByPasskey, MOST_PASSKEYS, NewPasskey, Passkey, UsePasskey,
     WebauthnHandle,
 };
+pub use placeholders::Placeholder;
+pub(crate) use placeholders::{create as create_placeholder, is_free};
+pub use revive::{AccountCounts, Revived};
+pub(crate) use revive::{count, revive};
 pub use rotation::{Rotate, Rotation};
 pub use second_factor::{Recover, Recovered, SecondFactorRefused, SecondFactorSignIn};
 pub use server::{ClaimSetup, SetupRefused};

@@ -13,17 +13,21 @@
 
 mod accounts;
 mod block;
+mod check;
 mod commit_row;
 mod engine;
 mod error;
 #[cfg(test)]
 mod faults;
 mod fold;
+mod import;
 mod keys;
 mod last_seen;
 mod log;
 mod migrate_identity;
 mod migrate_rows;
+mod offline;
+mod overlay;
 mod pace;
 mod record;
 mod recover;
@@ -40,18 +44,21 @@ mod tail;
 mod writer;
 
 pub use accounts::{
-    Account, AccountKind, AccountSweepCursor, AddLinkError, AddPasskeyError, ApiKey, AuditAction,
-    AuditEntry, AuditFilter, AuditOutcome, AuditRecord, Ceremony, CeremonyOwner, ClaimSetup,
-    ConfirmByPasskey, Counter, CreateUserError, Delivery, Factor, Fingerprint, Invite, InviteUse,
-    LastAdmin, LinkByEmail, LinkTaken, MOST_PASSKEYS, NewApiKey, NewInvite, NewLink, NewPasskey,
-    NewSession, NewUser, OauthLink, Passkey, PasswordChange, ProfilePatch, Recover, Recovered,
-    Removal, RoleRefused, Rotate, Rotation, Scope, SecondFactorRefused, SecondFactorSignIn,
-    Session, SetupRefused, Shown, SignIn, SignInMethod, Stale, Standing, SweptAccounts, Totp,
-    UsePasskey, WaysIn, WebauthnHandle,
+    Account, AccountCounts, AccountKind, AccountSweepCursor, AddLinkError, AddPasskeyError, ApiKey,
+    AuditAction, AuditEntry, AuditFilter, AuditOutcome, AuditRecord, Ceremony, CeremonyOwner,
+    ClaimSetup, ConfirmByPasskey, Counter, CreateUserError, Delivery, Factor, Fingerprint, Invite,
+    InviteUse, LastAdmin, LinkByEmail, LinkTaken, MOST_PASSKEYS, NewApiKey, NewInvite, NewLink,
+    NewPasskey, NewSession, NewUser, OauthLink, Passkey, PasswordChange, Placeholder, ProfilePatch,
+    Recover, Recovered, Removal, Revived, RoleRefused, Rotate, Rotation, Scope,
+    SecondFactorRefused, SecondFactorSignIn, Session, SetupRefused, Shown, SignIn, SignInMethod,
+    Stale, Standing, SweptAccounts, Totp, UsePasskey, WaysIn, WebauthnHandle,
 };
+pub use check::{CheckError, Checked, CheckedRoom, OnProgress, check, check_file};
 pub use error::{OpenError, StoreError};
 pub use fold::KeptLog;
+pub use import::{CompleteRoom, ImportRefused, ImportedRoom, OutOfLine};
 pub use log::PageLimit;
+pub use offline::{Compacted, compact, revive};
 pub use room::{Ban, Membership, RoomRef};
 pub use room_ops::{Counts, CreateRoom, RoomFacts};
 pub use room_tx::{Appended, RoomTx};

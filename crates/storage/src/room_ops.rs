@@ -243,15 +243,21 @@ impl Store {
     }
 }
 
+/// A number that no room has had.
+pub(crate) fn take_number(tx: &WriteTransaction) -> Result<u64, StoreError> {
+    let mut meta = tx.open_table(tables::META)?;
+    let number = meta.get(NEXT_ROOM)?.map_or(1, |row| row.value());
+    meta.insert(NEXT_ROOM, number + 1)?;
+    Ok(number)
+}
+
 fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
     let number = {
         let mut names = batch.tx.open_table(tables::ROOM_NAMES)?;
         if names.get(room.id.as_str())?.is_some() {
             return Ok(false);
         }
-        let mut meta = batch.tx.open_table(tables::META)?;
-        let number = meta.get(NEXT_ROOM)?.map_or(1, |row| row.value());
-        meta.insert(NEXT_ROOM, number + 1)?;
+        let number = take_number(batch.tx)?;
         names.insert(room.id.as_str(), number)?;
         number
     };

@@ -1,7 +1,7 @@
 //! The schema's version, and the way from an older one. Opening migrates in one transaction: either the whole
 //! file is of the newest schema afterwards, or it is as it was.
 
-use redb::{Database, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
 
 use crate::{OpenError, StoreError, tables};
 
@@ -30,9 +30,42 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
 const FIRST: u32 = 1;
 const SCHEMA: &str = "schema";
 
+/// A file's schema beside that of this version.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) schema: u32,
+    pub(crate) newest: u32,
+}
+
+/// Which schema a file has. One that says none is nobody's that this crate has made.
+pub(crate) fn found(db: &Database) -> Result<Found, OpenError> {
+    let newest = newest(MIGRATIONS);
+    let tx = db.begin_read().map_err(StoreError::from)?;
+    let stored = match tx.open_table(tables::META) {
+        Ok(meta) => {
+            let stored = meta.get(SCHEMA).map_err(StoreError::from)?;
+            stored.map(|value| u32::try_from(value.value()).unwrap_or(u32::MAX))
+        }
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(StoreError::from(error).into()),
+    };
+    match stored {
+        Some(found) if found > newest => Err(OpenError::TooNew {
+            found,
+            known: newest,
+        }),
+        Some(schema) => Ok(Found { schema, newest }),
+        None => Err(StoreError::damaged("it is a database, and none of a gateway").into()),
+    }
+}
+
+fn newest(migrations: &[Migration]) -> u32 {
+    FIRST + u32::try_from(migrations.len()).unwrap_or(u32::MAX)
+}
+
 /// Creates what is missing, and migrates what is older.
 pub(crate) fn prepare(db: &Database, migrations: &[Migration]) -> Result<(), OpenError> {
-    let newest = FIRST + u32::try_from(migrations.len()).unwrap_or(u32::MAX);
+    let newest = newest(migrations);
     let tx = db.begin_write().map_err(StoreError::from)?;
     let found = {
         let meta = tx.open_table(tables::META).map_err(StoreError::from)?;
@@ -55,6 +88,7 @@ pub(crate) fn prepare(db: &Database, migrations: &[Migration]) -> Result<(), Ope
         (migration.run)(&tx)?;
     }
     tables::create_all(&tx)?;
+    crate::import::give_up_all(&tx)?;
     {
         let mut meta = tx.open_table(tables::META).map_err(StoreError::from)?;
         meta.insert(SCHEMA, u64::from(newest))

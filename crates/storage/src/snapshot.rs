@@ -61,6 +61,28 @@ impl Store {
         .await?
     }
 
+    /// The same copy in a file without a name, beside that of the store: it is gone when it is closed, whatever happens.
+    /// One in memory has its copy where the system keeps what is temporary.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub async fn copy(&self) -> Result<(File, u64), SnapshotError> {
+        let turn = self.inner.snapshots.clone().try_acquire_owned();
+        let turn = turn.map_err(|_| SnapshotError::Busy)?;
+        let bytes = self.file_bytes()?;
+        let folder = match self.inner.file.as_deref().map(Path::parent) {
+            Some(Some(folder)) => folder.to_owned(),
+            Some(None) => PathBuf::from("."),
+            None => std::env::temp_dir(),
+        };
+        self.read_blocking(move |tx| {
+            let copied = copy_without_name(tx, &folder, bytes);
+            drop(turn);
+            Ok(copied)
+        })
+        .await?
+    }
+
     /// Whether a copy can be at this place, as far as that can be told without making one.
     ///
     /// # Errors
@@ -93,7 +115,7 @@ fn snapshot(tx: &ReadTransaction, path: &Path, bytes: u64) -> Result<u64, Snapsh
     };
     engine::room_on_disk(folder, bytes).map_err(cannot)?;
     let file = new_file(&part)?;
-    let done = copy_and_look(tx, file, &part)
+    let done = copy_and_look(tx, &file)
         .map_err(SnapshotError::from)
         .and_then(|bytes| {
             // Unlike a renaming this never replaces a file that has come meanwhile.
@@ -108,6 +130,21 @@ fn snapshot(tx: &ReadTransaction, path: &Path, bytes: u64) -> Result<u64, Snapsh
     removed.map_err(cannot)?;
     sync_folder(folder).map_err(cannot)?;
     Ok(bytes)
+}
+
+fn copy_without_name(
+    tx: &ReadTransaction,
+    folder: &Path,
+    bytes: u64,
+) -> Result<(File, u64), SnapshotError> {
+    let cannot = |source| SnapshotError::Write {
+        path: folder.to_owned(),
+        source,
+    };
+    engine::room_on_disk(folder, bytes).map_err(cannot)?;
+    let file = tempfile::tempfile_in(folder).map_err(cannot)?;
+    let bytes = copy_and_look(tx, &file)?;
+    Ok((file, bytes))
 }
 
 /// The folder of a place where a copy can be.
@@ -150,11 +187,15 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 }
 
 /// Fills the file, and opens it again to see that everything is in it.
-fn copy_and_look(tx: &ReadTransaction, file: File, path: &Path) -> Result<u64, StoreError> {
+fn copy_and_look(tx: &ReadTransaction, file: &File) -> Result<u64, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     let engine = |error| StoreError::from(redb::Error::from(error));
-    let copy = builder.create_file(file).map_err(engine)?;
+    let open = || {
+        let file = file.try_clone().map_err(StoreError::broken)?;
+        builder.create_file(file).map_err(engine)
+    };
+    let copy = open()?;
     let to = copy.begin_write()?;
     let mut all = Copy {
         from: tx,
@@ -170,7 +211,7 @@ fn copy_and_look(tx: &ReadTransaction, file: File, path: &Path) -> Result<u64, S
     to.commit()?;
     drop(copy);
 
-    let mut copy = builder.open(path).map_err(engine)?;
+    let mut copy = open()?;
     if !copy.check_integrity().map_err(engine)? {
         return Err(StoreError::damaged("the copy is not sound"));
     }
@@ -179,7 +220,7 @@ fn copy_and_look(tx: &ReadTransaction, file: File, path: &Path) -> Result<u64, S
         to: &copy.begin_read()?,
     })?;
     drop(copy);
-    let metadata = fs::metadata(path).map_err(StoreError::broken)?;
+    let metadata = file.metadata().map_err(StoreError::broken)?;
     Ok(metadata.len())
 }
 

@@ -380,6 +380,20 @@ impl Store {
         answer.await.map_err(|_| StoreError::closed())?
     }
 
+    /// [`Store::write_batch`] for what nobody waits for. It is left out when the queue is full.
+    pub(crate) fn write_later<F>(&self, op: F)
+    where
+        F: FnOnce(&mut Batch<'_>) -> Result<(), StoreError> + Send + 'static,
+    {
+        let job = WriteJob {
+            op: Some(op),
+            result: None,
+            reply: oneshot::channel().0,
+        };
+        // Full or closed: whoever calls this says what becomes of it then.
+        let _ = self.queue.try_send(Command::Run(Box::new(job)));
+    }
+
     async fn enqueue(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
         let sent = self.queue.send(Command::Run(job)).await;
         sent.map_err(|_| StoreError::closed())

@@ -17,6 +17,8 @@ pub(crate) const ROOMS: TableDefinition<u64, &[u8]> = TableDefinition::new("room
 pub(crate) const PUBLIC_ROOMS: TableDefinition<u64, ()> = TableDefinition::new("public_rooms");
 /// The numbers of deleted rooms whose rows the sweeper still has to remove.
 pub(crate) const DELETED_ROOMS: TableDefinition<u64, ()> = TableDefinition::new("deleted_rooms");
+/// The numbers of rooms that are being imported: rows without a name and a record, until the import is complete.
+pub(crate) const IMPORTS: TableDefinition<u64, ()> = TableDefinition::new("imports");
 /// (room, user) → [`crate::Membership`].
 pub(crate) const MEMBERS: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("members");
 /// (user, room): the rooms of a user.
@@ -57,6 +59,7 @@ pub(crate) fn each(act: &mut impl EachTable) -> Result<(), StoreError> {
     act.table(ROOMS)?;
     act.table(PUBLIC_ROOMS)?;
     act.table(DELETED_ROOMS)?;
+    act.table(IMPORTS)?;
     act.table(MEMBERS)?;
     act.table(USER_ROOMS)?;
     act.table(BANS)?;

@@ -396,6 +396,11 @@ impl<'t> Batch<'t> {
         }
     }
 
+    /// Counts bytes of events that were written otherwise than by [`Batch::append`].
+    pub(crate) fn weigh(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
     /// Adds an event to what the commit writes.
     pub(crate) fn append(&mut self, room: &mut Staged, event: &Event) {
         self.scratch.clear();

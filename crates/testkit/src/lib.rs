@@ -14,8 +14,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stack_gateway::config::Config;
-use stack_gateway::{Gateway, RunningGateway};
+use stack_gateway::config::{Config, Faults};
+use stack_gateway::{Change, Gateway, RunningGateway};
 use stack_types::{ManualClock, Timestamp};
 
 pub use crate::bots::Bot;
@@ -86,9 +86,12 @@ impl TestGateway {
         self.running.listening()
     }
 
-    /// Lets the gateway read its files again.
-    pub fn reload(&self) {
-        self.running.reload();
+    /// Lets the gateway read its configuration again.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn reload(&self) -> Result<Vec<Change>, Faults> {
+        self.running.reload().await
     }
 
     /// The gateway's own origin, as a browser would see it.

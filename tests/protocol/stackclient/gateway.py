@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -52,6 +53,13 @@ class Gateway:
         self.base_url = ""
         self.trust: ssl.SSLContext | None = None
         """What its clients trust, when it speaks TLS."""
+        self.listener: socket.socket | None = None
+        """What it listens on, when that is held open across its restarts, as by a service manager."""
+
+    def with_listener(self) -> Gateway:
+        """Opens its listening socket here, so that nobody is refused while it is restarted."""
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        return self
 
     def with_tls(self) -> Gateway:
         """Gives it a certificate of its own, for a public URL under TLS."""
@@ -86,12 +94,17 @@ class Gateway:
         assert self.process is None, "already running"
         env = {k: v for k, v in os.environ.items() if not k.startswith("STACK_") and k != "AUTH_JWT_SECRET"}
         env.update({k: v for k, v in self.env.items() if v is not None})
+        command = [str(find_binary()), *self.arguments(), "--listen", "127.0.0.1:0"]
+        if self.listener is not None:
+            # A service manager's descriptors begin at 3, and the id is that of the process that takes them.
+            script = 'exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+            command = ["sh", "-c", script, "sh", *command]
         with self.log_path.open("a") as log:
             self.process = subprocess.Popen(
-                [str(find_binary()), *self.arguments(), "--listen", "127.0.0.1:0"],
+                command,
                 cwd=self.home,
                 env=env,
-                stdin=subprocess.DEVNULL,
+                stdin=self.listener or subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -163,6 +176,8 @@ class Gateway:
         panics = self.panics()
         tail = self.log_tail()
         self.kill()
+        if self.listener is not None:
+            self.listener.close()
         shutil.rmtree(self.home, ignore_errors=True)
         assert not died, f"the gateway ended by itself; its log:\n{tail}"
         assert not panics, f"the gateway panicked: {panics}"

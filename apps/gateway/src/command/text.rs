@@ -87,7 +87,7 @@ pub(super) fn utc(at: Timestamp) -> String {
 
 /// Year, month and day of a day since 1970, by the Gregorian calendar: counted from 1 March of the year 0, so that a
 /// leap day comes last.
-fn date(days: u64) -> (u64, u64, u64) {
+pub(crate) fn date(days: u64) -> (u64, u64, u64) {
     const TO_1970: u64 = 719_468;
     const ERA: u64 = 146_097;
     let days = days.saturating_add(TO_1970);
@@ -102,6 +102,22 @@ fn date(days: u64) -> (u64, u64, u64) {
         from_march - 9
     };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+/// The day since 1970 of a date, the other way round; `None` for what is none. A day that its month has not is one of
+/// the next.
+pub(crate) fn days_until(year: u64, month: u64, day: u64) -> Option<u64> {
+    const TO_1970: u64 = 719_468;
+    const ERA: u64 = 146_097;
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let from_march = (month + 9) % 12;
+    let of_year = (153 * from_march + 2) / 5 + day - 1;
+    let (era, year_of_era) = (year / 400, year % 400);
+    let of_era = 365 * year_of_era + year_of_era / 4 - year_of_era / 100 + of_year;
+    (era * ERA + of_era).checked_sub(TO_1970)
 }
 
 /// A number with its unit as people read it.

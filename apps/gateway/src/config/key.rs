@@ -12,6 +12,8 @@ pub(super) struct Key {
     pub(super) kind: Kind,
     /// What it does, for `config default`.
     pub(super) doc: &'static str,
+    /// Whether a change of it comes into force when the configuration is read again; else it needs a restart.
+    pub(super) live: bool,
 }
 
 /// How a value stands in TOML.
@@ -73,6 +75,15 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'stati
         default,
         kind,
         doc,
+        live: false,
+    }
+}
+
+/// A setting that may change while the gateway runs.
+const fn live(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key {
+        live: true,
+        ..key(path, kind, default, doc)
     }
 }
 
@@ -98,19 +109,19 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "How browsers reach the gateway: https, or http on a loopback host. Unset, it is http://localhost and the port.",
     ),
-    key(
+    live(
         "trusted_proxies",
         List,
         "",
         "Addresses or networks of proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8.",
     ),
-    key(
+    live(
         "proxy_protocol",
         List,
         "",
         "Addresses or networks of proxies that say whose a connection is by the PROXY protocol, 1 or 2, and have to.",
     ),
-    key(
+    live(
         "log",
         Text,
         "info",
@@ -141,26 +152,26 @@ pub(super) const KEYS: &[Key] = &[
         "Stack",
         "What authenticators and sign-in pages call this server.",
     ),
-    key(
+    live(
         "tls.cert",
         Text,
         "",
         "File of the certificate and its chain, PEM or DER. With it and tls.key the gateway speaks TLS and nothing else.",
     ),
-    key(
+    live(
         "tls.key",
         Text,
         "",
         "File of the certificate's private key: PKCS#8, PKCS#1 or SEC1, PEM or DER.",
     ),
-    key(
+    live(
         "tls.min_version",
         Text,
         "1.3",
         "The oldest TLS that is spoken: 1.3 or 1.2.",
     ),
-    key("tls.http2", Bare, "true", "Whether HTTP/2 is offered."),
-    key(
+    live("tls.http2", Bare, "true", "Whether HTTP/2 is offered."),
+    live(
         "tls.client_ca",
         Text,
         "",
@@ -293,7 +304,7 @@ pub(super) const KEYS: &[Key] = &[
         "256",
         "Connections to the local socket that may be open.",
     ),
-    key(
+    live(
         "auth.registration",
         Text,
         "open",
@@ -317,19 +328,19 @@ pub(super) const KEYS: &[Key] = &[
         "600",
         "How long an access token lives, in seconds.",
     ),
-    key(
+    live(
         "auth.refresh_grace_s",
         Bare,
         "15",
         "How long a spent refresh token may be repeated, in seconds.",
     ),
-    key(
+    live(
         "rate.enabled",
         Bare,
         "true",
         "Rate limits. Off is for tests and benchmarks.",
     ),
-    key(
+    live(
         "cors.origins",
         List,
         "",
@@ -376,14 +387,14 @@ pub(super) const KEYS: &[Key] = &[
     ),
     // An idle connection costs some KiB and one file descriptor, one that sends its largest frame 64 KiB more: a GiB for
     // all of them at their worst.
-    key(
+    live(
         "limits.connections",
         Bare,
         "16384",
         "Open connections in all, WebSockets among them; one more is closed at once.",
     ),
     // An office or a school behind one address has some hundred people with a tab or two each.
-    key(
+    live(
         "limits.connections_per_ip",
         Bare,
         "1024",
@@ -414,12 +425,72 @@ pub(super) const KEYS: &[Key] = &[
         "Memory for the database's pages, in MiB.",
     ),
     key(
+        "metrics.listen",
+        OneOrList,
+        "",
+        "Addresses or Unix sockets where /metrics is, and nothing else; it is then nowhere else. Unset, it is where everything is.",
+    ),
+    live(
+        "metrics.token",
+        Secret,
+        "",
+        "The bearer token that whoever asks for /metrics has to show, at least 32 bytes. Unset, none is asked for.",
+    ),
+    key(
+        "backup.to",
+        Text,
+        "",
+        "Where backups go on a schedule: a folder that is there, or s3://bucket/prefix. Unset, none is made.",
+    ),
+    key(
+        "backup.every",
+        Text,
+        "6h",
+        "How often: 30m, 6h or 1d. A restart changes nothing in it.",
+    ),
+    key(
+        "backup.keep",
+        Bare,
+        "14",
+        "Backups that stay. Older ones of the gateway's own naming are removed, after a new one is there.",
+    ),
+    key(
+        "backup.recipients",
+        List,
+        "",
+        "Public keys of age (age1…): whoever has the secret key of one opens the backups, nobody else. Unset, they are plain.",
+    ),
+    key(
+        "backup.s3_endpoint",
+        Text,
+        "",
+        "The server of the bucket, e.g. https://s3.example.com; unset, that of AWS for backup.s3_region.",
+    ),
+    key(
+        "backup.s3_region",
+        Text,
+        "",
+        "The region of the bucket; us-east-1 with a server of one's own.",
+    ),
+    key(
+        "backup.s3_access_key_id",
+        Text,
+        "",
+        "The name of the key to the bucket.",
+    ),
+    key(
+        "backup.s3_secret_access_key",
+        Secret,
+        "",
+        "The key to the bucket.",
+    ),
+    key(
         "trace.otlp_endpoint",
         Text,
         "",
         "Where traces are sent by OTLP (HTTP, protobuf), e.g. http://localhost:4318/v1/traces. Unset, nothing is traced.",
     ),
-    key(
+    live(
         "trace.one_in",
         Bare,
         "1000",
@@ -437,7 +508,7 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "Addresses or networks of callers whose traceparent says whether a request is traced; of others it is the gateway's to say.",
     ),
-    key(
+    live(
         "shutdown.deadline_s",
         Bare,
         "20",

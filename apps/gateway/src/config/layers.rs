@@ -1,6 +1,6 @@
 //! The layers a setting can come from, and the reader that takes the topmost and collects faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::fs;
@@ -8,6 +8,10 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde::Deserialize as _;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::key::{self, KEYS, Kind};
 use super::oauth::{self, Providers};
@@ -72,15 +76,31 @@ impl Inputs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     Default,
-    File(PathBuf),
+    /// With the line, where one is to blame.
+    File(PathBuf, Option<usize>),
     Env(String),
     Flag(&'static str),
 }
 
+/// In which order faults are told: the file from its top to its end, then the environment, then flags.
+type Place = (u8, usize);
+
 impl Source {
+    fn place(&self) -> Place {
+        match self {
+            Self::File(_, line) => (0, line.unwrap_or(0)),
+            Self::Env(_) => (1, 0),
+            Self::Flag(_) => (2, 0),
+            Self::Default => (3, 0),
+        }
+    }
+
     /// Whether both stand in the same layer.
     fn is_beside(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Env(_), Self::Env(_))) || self == other
+        matches!(
+            (self, other),
+            (Self::Env(_), Self::Env(_)) | (Self::File(..), Self::File(..))
+        ) || self == other
     }
 }
 
@@ -88,7 +108,8 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::File(path, None) => write!(f, "file {}", path.display()),
+            Self::File(path, Some(line)) => write!(f, "file {}:{line}", path.display()),
             Self::Env(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
         }
@@ -144,7 +165,9 @@ pub(super) struct Given {
 pub(super) struct Reader {
     given: BTreeMap<&'static str, Given>,
     providers: Providers,
-    faults: Vec<Fault>,
+    faults: Vec<(Place, Fault)>,
+    /// The file that was read, if one was.
+    file: Option<PathBuf>,
     warnings: Vec<String>,
 }
 
@@ -163,6 +186,11 @@ impl Reader {
             reader.give(flag.key, flag.value.clone(), Source::Flag(flag.name));
         }
         reader
+    }
+
+    /// The file that was read, if one was.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// What was given for identity providers.
@@ -253,16 +281,19 @@ impl Reader {
         if self.faults.is_empty() {
             Ok(())
         } else {
-            Err(Faults(self.faults))
+            let mut faults = self.faults;
+            faults.sort_by_key(|(place, _)| *place);
+            Err(Faults(faults.into_iter().map(|(_, fault)| fault).collect()))
         }
     }
 
     pub(super) fn fault_in(&mut self, source: &Source, key: &str, reason: String) {
-        self.faults.push(Fault {
+        let fault = Fault {
             source: source.to_string(),
             key: key.to_owned(),
             reason,
-        });
+        };
+        self.faults.push((source.place(), fault));
     }
 
     fn give(&mut self, path: &'static str, text: String, source: Source) {
@@ -303,16 +334,58 @@ impl Reader {
         let Some((path, text)) = self.read_file(inputs) else {
             return;
         };
-        let source = Source::File(path);
-        match text.parse::<toml::Table>() {
-            Ok(table) => self.add_table(&source, "", &table),
-            Err(error) => {
-                let line = error.span().map_or(1, |span| {
-                    text.get(..span.start).unwrap_or("").matches('\n').count() + 1
-                });
-                self.fault_in(&source, "", format!("line {line}: {}", error.message()));
+        self.file = Some(path.clone());
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        let lines = Lines::of(path, &text, &table);
+        // The first of a line; what else is wrong with it mostly follows from that, as does what it seems to say.
+        let mut torn = BTreeSet::new();
+        for error in &errors {
+            let line = error.span().map(|span| lines.number(span.start));
+            if torn.insert(line) {
+                let source = Source::File(lines.path.clone(), line);
+                self.fault_in(&source, "", error.message().to_owned());
             }
         }
+        let table = self.values(&lines, &torn, "", table.into_inner());
+        self.add_table(&lines, "", &table);
+    }
+
+    /// What a table holds, without what stands on a line that could not be read, or is no value.
+    fn values(
+        &mut self,
+        lines: &Lines<'_>,
+        torn: &BTreeSet<Option<usize>>,
+        prefix: &str,
+        table: DeTable<'_>,
+    ) -> toml::Table {
+        let mut values = toml::Table::new();
+        for (key, value) in table {
+            let name = key.into_inner();
+            let path = below(prefix, &name);
+            let value = if value.get_ref().is_table() {
+                let DeValue::Table(table) = value.into_inner() else {
+                    continue;
+                };
+                toml::Value::Table(self.values(lines, torn, &path, table))
+            } else if torn.contains(&lines.of.get(&path).copied()) {
+                continue;
+            } else {
+                let is_number = value.get_ref().is_integer();
+                match toml::Value::deserialize(ValueDeserializer::from(value)) {
+                    Ok(value) => value,
+                    Err(error) => {
+                        let reason = match is_number {
+                            true => "the number is too large",
+                            false => error.message(),
+                        };
+                        self.fault_in(&lines.source(&path), &path, reason.to_owned());
+                        continue;
+                    }
+                }
+            };
+            values.insert(name.into_owned(), value);
+        }
+        values
     }
 
     fn read_file(&mut self, inputs: &Inputs) -> Option<(PathBuf, String)> {
@@ -325,25 +398,22 @@ impl Reader {
             Ok(text) => Some((path.to_owned(), text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !asked_for => None,
             Err(error) => {
-                self.fault_in(
-                    &Source::File(path.to_owned()),
-                    "",
-                    format!("cannot be read: {error}"),
-                );
+                let reason = match error.kind() {
+                    io::ErrorKind::InvalidData => "is not text in UTF-8".to_owned(),
+                    _ => format!("cannot be read: {error}"),
+                };
+                self.fault_in(&Source::File(path.to_owned(), None), "", reason);
                 None
             }
         }
     }
 
-    fn add_table(&mut self, source: &Source, prefix: &str, table: &toml::Table) {
+    fn add_table(&mut self, lines: &Lines, prefix: &str, table: &toml::Table) {
         for (name, value) in table {
-            let path = if prefix.is_empty() {
-                name.clone()
-            } else {
-                format!("{prefix}.{name}")
-            };
+            let path = below(prefix, name);
+            let source = &lines.source(&path);
             if path == oauth::SECTION {
-                self.add_providers(source, value);
+                self.add_providers(lines, value);
                 continue;
             }
             if let Some(key) = path.strip_suffix(FILE_SUFFIX).and_then(key::find_secret) {
@@ -359,28 +429,30 @@ impl Reader {
                     Err(reason) => self.fault_in(source, key.path, reason),
                 },
                 (None, toml::Value::Table(section)) if is_section(&path) => {
-                    self.add_table(source, &path, section)
+                    self.add_table(lines, &path, section)
                 }
                 (None, _) => self.fault_in(source, &path, unknown(&path)),
             }
         }
     }
 
-    fn add_providers(&mut self, source: &Source, section: &toml::Value) {
+    fn add_providers(&mut self, lines: &Lines, section: &toml::Value) {
         let reason = "must be sections such as [auth.oauth.example]";
         let Some(section) = section.as_table() else {
-            return self.fault_in(source, oauth::SECTION, reason.to_owned());
+            let source = lines.source(oauth::SECTION);
+            return self.fault_in(&source, oauth::SECTION, reason.to_owned());
         };
         for (name, provider) in section {
             let path = format!("{}.{name}", oauth::SECTION);
             let Some(provider) = provider.as_table() else {
-                self.fault_in(source, &path, reason.to_owned());
+                self.fault_in(&lines.source(&path), &path, reason.to_owned());
                 continue;
             };
             for (key, value) in provider {
+                let source = lines.source(&format!("{path}.{key}"));
                 match oauth::key(key).and_then(|key| Ok((key, oauth::text_of(value)?))) {
-                    Ok((key, text)) => self.give_provider(name, key, text, source.clone()),
-                    Err(reason) => self.fault_in(source, &format!("{path}.{key}"), reason),
+                    Ok((key, text)) => self.give_provider(name, key, text, source),
+                    Err(reason) => self.fault_in(&source, &format!("{path}.{key}"), reason),
                 }
             }
         }
@@ -447,6 +519,49 @@ impl Reader {
     }
 }
 
+/// Where in a file a setting stands.
+struct Lines<'t> {
+    path: PathBuf,
+    text: &'t str,
+    /// By the setting's whole name.
+    of: BTreeMap<String, usize>,
+}
+
+impl<'t> Lines<'t> {
+    fn of(path: PathBuf, text: &'t str, table: &Spanned<DeTable<'_>>) -> Self {
+        let of = BTreeMap::new();
+        let mut lines = Self { path, text, of };
+        lines.add("", table.get_ref());
+        lines
+    }
+
+    fn add(&mut self, prefix: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let name = below(prefix, key.get_ref());
+            if let Some(table) = value.get_ref().as_table() {
+                self.add(&name, table);
+            }
+            self.of.insert(name, self.number(key.span().start));
+        }
+    }
+
+    fn number(&self, offset: usize) -> usize {
+        let before = self.text.get(..offset).unwrap_or("");
+        before.matches('\n').count() + 1
+    }
+
+    fn source(&self, setting: &str) -> Source {
+        Source::File(self.path.clone(), self.of.get(setting).copied())
+    }
+}
+
+fn below(section: &str, name: &str) -> String {
+    match section {
+        "" => name.to_owned(),
+        section => format!("{section}.{name}"),
+    }
+}
+
 /// A secret as a file holds it, without the line end that editors put behind it.
 fn read_secret(file: &Path) -> Result<String, String> {
     let cannot = |error: io::Error| format!("{} cannot be read: {error}", file.display());
@@ -496,7 +611,17 @@ fn text_of(kind: Kind, value: &toml::Value) -> Result<String, String> {
 }
 
 fn unknown(path: &str) -> String {
-    match nearest(path, KEYS.iter().map(|key| key.path)) {
+    let path = path.to_ascii_lowercase();
+    let sections = KEYS.iter().map(|key| key.section());
+    let known = KEYS.iter().map(|key| key.path).chain(sections);
+    // In the wrong section, or in none.
+    let last = path.rsplit('.').next();
+    let elsewhere = || KEYS.iter().find(|key| key.path.rsplit('.').next() == last);
+    let near = nearest(&path, known.filter(|known| !known.is_empty()));
+    match near.or_else(|| elsewhere().map(|key| key.path)) {
+        Some(section) if is_section(section) => {
+            format!("unknown setting; did you mean the section [{section}]?")
+        }
         Some(known) => format!("unknown setting; did you mean {known}?"),
         None => "unknown setting".into(),
     }

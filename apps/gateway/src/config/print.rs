@@ -13,7 +13,11 @@ pub fn default_file() -> String {
         "# Stack gateway. Every setting with its default; flags and environment lie on top.\n",
     );
     write_all(&mut out, |key, out| {
-        let _ = writeln!(out, "\n# {}\n# Environment: {}", key.doc, key.env());
+        let live = match key.live {
+            true => "; applied by a reload",
+            false => "",
+        };
+        let _ = writeln!(out, "\n# {}\n# Environment: {}{live}", key.doc, key.env());
         if key.default.is_empty() {
             let _ = writeln!(out, "# {} = {}", key.name(), literal(key, example(key)));
         } else {
@@ -59,7 +63,7 @@ pub fn reference() -> String {
             };
             let _ = writeln!(
                 out,
-                "\n{heading}\n\n| key | environment | default | |\n| --- | --- | --- | --- |"
+                "\n{heading}\n\n| key | environment | default | reload | |\n| --- | --- | --- | --- | --- |"
             );
         }
         let default = match key.default {
@@ -71,9 +75,10 @@ pub fn reference() -> String {
             .map_or(String::new(), |file| format!(" or `{file}`"));
         let _ = writeln!(
             out,
-            "| `{}` | `{}`{file} | {default} | {} |",
+            "| `{}` | `{}`{file} | {default} | {} | {} |",
             key.name(),
             key.env(),
+            if key.live { "yes" } else { "no" },
             key.doc.replace('|', "\\|")
         );
     }
@@ -100,6 +105,12 @@ from, `config default` writes a `stack.toml` of the defaults.
 
 A secret can stand in a file of its own: the key with `_file` behind it (`jwt_secret_file`), or the variable with `_FILE`,
 names it. Secrets are never printed.
+
+`SIGHUP` and `stack-gateway reload` let a gateway or an edge read all of it again; the environment and the flags stay those of
+its start. With a fault nothing changes, and every fault is told. What has changed and has *yes* under *reload* is in force
+at once, for what begins from then on; the rest is told to need a restart, which is still so the next time. A gateway keeps
+to what it is: whether there is TLS, and whether its certificate comes from files or by ACME, needs a restart whatever else
+changes. An edge takes what is its own: addresses of proxies, the log, TLS, connections, `metrics.token` and the deadline.
 ";
 
 /// What is in force, as a `stack.toml` that says beside each value where it came from.
@@ -188,6 +199,7 @@ fn example(key: &Key) -> &'static str {
         "cors.origins" => "https://app.example.com",
         "bus.publish" => "zmq+tcp://127.0.0.1:5557",
         "bus.subscribe" => "nng+ipc:///run/stack/bus.sock",
+        "metrics.listen" => "127.0.0.1:9464",
         "log_dir" => "/var/log/stack",
         "trace.otlp_endpoint" => "http://localhost:4318/v1/traces",
         _ => "",

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use reqwest::Url;
 
 use super::layers::Reader;
-use super::value::{ListOf, Setting};
+use super::value::{ListOf, Secret, Setting};
 
 /// Where log lines go beside standard error.
 #[derive(Debug, Clone)]
@@ -30,6 +30,15 @@ pub struct TraceSettings {
     pub service_name: String,
     /// Callers whose word counts on whether a trace is recorded.
     pub trust: Vec<IpNet>,
+}
+
+/// How what is measured is told.
+#[derive(Debug, Clone, Default)]
+pub struct MetricsSettings {
+    /// Where it is told; empty, where everything else is.
+    pub listen: Vec<super::Endpoint>,
+    /// What whoever asks has to show.
+    pub token: Option<Secret>,
 }
 
 /// An address of `http` or `https`, whole.
@@ -71,6 +80,13 @@ pub(super) fn log_files(reader: &mut Reader) -> LogFiles {
         folder: reader.get_set("log_dir"),
         bytes: (reader.between("log_file_mib", 1..=4096) as u64) << 20,
         keep: reader.between("log_files", 1..=1000),
+    }
+}
+
+pub(super) fn metrics(reader: &mut Reader) -> MetricsSettings {
+    MetricsSettings {
+        listen: reader.get::<ListOf<super::Endpoint>>("metrics.listen").0,
+        token: reader.get_set("metrics.token"),
     }
 }
 

@@ -222,7 +222,15 @@ fn settings_of_tls_without_what_they_belong_to_are_faults() {
         ),
         (
             vec![domains, public, ("STACK_TLS_ACME_DIRECTORY", "http://x")],
-            "tls.acme.directory: \"http://x\" is not",
+            "tls.acme.directory: is not an https",
+        ),
+        (
+            vec![
+                domains,
+                public,
+                ("STACK_TLS_ACME_DIRECTORY", "https://me:hunter2@x/dir"),
+            ],
+            "tls.acme.directory: is not an https",
         ),
         (
             vec![("STACK_TLS_ACME_DOMAINS", "192.0.2.1"), public],
@@ -346,10 +354,68 @@ fn a_file_that_was_asked_for_must_be_readable() {
 }
 
 #[test]
+fn what_is_torn_hides_nothing_else_and_is_told_once() {
+    let (_folder, inputs) = file(
+        "log = = 3\n[http]\ntimeout_s = 99999999999999999999\ntimeout_s = 1\n[http]\nx = 1\n[auth]\nconnections = 1\n\
+         [tls]\ncert = \"cert.pem\n",
+    );
+    let Faults(found) = Config::load(&inputs).unwrap_err();
+    let told: Vec<_> = found
+        .iter()
+        .map(|fault| {
+            let (_, place) = fault.source.rsplit_once(':').unwrap();
+            format!("{place} {}: {}", fault.key, fault.reason)
+        })
+        .collect();
+    let expected = [
+        "1 : extra `=`",
+        "3 http.timeout_s: the number is too large",
+        "4 : duplicate key",
+        "5 : duplicate key",
+        "6 http.x: unknown setting",
+        "8 auth.connections: unknown setting; did you mean ipc.connections?",
+        "10 : invalid basic string",
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for (told, start) in told.iter().zip(expected) {
+        assert!(told.starts_with(start), "{told:#?}");
+    }
+}
+
+#[test]
+fn what_was_probably_meant_is_told() {
+    let (_folder, inputs) = file(
+        "LISTEN = \"x\"\ndata-dir = \"x\"\nregistration = \"closed\"\n[Limits]\npage_events = 1\n[stroage]\nx = 1\n\
+         [nothing]\nlike = \"it\"\n",
+    );
+    let expected = [
+        "LISTEN: unknown setting; did you mean listen?",
+        "data-dir: unknown setting; did you mean data_dir?",
+        "registration: unknown setting; did you mean auth.registration?",
+        "Limits: unknown setting; did you mean the section [limits]?",
+        "stroage: unknown setting; did you mean the section [storage]?",
+        "nothing: unknown setting",
+    ];
+    assert_eq!(faults(&inputs), expected);
+    let (_folder, inputs) = file("data_dir = \"\"\n");
+    assert_eq!(faults(&inputs), ["data_dir: a path is not empty"]);
+}
+
+#[test]
+fn what_is_in_force_names_its_line() {
+    let (_folder, inputs) = file("# a comment\n\nlog = \"warn\"\n[http]\ntimeout_s = 7\n");
+    let shown = effective(&inputs);
+    for (line, place) in [("log = \"warn\"", 3), ("timeout_s = 7", 5)] {
+        let found = shown.lines().find(|shown| shown.starts_with(line)).unwrap();
+        assert!(found.ends_with(&format!("stack.toml:{place}")), "{found}");
+    }
+}
+
+#[test]
 fn broken_toml_names_its_line() {
     let (_folder, inputs) = file("listen = \"127.0.0.1:1\"\nlog = = 3\n");
     assert!(
-        faults(&inputs)[0].contains("line 2"),
+        faults(&inputs)[0].contains("stack.toml:2: "),
         "{:?}",
         faults(&inputs)
     );

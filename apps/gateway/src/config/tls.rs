@@ -180,9 +180,14 @@ struct Directory(String);
 impl Setting for Directory {
     fn parse(text: &str) -> Result<Self, String> {
         let url: Option<Uri> = text.parse().ok();
-        match url.is_some_and(|url| url.scheme_str() == Some("https") && url.host().is_some()) {
+        let is_one = |url: Uri| {
+            // It stands in what `config print` shows, so that no password is taken in it.
+            let authority = url.authority().map_or("@", |authority| authority.as_str());
+            url.scheme_str() == Some("https") && !authority.contains('@')
+        };
+        match url.is_some_and(is_one) {
             true => Ok(Self(text.to_owned())),
-            false => Err(format!("\"{text}\" is not an https address")),
+            false => Err("is not an https address without user and password".into()),
         }
     }
 }

@@ -40,7 +40,10 @@ impl Setting for usize {
 
 impl Setting for PathBuf {
     fn parse(text: &str) -> Result<Self, String> {
-        Ok(Self::from(text))
+        match text {
+            "" => Err("a path is not empty".into()),
+            text => Ok(Self::from(text)),
+        }
     }
 }
 

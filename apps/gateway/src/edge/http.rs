@@ -15,7 +15,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
-use ipnet::IpNet;
 use serde_json::json;
 use stack_bus::Bus;
 use stack_ipc::edge::{Broken, CallError, HttpRequest, HttpResponse};
@@ -24,11 +23,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::node::Node;
 use crate::http::headers::SecurityHeaders;
+use crate::http::measures::{self, Teller};
 use crate::http::problem::{self, ApiError};
 use crate::http::request_id::{self, RequestId, X_REQUEST_ID};
 use crate::http::trace::{self, AnsweredElsewhere};
 use crate::http::{Peer, client_ip, leftover};
-use crate::metrics::{CONTENT_TYPE, Metrics, Reading};
+use crate::metrics::{Metrics, Reading};
+use crate::reload::Live;
 use crate::server::{self, Extended, Place};
 use crate::ws::{self, Opened};
 
@@ -51,7 +52,8 @@ pub(super) struct Edge {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) metrics: Metrics,
     pub(super) security_headers: SecurityHeaders,
-    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) live: Live,
+    pub(super) measures_elsewhere: bool,
 }
 
 type Shared = State<Arc<Edge>>;
@@ -63,7 +65,11 @@ pub(super) fn router(edge: Arc<Edge>) -> Router {
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/ping", get(async || "pong"))
-        .route("/metrics", get(metrics))
+        .merge(measures::route(
+            edge.measures_elsewhere,
+            &edge.live,
+            teller(&edge),
+        ))
         .layer(from_fn(problem::render))
         .layer(from_fn_with_state(edge.clone(), add_headers));
     Router::new()
@@ -77,6 +83,11 @@ pub(super) fn router(edge: Arc<Edge>) -> Router {
         ))
         .layer(from_fn(request_id::assign))
         .with_state(edge)
+}
+
+/// What is answered where the measures have addresses of their own.
+pub(super) fn measures(edge: &Arc<Edge>) -> Router {
+    measures::router(&edge.live, teller(edge))
 }
 
 async fn add_headers(State(edge): Shared, request: Request, next: Next) -> Response {
@@ -118,20 +129,19 @@ async fn readyz(State(edge): Shared) -> Response {
         .into_response()
 }
 
-async fn metrics(State(edge): Shared) -> Response {
-    let lifecycle = edge.node.lifecycle();
-    let text = edge.metrics.text(&Reading {
-        hub: edge.node.hub(),
-        bus: &*edge.bus,
-        own: None,
-        connections: lifecycle.connections.len(),
-        sockets: lifecycle.sockets.len(),
-        relayed_sockets: 0,
-    });
-    match text {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-        Err(error) => ApiError::from(Problem::internal(error)).into_response(),
-    }
+fn teller(edge: &Arc<Edge>) -> Teller {
+    let edge = edge.clone();
+    Arc::new(move || {
+        let lifecycle = edge.node.lifecycle();
+        edge.metrics.text(&Reading {
+            hub: edge.node.hub(),
+            bus: &*edge.bus,
+            own: None,
+            connections: lifecycle.connections.len(),
+            sockets: lifecycle.sockets.len(),
+            relayed_sockets: 0,
+        })
+    })
 }
 
 /// Has a request answered by the origin.
@@ -304,7 +314,11 @@ async fn upgrade(State(edge): Shared, mut request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let has_credentials = has_credentials(&parts);
     let peer = peer_of(&parts);
-    let ip = client_ip::client_ip(peer.ip(), &parts.headers, &edge.trusted_proxies);
+    let ip = client_ip::client_ip(
+        peer.ip(),
+        &parts.headers,
+        &edge.live.trusted_proxies().now(),
+    );
     let mut packed = packed(&parts, Bytes::new(), &id);
     packed.socket = Some(entered.id());
     let response = match link.http(packed).await {

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use stack_bus::Bus;
 use stack_delivery::{Hub, HubHandle, Log, RemoteLog, Source};
@@ -13,23 +12,23 @@ use stack_types::{Clock, ConnectionId, EventCodec, SystemClock};
 use super::http::{self, Edge};
 use super::node::{Node, Upstream};
 use super::tls::connector;
-use crate::config::Config;
+use crate::config::{Config, Faults};
 use crate::error::StartError;
 use crate::gateway::{Abandon, Inherited, LAST_GRACE, Listening};
 use crate::http::headers::SecurityHeaders;
 use crate::http::origin::Origins;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{Metrics, TlsMetrics};
+use crate::metrics::Metrics;
+use crate::reload::{Change, Live};
 use crate::server::{self, Places, Server};
-use crate::tls::{self, Tls};
+use crate::tls;
 
 /// An edge that serves. Dropped without [`RunningEdge::shutdown`] it ends at once, like one whose process is killed.
 pub struct RunningEdge {
     addr: SocketAddr,
     listening: Vec<String>,
-    tls: Option<(Tls, TlsMetrics)>,
+    live: Live,
     url: String,
-    deadline: Duration,
     lifecycle: Lifecycle,
     abandon: Abandon,
     client: EdgeClient,
@@ -62,6 +61,7 @@ impl RunningEdge {
         let Listening {
             listeners,
             redirects,
+            measures,
             addr,
             names,
         } = Listening::open(&config, inherited)?;
@@ -81,31 +81,34 @@ impl RunningEdge {
         let metrics = Metrics::new()?;
         let places = Places::new(&config, metrics.connections_refused());
         let tls = tls::watched(&config, &metrics, &lifecycle)?;
-        let router = http::router(Arc::new(Edge {
+        let live = Live::new(&config, places.clone(), tls.clone());
+        let refused = metrics.connections_refused();
+        let edge = Arc::new(Edge {
             node: node.clone(),
             bus: bus.clone(),
             metrics,
             security_headers: SecurityHeaders::new(&origins),
-            trusted_proxies: config.trusted_proxies.clone(),
-        }));
+            live: live.clone(),
+            measures_elsewhere: !config.metrics.listen.is_empty(),
+        });
         let instance = ConnectionId::generate(SystemClock.now()).to_string();
         let client = EdgeClient::start(connector, instance, Arc::new(upstream))
             .map_err(StartError::EdgeClient)?;
         let redirect = server::redirect::router(origins.public().clone());
         let server = Server {
-            tls: tls.as_ref().map(|(tls, _)| tls.clone()),
-            router,
+            tls: tls.map(|(tls, _)| tls),
+            router: http::router(edge.clone()),
             places,
-            proxies: config.proxy_protocol.clone().into(),
+            proxies: live.proxy_protocol().clone(),
             lifecycle: lifecycle.clone(),
         };
         server::serve_all(listeners, redirects, server, redirect);
+        server::serve_few(measures, http::measures(&edge), refused, &lifecycle);
         Ok(Self {
             addr,
             listening: names,
-            tls,
+            live,
             url: origins.public().to_string(),
-            deadline: config.shutdown_deadline,
             lifecycle,
             abandon,
             client,
@@ -127,9 +130,13 @@ impl RunningEdge {
         &self.listening
     }
 
-    /// Reads again what can be: the certificate. What is wrong with it is told in the log.
-    pub fn reload(&self) {
-        tls::reload(self.tls.as_ref());
+    /// Reads the configuration again, and the files of the certificate. Everything of it is told in the log too. What
+    /// is the origin's to decide is for a restart, like the rest that an edge cannot take at once.
+    ///
+    /// # Errors
+    /// With every fault of every source; then nothing has changed.
+    pub async fn reload(&self) -> Result<Vec<Change>, Faults> {
+        self.live.reload(|_, _| false).await
     }
 
     /// Where a person opens it.
@@ -147,7 +154,8 @@ impl RunningEdge {
     pub async fn shutdown(self) {
         let lifecycle = &self.lifecycle;
         lifecycle.draining.cancel();
-        let left = tokio::time::timeout(self.deadline, lifecycle.disconnected()).await;
+        let left =
+            tokio::time::timeout(self.live.shutdown_deadline(), lifecycle.disconnected()).await;
         lifecycle.stopping.cancel();
         if left.is_err() {
             let _ = tokio::time::timeout(LAST_GRACE, lifecycle.disconnected()).await;

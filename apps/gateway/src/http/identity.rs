@@ -186,7 +186,7 @@ pub(crate) fn authenticate(
 }
 
 /// The token of a `Bearer` header; the scheme is written in any case.
-fn bearer(value: &str) -> Option<&str> {
+pub(super) fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' '))

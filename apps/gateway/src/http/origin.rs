@@ -1,8 +1,10 @@
 //! Which web origins are ours, and which others may call with credentials.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::{HeaderMap, header};
+use parking_lot::RwLock;
 
 use crate::config::{Config, Origin};
 
@@ -11,7 +13,8 @@ use crate::config::{Config, Origin};
 pub(crate) struct Origins {
     public: Origin,
     own: Vec<Origin>,
-    allowed: Vec<Origin>,
+    /// Shared by all clones, and changed while requests ask.
+    allowed: Arc<RwLock<Vec<Origin>>>,
 }
 
 impl Origins {
@@ -35,7 +38,7 @@ impl Origins {
         Self {
             public,
             own,
-            allowed: config.cors_origins.clone(),
+            allowed: Arc::new(RwLock::new(config.cors_origins.clone())),
         }
     }
 
@@ -56,9 +59,13 @@ impl Origins {
 
     /// Whether the operator lets pages of this origin call the API with credentials.
     pub(crate) fn is_allowed(&self, origin: &str) -> bool {
-        self.allowed
-            .iter()
-            .any(|allowed| allowed.as_str() == origin)
+        let allowed = self.allowed.read();
+        allowed.iter().any(|allowed| allowed.as_str() == origin)
+    }
+
+    /// It is these that are allowed from now on, here and in every clone.
+    pub(crate) fn allow(&self, origins: &[Origin]) {
+        *self.allowed.write() = origins.to_vec();
     }
 }
 

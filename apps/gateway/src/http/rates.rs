@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stack_rate::{CallerKey, DEFAULT_CAPACITY, IpKey, Limiter, Quota, Quotas, RetryAfter};
@@ -43,7 +44,8 @@ const REDEEM: Quota = Quota::new(10, Duration::from_secs(3 * 60));
 
 /// The limiters.
 pub(crate) struct Rates {
-    enabled: bool,
+    /// Looked at with every frame, so that it is not behind a lock.
+    enabled: AtomicBool,
     hasher: RandomState,
     api: Limiter<CallerKey>,
     login: Limiter<IpKey>,
@@ -67,7 +69,7 @@ impl Rates {
     /// The limiters, all buckets full.
     pub(crate) fn new(enabled: bool, clock: &Arc<dyn Clock>) -> Self {
         Self {
-            enabled,
+            enabled: AtomicBool::new(enabled),
             hasher: RandomState::new(),
             api: limiter(QUOTAS.api, clock),
             login: limiter(QUOTAS.login, clock),
@@ -86,6 +88,15 @@ impl Rates {
             first_use: limiter(Quota::new(1, REPEAT.per()), clock),
             repeat: limiter(REPEAT, clock),
         }
+    }
+
+    /// Lets them hold or not, from now on. What was taken meanwhile is not made up for.
+    pub(crate) fn enable(&self, enabled: bool) {
+        self.enabled.store(enabled, Ordering::Relaxed);
+    }
+
+    fn enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
     }
 
     /// How often each has refused.
@@ -110,7 +121,7 @@ impl Rates {
 
     /// A call of the API.
     pub(crate) fn api(&self, user: Option<UserId>, ip: IpAddr) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         let key = user.map_or_else(|| CallerKey::Ip(ip.into()), CallerKey::User);
@@ -119,7 +130,7 @@ impl Rates {
 
     /// A frame from a socket.
     pub(crate) fn frame(&self, user: UserId) -> Result<(), RetryAfter> {
-        if self.enabled {
+        if self.enabled() {
             self.frames.check(&user)
         } else {
             Ok(())
@@ -128,7 +139,7 @@ impl Rates {
 
     /// A change of somebody's presence.
     pub(crate) fn presence(&self, user: UserId) -> Result<(), RetryAfter> {
-        if self.enabled {
+        if self.enabled() {
             self.presence.check(&user)
         } else {
             Ok(())
@@ -137,7 +148,7 @@ impl Rates {
 
     /// An attempt to sign in.
     pub(crate) fn login(&self, ip: IpAddr) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         self.login.check(&IpKey::from(ip))
@@ -145,7 +156,7 @@ impl Rates {
 
     /// A code that is tried as somebody's second factor, wherever it is asked for.
     pub(crate) fn second_factor(&self, user: UserId) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         self.second_factor.check(&user)
@@ -154,7 +165,7 @@ impl Rates {
     /// An attempt at the second step of a sign-in that there is not. Tickets that somebody makes up fill no map that those
     /// of others stand in.
     pub(crate) fn no_ticket(&self, ticket: &str) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         self.no_ticket.check(&self.hasher.hash_one(ticket))
@@ -162,7 +173,7 @@ impl Rates {
 
     /// A sign-in that is begun at an identity provider.
     pub(crate) fn oauth(&self, ip: IpAddr) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         self.oauth.check(&IpKey::from(ip))
@@ -170,7 +181,7 @@ impl Rates {
 
     /// A look at what a link is for.
     pub(crate) fn look(&self, ip: IpAddr) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         self.look.check(&IpKey::from(ip))
@@ -178,7 +189,7 @@ impl Rates {
 
     /// A link for recovery or for the first run that is redeemed.
     pub(crate) fn redeem(&self, ip: IpAddr) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         self.redeem.check(&IpKey::from(ip))
@@ -186,7 +197,7 @@ impl Rates {
 
     /// A ceremony of a passkey or at an identity provider that somebody begins who is signed in.
     pub(crate) fn own_ceremony(&self, user: UserId) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         self.own_ceremony.check(&user)
@@ -194,7 +205,7 @@ impl Rates {
 
     /// A password that somebody shows who is signed in.
     pub(crate) fn own_password(&self, user: UserId) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         self.own_password.check(&user)
@@ -202,7 +213,7 @@ impl Rates {
 
     /// A ticket for a socket.
     pub(crate) fn ticket(&self, user: UserId) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         self.ticket.check(&user)
@@ -210,7 +221,7 @@ impl Rates {
 
     /// A ceremony of a passkey that somebody begins or answers who is not signed in.
     pub(crate) fn ceremony(&self, ip: IpAddr) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         self.ceremony.check(&IpKey::from(ip))
@@ -222,7 +233,7 @@ impl Rates {
         session: Option<SessionId>,
         token: &str,
     ) -> Result<(), RetryAfter> {
-        if !self.enabled {
+        if !self.enabled() {
             return Ok(());
         }
         let hash = self.hasher.hash_one(token);

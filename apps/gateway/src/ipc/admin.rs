@@ -12,14 +12,16 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use stack_auth::{AuditAction, Auth, Caller, Keeper};
 use stack_ipc::service::{
-    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Fed, Feed, Figure, Peer, RoomView,
-    RoomViewPage, SessionView, Start, Tail,
+    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Export, Fed, Feed, Figure, Import,
+    ImportOptions, Peer, Reloaded, RoomView, RoomViewPage, SessionView, Start, Tail,
 };
 use stack_storage::{AccountKind, PageLimit, RoomFacts, RoomRef, SnapshotError, Store};
 use stack_types::{ErrorCode, GlobalRole, Problem, RoomId, Seq, Username};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::AppState;
+use crate::config::Faults;
+use crate::exchange::{Exporter, Importer};
 use crate::gateway;
 use crate::http::origin::Origins;
 
@@ -251,6 +253,25 @@ impl Admin for AdminService {
         })
     }
 
+    fn reload(&self) -> Answer<Reloaded> {
+        self.answer(async |parts| {
+            parts.keeper.require_operator()?;
+            Ok(match parts.running()?.reload().await {
+                Ok(changes) => Reloaded {
+                    changes: changes
+                        .into_iter()
+                        .map(|change| (change.key, change.applied))
+                        .collect(),
+                    faults: Vec::new(),
+                },
+                Err(Faults(faults)) => Reloaded {
+                    changes: Vec::new(),
+                    faults: faults.iter().map(ToString::to_string).collect(),
+                },
+            })
+        })
+    }
+
     fn audit(&self, query: AuditQuery) -> Answer<AuditPage> {
         self.answer(async move |parts| {
             let before = query.cursor.map(|cursor| cursor.parse()).transpose();
@@ -272,6 +293,21 @@ impl Admin for AdminService {
                     .map_err(Problem::internal)?,
                 next: next.map(|next| next.to_string()),
             })
+        })
+    }
+
+    fn export(&self, rooms: Option<Vec<RoomId>>) -> Answer<Box<dyn Export>> {
+        self.answer(async move |parts| {
+            let (auth, keeper) = (parts.auth.clone(), parts.keeper.clone());
+            let begun = Exporter::begin(auth, keeper, parts.store.clone(), rooms);
+            Ok(Box::new(begun.await?) as Box<dyn Export>)
+        })
+    }
+
+    fn import(&self, options: ImportOptions) -> Answer<Box<dyn Import>> {
+        self.answer(async move |parts| {
+            let begun = Importer::begin(&parts.keeper, parts.store.clone(), options);
+            Ok(Box::new(begun?) as Box<dyn Import>)
         })
     }
 

@@ -9,8 +9,7 @@ use serde_json::json;
 use stack_types::{ErrorCode, Limits, Problem};
 
 use crate::app::AppState;
-use crate::http::{ApiError, ApiResult};
-use crate::metrics::CONTENT_TYPE;
+use crate::http::ApiError;
 
 /// The process answers.
 pub(super) async fn healthz() -> &'static str {
@@ -53,12 +52,6 @@ pub(super) async fn readyz(State(app): State<AppState>) -> Response {
     ApiError::from(Problem::new(ErrorCode::Unavailable, detail))
         .with("checks", serde_json::to_value(checks).unwrap_or_default())
         .into_response()
-}
-
-/// What is measured, as Prometheus text.
-pub(super) async fn metrics(State(app): State<AppState>) -> ApiResult<Response> {
-    let text = app.metrics().map_err(Problem::internal)?;
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
 #[derive(Serialize)]

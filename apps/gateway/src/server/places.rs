@@ -22,14 +22,21 @@ pub(crate) struct Places(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    limits: ConnectionLimits,
-    proxies: Vec<IpNet>,
     refused: IntCounter,
     taken: Mutex<Taken>,
 }
 
-#[derive(Debug, Default)]
+/// How many places there are.
+#[derive(Debug)]
+struct Share {
+    limits: ConnectionLimits,
+    /// Who stands for many.
+    proxies: Vec<IpNet>,
+}
+
+#[derive(Debug)]
 struct Taken {
+    share: Share,
     total: usize,
     /// Only addresses with a connection are in here, so that it is no larger than `total`.
     by_ip: HashMap<IpKey, usize>,
@@ -48,20 +55,45 @@ pub(crate) struct Place {
 impl Places {
     /// None of them is taken. Those who find none are counted in `refused`.
     pub(crate) fn new(config: &Config, refused: IntCounter) -> Self {
+        Self::with(Share::of(config), refused)
+    }
+
+    /// So many in all, for whomever.
+    pub(crate) fn few(total: usize, refused: IntCounter) -> Self {
+        let limits = ConnectionLimits {
+            total,
+            per_ip: total,
+        };
+        let proxies = Vec::new();
+        Self::with(Share { limits, proxies }, refused)
+    }
+
+    fn with(share: Share, refused: IntCounter) -> Self {
+        let taken = Taken {
+            share,
+            total: 0,
+            by_ip: HashMap::new(),
+            unlogged: 0,
+            logged_at: None,
+        };
         Self(Arc::new(Inner {
-            limits: config.connections,
-            proxies: [&config.trusted_proxies[..], &config.proxy_protocol].concat(),
             refused,
-            taken: Mutex::default(),
+            taken: Mutex::new(taken),
         }))
+    }
+
+    /// There are as many from now on as this says. Nobody loses a place by it.
+    pub(crate) fn set(&self, config: &Config) {
+        self.0.taken.lock().share = Share::of(config);
     }
 
     /// Takes a place for a connection from this address, if there is one.
     pub(crate) fn take(&self, peer: IpAddr) -> Option<Place> {
-        let ip = self.counted(peer);
         let mut taken = self.0.taken.lock();
+        let ip = taken.share.counted(peer);
         let of_ip = ip.and_then(|ip| taken.by_ip.get(&ip)).copied().unwrap_or(0);
-        if taken.total >= self.0.limits.total || of_ip >= self.0.limits.per_ip {
+        let limits = taken.share.limits;
+        if taken.total >= limits.total || of_ip >= limits.per_ip {
             self.refuse(&mut taken, peer);
             return None;
         }
@@ -73,14 +105,6 @@ impl Places {
             places: self.clone(),
             ip,
         })
-    }
-
-    /// Under which address a connection counts. A trusted proxy stands for all of its clients, and on this machine are
-    /// developers, tests, and proxies whose address nobody has configured.
-    fn counted(&self, peer: IpAddr) -> Option<IpKey> {
-        let peer = peer.to_canonical();
-        let is_proxy = self.0.proxies.iter().any(|net| net.contains(&peer));
-        (!is_proxy && !peer.is_loopback()).then(|| IpKey::from(peer))
     }
 
     fn refuse(&self, taken: &mut Taken, peer: IpAddr) {
@@ -96,6 +120,23 @@ impl Places {
             taken.unlogged = 0;
             taken.logged_at = Some(Instant::now());
         }
+    }
+}
+
+impl Share {
+    fn of(config: &Config) -> Self {
+        Self {
+            limits: config.connections,
+            proxies: [&config.trusted_proxies[..], &config.proxy_protocol].concat(),
+        }
+    }
+
+    /// Under which address a connection counts. A trusted proxy stands for all of its clients, and on this machine are
+    /// developers, tests, and proxies whose address nobody has configured.
+    fn counted(&self, peer: IpAddr) -> Option<IpKey> {
+        let peer = peer.to_canonical();
+        let is_proxy = self.proxies.iter().any(|net| net.contains(&peer));
+        (!is_proxy && !peer.is_loopback()).then(|| IpKey::from(peer))
     }
 }
 
@@ -183,6 +224,30 @@ mod tests {
         for exempt in ["10.1.2.3", "::ffff:10.1.2.3", "127.0.0.1", "::1"] {
             assert_eq!(take(&places, exempt, 10).len(), 10, "{exempt}");
         }
+    }
+
+    #[test]
+    fn a_share_may_change_while_places_are_taken() {
+        let places = places(100, 3);
+        let held = take(&places, "192.0.2.1", 3);
+        let mut config = Config {
+            connections: ConnectionLimits {
+                total: 100,
+                per_ip: 4,
+            },
+            ..Config::default()
+        };
+        places.set(&config);
+        let more = take(&places, "192.0.2.1", 9);
+        assert_eq!(more.len(), 1);
+        assert_eq!(take(&places, "10.0.0.1", 9).len(), 4, "no proxy any more");
+        config.connections.per_ip = 1;
+        places.set(&config);
+        drop(held);
+        assert_eq!(take(&places, "192.0.2.1", 9).len(), 0);
+        drop(more);
+        assert_eq!(take(&places, "192.0.2.1", 9).len(), 1);
+        assert_eq!(places.0.taken.lock().total, 0);
     }
 
     #[test]

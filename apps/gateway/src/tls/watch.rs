@@ -48,11 +48,10 @@ pub(crate) fn watched(
     Ok(Some((tls, metrics)))
 }
 
-/// Reads again what can be: the certificate. What is wrong with it is told in the log.
+/// Reads the certificate again, if there is one. What is wrong with it is told in the log.
 pub(crate) fn reload(tls: Option<&(Tls, TlsMetrics)>) {
-    match tls {
-        Some((tls, metrics)) => tls.reload_and_tell(metrics),
-        None => tracing::info!("there is nothing to read again: there is no certificate"),
+    if let Some((tls, metrics)) = tls {
+        tls.reload_and_tell(metrics);
     }
 }
 

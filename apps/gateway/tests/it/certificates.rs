@@ -21,6 +21,8 @@ use tokio_rustls::rustls::{
     ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore, version,
 };
 
+use crate::reload::{File, applied};
+
 /// The files of a certificate, which change.
 struct Files {
     folder: TempDir,
@@ -184,7 +186,7 @@ async fn a_changed_certificate_that_is_no_good_changes_nothing_but_a_count() {
         &new.cert.pem(),
     ] {
         std::fs::write(&files.settings.cert, broken).unwrap();
-        gateway.reload();
+        gateway.reload().await.unwrap();
         expected += 1;
         let failures = "stack_tls_reload_failures_total ";
         assert_eq!(metric(&gateway, &trusting, failures).await, expected);
@@ -193,7 +195,7 @@ async fn a_changed_certificate_that_is_no_good_changes_nothing_but_a_count() {
     }
     // With the key of the new one, the last file is good.
     files.write(&new);
-    gateway.reload();
+    gateway.reload().await.unwrap();
     let trusting = client(&[&new], None, ProtocolVersion::TLSv1_3);
     assert!(try_connect(&gateway, &trusting).await.is_ok());
 }
@@ -250,7 +252,7 @@ async fn a_client_that_comes_back_resumes_by_ticket_and_the_hybrid_group_is_pref
         }
         ask(&mut first, "GET /ping", "").await.unwrap();
         // The certificate may have been renewed meanwhile.
-        gateway.reload();
+        gateway.reload().await.unwrap();
         let mut second = try_connect(&gateway, &client).await.unwrap();
         let kind = second.get_ref().1.handshake_kind();
         assert_eq!(kind, Some(HandshakeKind::Resumed));
@@ -306,4 +308,87 @@ async fn with_an_issuer_of_clients_nobody_else_is_let_in() {
     files.settings.client_ca = Some(files.file("client-ca", "nothing"));
     let fault = Tls::open(files.settings.clone()).unwrap_err();
     assert!(matches!(fault, TlsFault::ClientCa(_)), "{fault}");
+}
+
+#[tokio::test]
+async fn other_files_and_other_ways_to_speak_are_taken_by_a_reload() {
+    let (one, other) = (pair(), pair());
+    let file = File::of("");
+    let named = |name: &str, pair: &SelfSigned| {
+        let cert = file.beside(&format!("{name}.pem"), &pair.cert.pem());
+        let key = file.beside(&format!("{name}.key"), &pair.signing_key.serialize_pem());
+        format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n")
+    };
+    let (of_one, of_other) = (named("one", &one), named("other", &other));
+    file.write(&of_one);
+    let gateway = file.gateway().await;
+    let newest = client(&[&one, &other], None, ProtocolVersion::TLSv1_3);
+    let older = client(&[&one, &other], None, ProtocolVersion::TLSv1_2);
+    let answers = async |client: &TlsConnector| {
+        let mut stream = try_connect(&gateway, client).await?;
+        ask(&mut stream, "GET /ping", "").await.map(|_| stream)
+    };
+    let stream = answers(&newest).await.unwrap();
+    assert_eq!(&shown(&stream), one.cert.der());
+    assert!(answers(&older).await.is_err());
+
+    file.write(&of_other);
+    let changes = gateway.reload().await.unwrap();
+    assert_eq!(changes, applied(&["tls.cert", "tls.key"]));
+    // Who comes back with a ticket is known all the same.
+    let stream = answers(&newest).await.unwrap();
+    let kind = stream.get_ref().1.handshake_kind();
+    assert_eq!(kind, Some(HandshakeKind::Resumed));
+    let fresh = client(&[&one, &other], None, ProtocolVersion::TLSv1_3);
+    let stream = answers(&fresh).await.unwrap();
+    assert_eq!(&shown(&stream), other.cert.der());
+
+    file.write(&format!("{of_other}min_version = \"1.2\"\nhttp2 = false\n"));
+    let changes = gateway.reload().await.unwrap();
+    assert_eq!(changes, applied(&["tls.min_version", "tls.http2"]));
+    assert!(answers(&older).await.is_ok());
+    let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+    let mut roots = RootCertStore::empty();
+    roots.add(other.cert.der().clone()).unwrap();
+    let mut speaks_both = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    speaks_both.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let speaks_both = TlsConnector::from(Arc::new(speaks_both));
+    let stream = try_connect(&gateway, &speaks_both).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+
+    // Whoever was let in without a certificate has no ticket that is good now.
+    let ca = file.beside("ca.pem", &one.cert.pem());
+    file.write(&format!("{of_other}client_ca = {ca:?}\n"));
+    let changes = gateway.reload().await.unwrap();
+    let expected = ["tls.min_version", "tls.http2", "tls.client_ca"];
+    assert_eq!(changes, applied(&expected));
+    assert!(answers(&newest).await.is_err());
+    assert!(answers(&fresh).await.is_err());
+
+    // The files are no good, and so nothing is.
+    file.write(&of_one);
+    std::fs::write(file_of(&of_one), "").unwrap();
+    let faults = gateway.reload().await.unwrap_err();
+    assert_eq!(faults.0[0].key, "tls.cert");
+    assert!(answers(&fresh).await.is_err());
+    file.write(&of_other);
+    assert_eq!(gateway.reload().await.unwrap(), applied(&["tls.client_ca"]));
+    let failures = "stack_tls_reload_failures_total ";
+    assert_eq!(metric(&gateway, &fresh, failures).await, 1);
+
+    // It stays a gateway with TLS until it is started anew.
+    file.write("");
+    let changes = gateway.reload().await.unwrap();
+    assert!(!changes.is_empty() && changes.iter().all(|change| !change.applied));
+    assert!(answers(&fresh).await.is_ok());
+}
+
+/// The certificate's file that these settings name.
+fn file_of(settings: &str) -> PathBuf {
+    let settings: toml::Table = settings.parse().unwrap();
+    settings["tls"]["cert"].as_str().unwrap().into()
 }

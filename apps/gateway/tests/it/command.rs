@@ -22,34 +22,34 @@ use tokio::time::timeout;
 use crate::process::{output, program, signal, started};
 
 /// A folder with a gateway's data, and the gateway while it runs.
-struct Home {
-    folder: tempfile::TempDir,
-    gateway: Option<(Child, String)>,
+pub(crate) struct Home {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) gateway: Option<(Child, String)>,
 }
 
 impl Home {
-    async fn started() -> Self {
+    pub(crate) async fn started() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let gateway = Some(started(&folder).await);
         Self { folder, gateway }
     }
 
-    async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         self.gateway = Some(started(&self.folder).await);
     }
 
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let (mut child, _) = self.gateway.take().unwrap();
         signal(&child, "TERM");
         let status = timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
         assert!(status.success());
     }
 
-    fn data(&self) -> std::path::PathBuf {
+    pub(crate) fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }
 
-    fn command(&self, arguments: &[&str]) -> tokio::process::Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> tokio::process::Command {
         let mut command = program(arguments);
         command
             .args(["--log", "warn", "--data-dir"])
@@ -58,12 +58,12 @@ impl Home {
         command
     }
 
-    async fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
         output(&mut self.command(arguments)).await
     }
 
     /// What a command that goes well writes.
-    async fn told(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn told(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments).await;
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {complaint}");
@@ -71,14 +71,14 @@ impl Home {
     }
 
     /// The same as JSON lines.
-    async fn json(&self, arguments: &[&str]) -> Vec<Value> {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Vec<Value> {
         let told = self.told(&[arguments, &["--json"]].concat()).await;
         let parse = |line| serde_json::from_str(line).unwrap();
         told.lines().map(parse).collect()
     }
 
     /// What a command that is refused says.
-    async fn refused(&self, arguments: &[&str], code: i32) -> String {
+    pub(crate) async fn refused(&self, arguments: &[&str], code: i32) -> String {
         let output = self.run(arguments).await;
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert_eq!(
@@ -90,7 +90,7 @@ impl Home {
         complaint
     }
 
-    async fn post(&self, path: &str, token: Option<&str>, body: Value) -> Value {
+    pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: Value) -> Value {
         let (_, origin) = self.gateway.as_ref().unwrap();
         let mut request = reqwest::Client::new()
             .post(format!("{origin}/api/v1{path}"))
@@ -107,19 +107,19 @@ impl Home {
     }
 
     /// Makes an account, and gives its token and id.
-    async fn register(&self, name: &str) -> (String, String) {
+    pub(crate) async fn register(&self, name: &str) -> (String, String) {
         let person = json!({ "username": name, "password": PASSWORD });
         let answer = self.post("/auth/register", None, person).await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         (text(&answer["access_token"]), text(&answer["user"]["id"]))
     }
 
-    async fn room(&self, token: &str, id: &str, title: &str, public: bool) {
+    pub(crate) async fn room(&self, token: &str, id: &str, title: &str, public: bool) {
         let room = json!({ "id": id, "title": title, "settings": { "public": public } });
         self.post("/rooms", Some(token), room).await;
     }
 
-    async fn say(&self, token: &str, room: &str, body: &str) {
+    pub(crate) async fn say(&self, token: &str, room: &str, body: &str) {
         let path = format!("/rooms/{room}/messages");
         self.post(&path, Some(token), json!({ "body": body })).await;
     }
@@ -345,14 +345,14 @@ impl Home {
 }
 
 #[cfg(unix)]
-fn assert_private(path: &Path) {
+pub(crate) fn assert_private(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
 #[cfg(not(unix))]
-fn assert_private(_: &Path) {}
+pub(crate) fn assert_private(_: &Path) {}
 
 #[tokio::test]
 async fn what_only_a_running_gateway_can_do_says_so() {

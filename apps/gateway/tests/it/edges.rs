@@ -14,6 +14,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::reload::File;
+
 /// What lies between the gateways. It is closed with the test, not with a gateway.
 #[derive(Clone, Default)]
 struct Between {
@@ -479,4 +481,39 @@ async fn an_edge_needs_an_origin_and_a_bus() {
     config.testing.bus = Some(Arc::new(MemBus::default()));
     let started = RunningEdge::start(config).await;
     assert!(matches!(started, Err(StartError::NoOrigin)));
+}
+
+#[tokio::test]
+async fn an_edge_reads_its_configuration_again_and_has_measures_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let of_metrics = "[metrics]\nlisten = \"127.0.0.1:0\"\n";
+    let file = File::of(of_metrics);
+    let config = file.over(edge_config(&folder, &Between::default()));
+    // No origin is there: all of this is the edge's own.
+    let edge = RunningEdge::start(config).await.unwrap();
+    let everything = Client::program(format!("http://{}", edge.addr()));
+    let elsewhere = everything.get("/metrics").send().await;
+    elsewhere.problem(404, "not_found");
+    let url = edge.listening()[1].strip_suffix("/metrics").unwrap();
+    let own = Client::program(url.to_owned());
+    let told = own.get("/metrics").send().await;
+    assert!(told.text.contains("\nstack_sockets 0\n"), "{}", told.text);
+
+    let token = "0123456789abcdef0123456789abcdef";
+    file.write(&format!(
+        "{of_metrics}token = {token:?}\n[auth]\nregistration = \"closed\"\n"
+    ));
+    let changes = edge.reload().await.unwrap();
+    let applied: Vec<_> = changes
+        .iter()
+        .map(|change| (&*change.key, change.applied))
+        .collect();
+    // Who may make an account is for the origin to say.
+    let expected = [("auth.registration", false), ("metrics.token", true)];
+    assert_eq!(applied, expected);
+    let refused = own.get("/metrics").send().await;
+    refused.problem(401, "unauthenticated");
+    let told = own.get("/metrics").bearer(token).send().await;
+    assert_eq!(told.status, 200);
+    edge.shutdown().await;
 }

@@ -60,6 +60,7 @@ async fn refusals(bot: &Bot, folder: &tempfile::TempDir) -> Vec<Option<ErrorCode
         code(admin.set_disabled(name(), true).await),
         code(admin.recovery_url(name(), false).await),
         code(admin.setup_url().await),
+        code(admin.reload().await),
     ]
 }
 
@@ -77,7 +78,7 @@ async fn a_bot_looks_after_the_server_by_its_scope_and_never_what_asks_for_a_rec
     let forbidden = Some(ErrorCode::Forbidden);
     let mut expected = vec![None; 7];
     expected.push(Some(ErrorCode::NotFound));
-    expected.extend([forbidden; 4]);
+    expected.extend([forbidden; 5]);
     assert_eq!(refusals(&keeper, &folder).await, expected);
     assert!(folder.path().join("copy.redb").exists());
 

@@ -113,42 +113,174 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(status.code(), Some(1));
 }
 
+/// Ten mistakes of ten kinds, and what is said of each: where it stands, which setting it is, and what is wrong.
+const MISTAKES: &str = "\
+listen = 8080
+colour = \"red\"
+log = = \"info\"
+[limits]
+page_events = 0
+connections_per_usr = 3
+[tls]
+cert = \"cert.pem\"
+";
+const MISTAKES_OF_THE_ENVIRONMENT: [(&str, &str); 3] = [
+    ("AUTH_JWT_SECRET", "hunter2"),
+    ("STACK_AUTH_REGISTRATION", "everybody"),
+    ("STACK_DATADIR", "/srv/stack"),
+];
+const TOLD: &str = "the configuration has 10 faults
+  file stack.toml:1: listen: must be a string or an array of strings
+  file stack.toml:2: colour: unknown setting
+  file stack.toml:3: extra `=`, expected nothing
+  file stack.toml:5: limits.page_events: 0 is not between 1 and 10000
+  file stack.toml:6: limits.connections_per_usr: unknown setting; did you mean limits.connections_per_user?
+  file stack.toml:8: tls.cert: tls.key is not set
+  environment STACK_DATADIR: unknown variable; did you mean STACK_DATA_DIR?
+  environment STACK_AUTH_REGISTRATION: auth.registration: \"everybody\" is none of open, invite and closed
+  environment AUTH_JWT_SECRET: auth.jwt_secret: a secret has at least 32 bytes, this one has 7
+  flag --log-format: log_format: \"xml\" is neither text nor json
+";
+
 #[tokio::test]
-async fn faults_of_the_configuration_are_told_together() {
+async fn ten_mistakes_are_ten_clear_messages() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(
-        folder.path().join("stack.toml"),
-        "colour = 1\n[limits]\npage_events = 0\n",
-    )
-    .unwrap();
+    std::fs::write(folder.path().join("stack.toml"), MISTAKES).unwrap();
     for arguments in [
         &["serve"][..],
         &["config", "check"],
         &["config", "print"],
+        &["edge"],
+        &["users", "list"],
         &[],
     ] {
         let mut command = program(arguments);
         command
+            .args(["--log-format", "xml"])
             .current_dir(folder.path())
-            .env("STACK_BUS_URL", "carrier:pigeon")
-            .env("AUTH_JWT_SECRET", "hunter2");
+            .envs(MISTAKES_OF_THE_ENVIRONMENT);
         let output = output(&mut command).await;
         let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
-        for part in [
-            "colour",
-            "limits.page_events",
-            "STACK_BUS_URL",
-            "AUTH_JWT_SECRET",
-            "4 faults",
-        ] {
-            assert!(told.contains(part), "{part}: {told}");
-        }
+        assert_eq!(told, TOLD, "{arguments:?}");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(!shown.contains("hunter2"), "{shown}");
         assert!(
-            !told.contains("hunter2")
-                && !String::from_utf8_lossy(&output.stdout).contains("hunter2")
+            !folder.path().join("data").exists(),
+            "nothing was left behind"
         );
     }
+}
+
+#[tokio::test]
+async fn a_signal_lets_it_read_its_configuration_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stack.toml");
+    std::fs::write(&file, "log = \"info\"\n").unwrap();
+    let (mut child, url) = started(&folder).await;
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    let mut until = async |part: &str| {
+        loop {
+            let line = timeout(PATIENCE, log.next_line()).await.unwrap().unwrap();
+            let line = line.unwrap();
+            let is_it = line.contains(part);
+            seen.push(line);
+            if is_it {
+                return;
+            }
+        }
+    };
+    let secret = "0123456789abcdef0123456789abcdef";
+    let changed = format!(
+        "log = \"info,stack_gateway=debug\"\nsite_name = \"Ours\"\n[auth]\njwt_secret = {secret:?}\n"
+    );
+    std::fs::write(&file, changed).unwrap();
+    signal(&child, "HUP");
+    until("log was changed and is in force").await;
+    until("site_name was changed and needs a restart").await;
+    until("auth.jwt_secret was changed and needs a restart").await;
+    reqwest::get(format!("{url}/ping")).await.unwrap();
+    until("DEBUG").await;
+
+    std::fs::write(
+        &file,
+        "colour = \"red\"\n[auth]\njwt_secret = \"hunter2\"\n",
+    )
+    .unwrap();
+    signal(&child, "HUP");
+    until("stack.toml:1: colour: unknown setting").await;
+    until("stack.toml:3: auth.jwt_secret: a secret has at least 32 bytes").await;
+    until("everything stays as it is").await;
+    reqwest::get(format!("{url}/ping")).await.unwrap();
+    until("answered 200").await;
+
+    std::fs::write(&file, "").unwrap();
+    signal(&child, "HUP");
+    until("log was changed and is in force").await;
+    signal(&child, "TERM");
+    until("the gateway is down").await;
+    let seen = seen.join("\n");
+    assert!(
+        !seen.contains(secret) && !seen.contains("hunter2"),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
+async fn a_command_lets_it_read_its_configuration_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stack.toml");
+    let data = folder.path().join("data");
+    // The command has settings of its own, so that what the gateway finds is what is told.
+    let empty = folder.path().join("empty.toml");
+    std::fs::write(&empty, "").unwrap();
+    let (mut child, _url) = started(&folder).await;
+    let reload = async |more: &[&str]| {
+        let mut command = program(&["reload", "--config", empty.to_str().unwrap()]);
+        command.args(["--data-dir", data.to_str().unwrap()]);
+        let done = output(command.args(more)).await;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    };
+    let (code, told, _) = reload(&[]).await;
+    assert_eq!((code, &*told), (Some(0), "nothing has changed\n"));
+    // There was no file at the start.
+    std::fs::write(
+        &file,
+        "site_name = \"Ours\"\n[auth]\nregistration = \"closed\"\n",
+    )
+    .unwrap();
+    let (code, told, _) = reload(&[]).await;
+    let expected = "site_name needs a restart\nauth.registration is in force\n";
+    assert_eq!((code, &*told), (Some(0), expected));
+    let (code, told, _) = reload(&["--json"]).await;
+    let expected = "{\"applied\":false,\"key\":\"site_name\"}\n";
+    assert_eq!((code, &*told), (Some(0), expected));
+
+    std::fs::write(&file, "[auth]\nregistration = \"nobody\"\n").unwrap();
+    let (code, told, failed) = reload(&[]).await;
+    assert_eq!(code, Some(2));
+    let expected =
+        "file stack.toml:2: auth.registration: \"nobody\" is none of open, invite and closed\n";
+    assert_eq!(told, expected);
+    assert!(failed.contains("has faults (1)"), "{failed}");
+
+    let mut audit = program(&["audit", "--action", "configuration_reloaded", "--json"]);
+    let audit = audit.current_dir(data.parent().unwrap().join("data"));
+    let audit = output(audit.args(["--data-dir", data.to_str().unwrap()])).await;
+    let audit = String::from_utf8(audit.stdout).unwrap();
+    assert_eq!(audit.lines().count(), 1, "{audit}");
+    assert!(
+        audit.contains("\"target\":\"auth.registration\""),
+        "{audit}"
+    );
+
+    signal(&child, "TERM");
+    timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    let (code, _, failed) = reload(&[]).await;
+    assert_eq!(code, Some(1));
+    assert!(failed.contains("no gateway can be reached"), "{failed}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 // People at their browsers: registering, making rooms, talking.
 
 import { type Browser, type BrowserContextOptions, expect, type Locator, type Page } from '@playwright/test';
+import { Authenticator } from './authenticator';
 
 export const PASSWORD = 'four random words do';
 
@@ -38,6 +39,19 @@ export class Person {
     const person = new Person(page, username);
     await expect(person.accountButton).toBeVisible();
     return person;
+  }
+
+  /** The same with a passkey and no password; the authenticator stays in the page. */
+  static async signUp(browser: Browser, url: string, name: string): Promise<[Person, Authenticator]> {
+    const page = await stranger(browser, url);
+    const authenticator = await Authenticator.plugInto(page);
+    const person = new Person(page, name.toLowerCase().replace(/\W+/g, ''));
+    await page.goto('/register');
+    await page.getByLabel('Your name').fill(name);
+    await page.getByLabel('Username').fill(person.username);
+    await page.getByRole('button', { name: 'Sign up with a passkey' }).click();
+    await expect(person.accountButton).toBeVisible();
+    return [person, authenticator];
   }
 
   get accountButton(): Locator {

@@ -152,10 +152,10 @@ impl Auth {
     ) -> Result<(Turn, Account), Problem> {
         let inner = &*self.0;
         let key = throttle::password_key(caller.user.username.as_str());
-        throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
+        throttle::check_failures(&inner.store, &inner.throttle(), &key, inner.clock.now())?;
         let turn = inner.hasher.turn_of(caller.user.id).await?;
         // As at login: others may have had their turn in between.
-        throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
+        throttle::check_failures(&inner.store, &inner.throttle(), &key, inner.clock.now())?;
         let account = self.account_of(caller)?;
         if account.password_hash.is_none() {
             return Ok((turn, account));

@@ -110,7 +110,7 @@ impl Auth {
     /// Who may make an account here.
     #[must_use]
     pub fn registration(&self) -> Registration {
-        self.0.registration
+        self.0.registration()
     }
 
     /// What to use up with a new account. Every way of making one oneself asks here first: by password, by passkey,
@@ -119,7 +119,7 @@ impl Auth {
     /// # Errors
     /// `forbidden` when nobody may, or with the field `invite` when an invitation is needed or the one shown is no good.
     pub(super) fn admission(&self, invite: Option<&str>) -> Result<Option<InviteUse>, Problem> {
-        match (self.0.registration, invite) {
+        match (self.0.registration(), invite) {
             (Registration::Closed, _) => Err(Problem::forbidden("registration is closed here")),
             (Registration::Invite, None) => {
                 Err(Problem::forbidden("an invitation is needed here").with_field("invite"))

@@ -149,9 +149,9 @@ impl Auth {
         }
         let invite = self.admission(invite).map_err(closed)?;
         let now = inner.clock.now();
-        throttle::check_registrations(&inner.store, &inner.throttle, client, now)
+        throttle::check_registrations(&inner.store, &inner.throttle(), client, now)
             .map_err(too_often)?;
-        throttle::take_registration(&inner.store, &inner.throttle, client, now)
+        throttle::take_registration(&inner.store, &inner.throttle(), client, now)
             .await
             .map_err(too_often)?;
         let email = identity.verified_email();

@@ -414,7 +414,8 @@ impl Auth {
     /// Takes one of the tries that an account has for its second factor.
     async fn take_factor_try(&self, username: &str) -> Result<(), Problem> {
         let inner = &*self.0;
-        throttle::take_factor_try(&inner.store, &inner.throttle, username, inner.clock.now()).await
+        throttle::take_factor_try(&inner.store, &inner.throttle(), username, inner.clock.now())
+            .await
     }
 
     async fn forget_factor_tries(&self, caller: &Caller, client: &Client) -> Result<(), Problem> {

@@ -87,18 +87,18 @@ impl Auth {
             None => username.to_string(),
         };
         password::check_length("password", &asked.password, false)?;
-        throttle::check_registrations(&inner.store, &inner.throttle, client, inner.clock.now())?;
+        throttle::check_registrations(&inner.store, &inner.throttle(), client, inner.clock.now())?;
 
         let own_names = vec![username.to_string(), display_name.clone()];
         let own_names = own_names.into_iter().chain(email.clone()).collect();
         let turn = inner.hasher.turn_to_register().await?;
         // As at login: those before in the line may have used the ration up.
-        throttle::check_registrations(&inner.store, &inner.throttle, client, inner.clock.now())?;
+        throttle::check_registrations(&inner.store, &inner.throttle(), client, inner.clock.now())?;
         let (turn, hash) = hash_new(turn, "password", asked.password, own_names).await?;
         drop(turn);
         // Taken only now, so that a password that was refused costs nothing; names that are taken do.
         let now = inner.clock.now();
-        throttle::take_registration(&inner.store, &inner.throttle, client, now).await?;
+        throttle::take_registration(&inner.store, &inner.throttle(), client, now).await?;
 
         let user_id = UserId::generate(now);
         let method = SignInMethod::Password;
@@ -145,10 +145,10 @@ impl Auth {
         let login = normalise(&asked.login);
         let typed = login.as_deref().unwrap_or(&asked.login);
         let key = throttle::login_key(self.account_for(login.as_deref())?.as_ref(), typed);
-        throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
+        throttle::check_failures(&inner.store, &inner.throttle(), &key, inner.clock.now())?;
         let turn = inner.hasher.turn().await?;
         // Many may have waited in line for their turn; those before may have used up what was free.
-        throttle::check_failures(&inner.store, &inner.throttle, &key, inner.clock.now())?;
+        throttle::check_failures(&inner.store, &inner.throttle(), &key, inner.clock.now())?;
 
         let account = self.account_for(login.as_deref())?;
         let stored = account.as_ref().filter(|account| !account.disabled);

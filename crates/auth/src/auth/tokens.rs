@@ -76,7 +76,7 @@ impl Auth {
             presented: presented.fingerprint(),
             delivery,
             successor: successor.fingerprint(),
-            grace: self.0.lifetimes.refresh_grace,
+            grace: self.0.refresh_grace(),
             idle: self.0.lifetimes.refresh_idle,
             ip: client.ip.to_string(),
         };

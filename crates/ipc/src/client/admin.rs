@@ -6,16 +6,16 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, LocalBoxFuture};
 use stack_proto::JsonCodec;
-use stack_proto::gateway_capnp::admin;
+use stack_proto::gateway_capnp::{admin, setting_change};
 use stack_types::{ErrorCode, EventCodec as _, FramesBuilder, Problem, RoomId};
 
 use super::link::{Calling, Failure, Handle};
-use super::read;
 use super::subscription::{Delivery, Kind, Subscription};
+use super::{exchange, read};
 use crate::error::ClientError;
 use crate::service::{
-    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Fed, Feed, Figure, RoomViewPage,
-    SessionView, Start, Tail, Version,
+    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Export, Fed, Feed, Figure, Import,
+    ImportOptions, Reloaded, RoomViewPage, SessionView, Start, Tail, Version,
 };
 
 /// What the operator, or a bot with the scope for it, may do. A connection that breaks is `unavailable`.
@@ -61,7 +61,7 @@ impl AdminClient {
 }
 
 /// The problem that an error of the client is to whoever knows problems only.
-fn problem(error: ClientError) -> Problem {
+pub(super) fn problem(error: ClientError) -> Problem {
     match error {
         ClientError::Refused(problem) => problem,
         ClientError::Broken | ClientError::Closed | ClientError::Unreachable(_) => {
@@ -210,6 +210,26 @@ impl Admin for AdminClient {
         })
     }
 
+    fn reload(&self) -> Answer<Reloaded> {
+        self.call(Calling::Again, |admin| {
+            let request = admin.reload_request();
+            async move {
+                let response = request.send().promise.await?;
+                let reloaded = response.get()?;
+                let change = |change: setting_change::Reader<'_>| -> Result<_, Failure> {
+                    Ok((change.get_key()?.to_string()?, change.get_applied()))
+                };
+                Ok(Reloaded {
+                    changes: (reloaded.get_changes()?.iter())
+                        .map(change)
+                        .collect::<Result<_, _>>()?,
+                    faults: read::texts(reloaded.get_faults()?)?,
+                })
+            }
+            .boxed_local()
+        })
+    }
+
     fn audit(&self, query: AuditQuery) -> Answer<AuditPage> {
         self.call(Calling::Again, move |admin| {
             let mut request = admin.audit_request();
@@ -228,6 +248,16 @@ impl Admin for AdminClient {
             }
             .boxed_local()
         })
+    }
+
+    fn export(&self, rooms: Option<Vec<RoomId>>) -> Answer<Box<dyn Export>> {
+        let handle = self.0.clone();
+        async move { exchange::export(&handle, rooms).await.map_err(problem) }.boxed()
+    }
+
+    fn import(&self, options: ImportOptions) -> Answer<Box<dyn Import>> {
+        let handle = self.0.clone();
+        async move { exchange::import(&handle, options).await.map_err(problem) }.boxed()
     }
 
     fn tail(&self, room: RoomId, start: Start) -> Answer<Tail> {

@@ -8,6 +8,7 @@ use capnp::Error;
 use stack_proto::gateway_capnp::admin;
 use stack_types::Timestamp;
 
+use super::exchange::{ExportImpl, ImportImpl, options_of};
 use super::feed::SubscriptionImpl;
 use super::fill;
 use crate::server::{Conn, Handed};
@@ -221,6 +222,23 @@ impl admin::Server for AdminImpl {
         Ok(())
     }
 
+    async fn reload(
+        self: Rc<Self>,
+        _: admin::ReloadParams,
+        mut results: admin::ReloadResults,
+    ) -> Result<(), Error> {
+        let (_call, reloaded) = self.answer(|admin| Ok(admin.reload())).await?;
+        let mut to = results.get();
+        let mut changes = to.reborrow().init_changes(reloaded.changes.len() as u32);
+        for (index, (key, applied)) in reloaded.changes.iter().enumerate() {
+            let mut change = changes.reborrow().get(index as u32);
+            change.set_key(key);
+            change.set_applied(*applied);
+        }
+        fill::texts(&reloaded.faults, |count| to.init_faults(count));
+        Ok(())
+    }
+
     async fn tail(
         self: Rc<Self>,
         params: admin::TailParams,
@@ -240,6 +258,42 @@ impl admin::Server for AdminImpl {
         to.set_first(tail.first.0);
         let subscription = SubscriptionImpl::begin(&self.conn, tail.feed, sink, handed);
         to.set_subscription(capnp_rpc::new_client(subscription));
+        Ok(())
+    }
+
+    async fn export(
+        self: Rc<Self>,
+        params: admin::ExportParams,
+        mut results: admin::ExportResults,
+    ) -> Result<(), Error> {
+        let handed = self.conn.hand_out()?;
+        let (_call, export) = self
+            .answer(|admin| {
+                let params = params.get()?;
+                if params.get_all() {
+                    return Ok(admin.export(None));
+                }
+                let rooms = params.get_rooms()?.iter();
+                let rooms = rooms.map(|room| fill::room_of(room?));
+                Ok(admin.export(Some(rooms.collect::<Result<_, _>>()?)))
+            })
+            .await?;
+        let export = ExportImpl::client(&self.conn, export, handed);
+        results.get().set_export(export);
+        Ok(())
+    }
+
+    async fn import(
+        self: Rc<Self>,
+        params: admin::ImportParams,
+        mut results: admin::ImportResults,
+    ) -> Result<(), Error> {
+        let handed = self.conn.hand_out()?;
+        let (_call, import) = self
+            .answer(|admin| Ok(admin.import(options_of(params.get()?.get_options()?)?)))
+            .await?;
+        let import = ImportImpl::client(&self.conn, import, handed);
+        results.get().set_import(import);
         Ok(())
     }
 }

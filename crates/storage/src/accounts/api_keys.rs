@@ -109,6 +109,28 @@ pub(super) fn find(tx: &WriteTransaction, id: ApiKeyId) -> Result<Option<ApiKey>
     Ok(get(tx, id)?.map(|row| row.key))
 }
 
+/// The keys that work at `now`.
+pub(super) fn live(tx: &WriteTransaction, now: Timestamp) -> Result<Vec<ApiKeyRow>, StoreError> {
+    let mut live = Vec::new();
+    for entry in tx.open_table(tables::API_KEYS)?.iter()? {
+        let row: ApiKeyRow = record::decode(entry?.1.value())?;
+        if row.key.is_live(now) {
+            live.push(row);
+        }
+    }
+    Ok(live)
+}
+
+/// Revokes a key.
+pub(super) fn end(
+    tx: &WriteTransaction,
+    now: Timestamp,
+    mut row: ApiKeyRow,
+) -> Result<(), StoreError> {
+    row.key.revoked_at = Some(now);
+    put(tx, &row)
+}
+
 fn put(tx: &WriteTransaction, row: &ApiKeyRow) -> Result<(), StoreError> {
     let bytes = record::encode(row)?;
     tx.open_table(tables::API_KEYS)?

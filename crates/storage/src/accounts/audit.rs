@@ -64,6 +64,11 @@ pub enum AuditAction {
     ApiKeyRefused,
     SnapshotMade,
     RoomTailed,
+    ConfigurationReloaded,
+    DatabaseRestored,
+    PlaceholderMade,
+    RoomExported,
+    RoomImported,
 }
 
 impl AuditAction {
@@ -121,6 +126,11 @@ impl AuditAction {
             Self::ApiKeyRefused => "api_key_refused",
             Self::SnapshotMade => "snapshot_made",
             Self::RoomTailed => "room_tailed",
+            Self::DatabaseRestored => "database_restored",
+            Self::RoomExported => "room_exported",
+            Self::RoomImported => "room_imported",
+            Self::PlaceholderMade => "placeholder_made",
+            Self::ConfigurationReloaded => "configuration_reloaded",
         }
     }
 }

@@ -57,14 +57,14 @@ impl Auth {
             asked.email.as_deref(),
             asked.display_name.as_deref(),
         )?;
-        throttle::check_registrations(&inner.store, &inner.throttle, client, inner.clock.now())?;
+        throttle::check_registrations(&inner.store, &inner.throttle(), client, inner.clock.now())?;
         // Tells before a passkey is made that it would be for nothing; what counts is the transaction that makes the
         // account. It is told of the username only, which is public: whose address is known here, nobody asks for nothing.
         let taken = inner.store.account_by_login(person.username.as_str())?;
         if taken.is_some() {
             // Asking which are taken costs as much as taking one.
             let now = inner.clock.now();
-            throttle::take_registration(&inner.store, &inner.throttle, client, now).await?;
+            throttle::take_registration(&inner.store, &inner.throttle(), client, now).await?;
             return Err(not_created(CreateUserError::UsernameTaken));
         }
         let what = NewFor::SignUp {
@@ -98,7 +98,7 @@ impl Auth {
             .webauthn()?
             .look_at_new(answer.credential, &making.state)?;
         let now = inner.clock.now();
-        throttle::take_registration(&inner.store, &inner.throttle, client, now).await?;
+        throttle::take_registration(&inner.store, &inner.throttle(), client, now).await?;
 
         let user_id = UserId::generate(now);
         let method = SignInMethod::Passkey;
