@@ -49,10 +49,14 @@ struct Redacted {
   target @0 :UInt64;
   # Empty: none was given.
   reason @1 :Text;
+  # Not empty: all that the sender had said was erased, and these are the events that were changed for it, `target`
+  # among them.
+  targets @2 :List(UInt64);
 }
 
 struct Reacted {
   target @0 :UInt64;
+  # Empty: the reaction was erased.
   emoji @1 :Text;
   # The reaction was taken back.
   remove @2 :Bool;
@@ -80,6 +84,8 @@ struct RoomSettings {
   slowModeS @4 :UInt32;
   allowGuests @5 :Bool;
   messagesPer10s @6 :UInt32;
+  # Only the newest so many events are kept. 0: all.
+  retentionMessages @7 :UInt32;
 }
 
 enum Role {
@@ -280,6 +286,14 @@ interface Admin {
   # The configuration is read again. For the operator alone. With a fault nothing changes; otherwise every setting that says
   # something else than what is in force is in `changes`.
   reload @14 () -> (changes :List(SettingChange), faults :List(Text));
+  # Where an event is: how it went out, to whom, and who has read it. As the JSON object that the same gives over HTTP. With
+  # a username or an id of that user alone. The audit log has it.
+  trace @15 (room :Text, seq :UInt64, user :Text) -> (trace :Text);
+  # Has everything erased that a user, by id or name, has said: in one room, or with an empty one in all. It is noted
+  # and carried out from then on, whatever becomes of the caller. For the operator.
+  eraseMessages @16 (user :Text, room :Text) -> (erasure :Erasure);
+  # Those that are under way, and those that were done of late, the newest first.
+  erasures @17 () -> (erasures :List(Erasure));
 }
 
 # Rooms on their way out. Dropping it ends it.
@@ -348,6 +362,23 @@ struct SessionView {
   ip @3 :Text;
   createdAt @4 :UInt64;
   lastSeenAt @5 :UInt64;
+}
+
+struct Erasure {
+  id @0 :UInt64;
+  # Whose messages.
+  userId @1 :Text;
+  # In this room only. Empty: in all.
+  room @2 :Text;
+  # Who asked for it. Empty: the operator.
+  by @3 :Text;
+  requestedAt @4 :UInt64;
+  # 0: it is under way.
+  finishedAt @5 :UInt64;
+  # So far.
+  rooms @6 :UInt64;
+  # Events that were changed so far.
+  events @7 :UInt64;
 }
 
 struct RoomView {

@@ -202,6 +202,14 @@ impl Room {
                 let room = &self.id;
                 tracing::info!(%room, seq = %target_seq, "the reminder of {target_seq} in {room} was taken back");
             }
+            EventBody::Erased { targets } => {
+                let room = &self.id;
+                for target in targets {
+                    if self.bot.state.forget(room, target) {
+                        tracing::info!(%room, seq = %target, "the reminder of {target} in {room} was erased");
+                    }
+                }
+            }
             _ => {}
         }
         self.read_to(seq);

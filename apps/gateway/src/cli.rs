@@ -64,6 +64,17 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         after: Option<u64>,
     },
+    /// Shows why a message did not arrive: when it was committed and handed out, where it is with each connection, and who
+    /// has read it. It goes on record.
+    Trace {
+        /// The room.
+        room: String,
+        /// The message's number.
+        seq: u64,
+        /// Only what became of it for this user, by username or id.
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
+    },
     /// Writes all that is durable, as of now, to a new file, and checks it. It works while the gateway runs, and never
     /// replaces a file.
     Snapshot {
@@ -274,6 +285,14 @@ pub enum UsersCommand {
     Enable {
         /// The username.
         name: String,
+    },
+    /// Erases everything that somebody has said, for good, and waits until that is done. The account stays.
+    Erase {
+        /// The username, or the id.
+        user: String,
+        /// In this room only.
+        #[arg(long)]
+        room: Option<String>,
     },
 }
 

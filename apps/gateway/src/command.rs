@@ -3,6 +3,7 @@
 //! reaches a terminal in neither as it is.
 
 mod backups;
+mod erase;
 mod exchange;
 mod progress;
 mod reach;
@@ -11,6 +12,7 @@ mod slack;
 mod table;
 mod tail;
 mod text;
+mod trace;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,8 +20,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 use stack_ipc::ClientError;
-use stack_ipc::service::{Account, Admin, AuditQuery, Figure, Reloaded, RoomView, SessionView};
-use stack_types::{Problem, RoomId, Timestamp};
+use stack_ipc::service::{
+    Account, Admin, AuditQuery, Figure, Reloaded, RoomView, SessionView, TraceQuery,
+};
+use stack_types::{Problem, RoomId, Seq, Timestamp};
 
 use crate::backup::BackupError;
 use crate::cli::{
@@ -154,6 +158,15 @@ pub enum Task {
         /// Behind this event.
         after: Option<u64>,
     },
+    /// Where a message is.
+    Trace {
+        /// Its room.
+        room: String,
+        /// Its number.
+        seq: u64,
+        /// For whom alone.
+        user: Option<String>,
+    },
     /// A copy of the file.
     Snapshot {
         /// Where to.
@@ -194,6 +207,7 @@ impl Task {
             Command::Compact => Some(Self::Backups(BackupTask::Compact)),
             Command::Export(command) => Some(Self::Export(command)),
             Command::Import(command) => Some(Self::Import(command)),
+            Command::Trace { room, seq, user } => Some(Self::Trace { room, seq, user }),
             Command::Audit(command) => Some(Self::Audit(command)),
             Command::SetupUrl => Some(Self::SetupUrl),
             Command::Reload => Some(Self::Reload),
@@ -263,6 +277,12 @@ pub async fn run(
             let room: RoomId = room.parse()?;
             follow(&config.socket_path(), &room, after, &mut told).await?;
         }
+        Task::Trace { room, seq, user } => {
+            let (room, seq) = (room.parse()?, Seq(seq));
+            let gateway = reach_gateway(&config.socket_path()).await?;
+            let found = gateway.trace(TraceQuery { room, seq, user }).await?;
+            told.trace(&found)?;
+        }
         task => {
             let reached = reach(config, manner.only_gateway).await?;
             let done = carry_out(&*reached.admin, task, &mut told).await;
@@ -311,6 +331,7 @@ async fn carry_out<W: Write>(
         | Task::Tail { .. }
         | Task::SetupUrl
         | Task::Backups(_)
+        | Task::Trace { .. }
         | Task::Reload
         | Task::Ready => Ok(()),
     }
@@ -401,6 +422,10 @@ async fn users<W: Write>(
             admin.set_disabled(name.clone(), false).await?;
             let json = json!({ "username": name, "disabled": false });
             told.line(&format!("{name} is enabled now"), &json)
+        }
+        UsersCommand::Erase { user, room } => {
+            let room = room.map(|room| room.parse()).transpose()?;
+            erase::erase(admin, &user, room, told).await
         }
     }
 }
@@ -530,6 +555,14 @@ impl<W: Write> Told<'_, W> {
             writeln!(self.out, "nothing has changed")?;
         }
         Ok(())
+    }
+
+    fn trace(&mut self, found: &str) -> Result<(), CommandError> {
+        if self.as_json {
+            return Ok(self.out.write_all(text::tame_json(found).as_bytes())?);
+        }
+        let found: Value = serde_json::from_str(found)?;
+        Ok(trace::write(&found, self.out)?)
     }
 
     fn stats(&mut self, figures: &[Figure]) -> Result<(), CommandError> {

@@ -26,6 +26,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use stack_bus::{Bus, BusConfig};
 use stack_ipc::IpcLimits;
+use stack_storage::Retention;
 use stack_types::{Clock, Limits};
 
 pub use again::Layers;
@@ -99,12 +100,14 @@ pub struct Config {
     pub storage_cache_bytes: usize,
     /// Backups.
     pub backup: BackupSettings,
+    /// What a room keeps of its past at most.
+    pub retention: Retention,
     /// How long a shutdown waits for connections.
     pub shutdown_deadline: Duration,
-    /// What is not as it should be and works all the same, for the log.
-    pub warnings: Vec<String>,
     /// What it was read from.
     pub layers: Layers,
+    /// What is not as it should be and works all the same, for the log.
+    pub warnings: Vec<String>,
     /// What tests change. It is reachable from no file, variable or flag.
     pub testing: Testing,
 }
@@ -290,9 +293,13 @@ impl Config {
             },
             storage_cache_bytes: reader.between("storage.cache_mib", 1..=1_048_576) << 20,
             backup: backup::read(reader),
+            retention: Retention {
+                days: bound(reader, "retention.days", 36_500),
+                messages: bound(reader, "retention.messages", 1_000_000_000),
+            },
             shutdown_deadline: reader.seconds("shutdown.deadline_s", 0..=600),
-            warnings: reader.warnings(),
             layers: Layers::default(),
+            warnings: reader.warnings(),
             testing: Testing::default(),
         }
     }
@@ -349,6 +356,11 @@ impl Config {
         }
         limits
     }
+}
+
+/// A bound on what rooms keep; 0 is none.
+fn bound(reader: &mut Reader, path: &'static str, most: usize) -> u32 {
+    u32::try_from(reader.between(path, 0..=most)).unwrap_or(u32::MAX)
 }
 
 /// The defaults alone. They are checked by a test of this module, so that nothing can be wrong with them.

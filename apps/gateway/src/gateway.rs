@@ -100,7 +100,12 @@ impl Gateway {
         let setup = parts.auth.setup_token().await.map_err(StartError::Setup)?;
         let setup_url = setup.map(|setup| setup_url(&origins, &setup));
         let bus = parts.bus.clone();
+        sweeper::begin(&parts.store).await;
         lifecycle.background.spawn(sweeper::run(
+            parts.store.clone(),
+            lifecycle.background_stopping.clone(),
+        ));
+        lifecycle.background.spawn(sweeper::run_erasures(
             parts.store.clone(),
             lifecycle.background_stopping.clone(),
         ));
@@ -503,6 +508,7 @@ pub(crate) fn open_store(
     let store = StoreConfig {
         location,
         cache_bytes: config.storage_cache_bytes,
+        retention: config.retention,
         on_commit,
         ..StoreConfig::default()
     };

@@ -17,6 +17,7 @@ mod http;
 mod ipc;
 mod last_seen;
 mod lifecycle;
+mod message_trace;
 mod metrics;
 mod networks;
 pub mod offline;

@@ -5,6 +5,7 @@ mod admin_users;
 mod api_keys;
 mod audit;
 mod auth;
+mod erasures;
 mod health;
 mod invites;
 mod messages;
@@ -73,6 +74,7 @@ fn v1(app: &AppState) -> Router<AppState> {
         .merge(sessions::routes())
         .merge(invites::routes())
         .merge(admin_users::routes())
+        .merge(erasures::routes())
         .merge(users::routes())
         .merge(rooms::routes())
         .merge(messages::routes())

@@ -1,38 +1,100 @@
-//! Removes what rooms no longer need from the file, a little at a time. Accounts are looked after by their own crate.
+//! What is done to the file in the background, a little at a time: rooms forget what they no longer keep, what is not
+//! needed any more is removed, and erasures are carried out. Accounts are looked after by their own crate.
 
 use std::time::Duration;
 
-use stack_storage::{Store, StoreError, SweepCursor};
+use stack_storage::{EraseWalk, Store, StoreError, SweepCursor};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::chain;
 
-/// Between two walks over the file. What has expired does no harm meanwhile: it is only in the way.
-const EVERY: Duration = Duration::from_secs(300);
+/// How long an event may be told longer than its room keeps it. `docs/OPERATIONS.md` promises it.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// Between two walks over the file. What is removed there is told to nobody any more; that its bytes go within ten
+/// minutes is promised in `docs/OPERATIONS.md`.
+const WALK_EVERY: Duration = Duration::from_secs(300);
+/// How long a failed step of an erasure waits.
+const ERASE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Sweeps until it is told to stop. A step that fails is logged and tried again at the next walk.
 pub(crate) async fn run(store: Store, stopping: CancellationToken) {
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut expire_ticks = every(EXPIRE_EVERY);
+    let mut walk_ticks = every(WALK_EVERY);
     loop {
-        tokio::select! {
+        let done = tokio::select! {
             biased;
             () = stopping.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        if let Err(error) = walk(&store, &stopping).await {
-            let error = chain(&error);
-            tracing::warn!(error, "sweeping the file failed, will retry: {error}");
-        }
+            _ = expire_ticks.tick() => expire(&store).await,
+            () = store.retention_changed() => expire(&store).await,
+            _ = walk_ticks.tick() => walk(&store, &stopping).await,
+        };
+        tell(done);
     }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// What comes before anybody is served: what has become too old while the gateway was down is told to nobody. A full
+/// disk keeps no gateway from starting.
+pub(crate) async fn begin(store: &Store) {
+    tell(expire(store).await);
+}
+
+fn tell(done: Result<(), StoreError>) {
+    if let Err(error) = done {
+        let error = chain(&error);
+        tracing::warn!(error, "sweeping the file failed, will retry: {error}");
+    }
+}
+
+/// Moves the beginning of rooms past what they no longer keep.
+async fn expire(store: &Store) -> Result<(), StoreError> {
+    let dropped = store.expire_events().await?;
+    if dropped > 0 {
+        tracing::info!(dropped, "{dropped} events are no longer kept");
+    }
+    Ok(())
 }
 
 async fn walk(store: &Store, stopping: &CancellationToken) -> Result<(), StoreError> {
     let mut rooms = SweepCursor::default();
     while store.sweep(&mut rooms).await?.more && !stopping.is_cancelled() {}
-    let dropped = store.expire_events().await?;
-    if dropped > 0 {
-        tracing::info!(dropped, "blocks of events were dropped for their age");
+    let purged = store.purge_events(|| stopping.is_cancelled()).await?;
+    if purged.blocks > 0 {
+        let blocks = purged.blocks;
+        tracing::info!(blocks, "{blocks} blocks of events were removed");
     }
     Ok(())
+}
+
+/// Carries out erasures until it is told to stop, those that a shutdown has cut off first.
+pub(crate) async fn run_erasures(store: Store, stopping: CancellationToken) {
+    let mut walk = EraseWalk::default();
+    loop {
+        let more = match store.erase_step(&mut walk).await {
+            Ok(more) => more,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(error, "a step of an erasure failed, will retry: {error}");
+                tokio::select! {
+                    () = stopping.cancelled() => return,
+                    () = tokio::time::sleep(ERASE_AGAIN_AFTER) => continue,
+                }
+            }
+        };
+        if stopping.is_cancelled() {
+            return;
+        }
+        if !more {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = store.erasure_requested() => {}
+            }
+        }
+    }
 }

@@ -44,7 +44,7 @@ use crate::server::{self, Extended};
 pub(crate) use at_edge::{Opened, away, serve as serve_at_edge};
 pub(crate) use dialect::SUBPROTOCOLS;
 pub(crate) use relayed::{Arrival, Arriving, Relayed};
-pub(crate) use sockets::{Place, Sockets, Summons};
+pub(crate) use sockets::{Ending, Gone, Open, Place, Sockets, Summons, Way};
 
 use connection::{Start, serve_relayed};
 use credentials::Credentials;

@@ -5,6 +5,7 @@ mod admin;
 mod api_keys;
 mod audit;
 mod caller;
+mod erasure;
 mod invites;
 mod keeper;
 mod kept;

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription as BusSubscription, Topic};
-use stack_storage::{Commits, Committed, StoreError};
+use stack_storage::{Commits, Committed, Moment, StoreError};
 use stack_types::trace::{FanOutStep, Trace};
-use stack_types::{EventBatch, EventCodec, Frames, RoomId, Seq, Signal, UnsubscribeReason, UserId};
+use stack_types::{
+    EventBatch, EventCodec, Frames, RoomId, Seq, Signal, Timestamp, UnsubscribeReason, UserId,
+};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -23,6 +25,7 @@ use crate::log::{Log, Room};
 use crate::outlet::Outlet;
 use crate::room_hub::{Fanned, RoomHub, Subscription};
 use crate::times::{Spread, Times};
+use crate::whereabouts::{Departure, Entry, HandedOut, Memory, Out, Reader};
 
 /// Pages of catch-up that are read at the same time at most: more would only queue at the disk, and each holds a
 /// thread of the blocking pool.
@@ -83,6 +86,7 @@ pub(crate) struct Shared {
     pub(crate) reads: Semaphore,
     bus: Arc<dyn Bus>,
     rooms: RwLock<HashMap<RoomId, Arc<RoomHub>>>,
+    memory: Memory,
     fan_outs: Times,
     live_deliveries: AtomicU64,
     catch_up_deliveries: AtomicU64,
@@ -170,6 +174,7 @@ impl Hub {
             reads: Semaphore::new(CONCURRENT_READS),
             bus: bus.clone(),
             rooms: RwLock::default(),
+            memory: Memory::default(),
             fan_outs: Times::default(),
             live_deliveries: AtomicU64::new(0),
             catch_up_deliveries: AtomicU64::new(0),
@@ -255,10 +260,9 @@ impl Hub {
     /// Ends a reader without a word; gives the last event that it was handed. `None` when it had ended before. For the
     /// task alone that pumps its outlet.
     pub fn take(&self, subscription: &Subscription) -> Option<Seq> {
-        let (cursor, empty) = subscription.room.take(subscription)?;
-        if empty {
-            self.forget_if_empty(subscription.room());
-        }
+        let (departure, empty) = subscription.room.remove(subscription, None, None)?;
+        let cursor = departure.cursor;
+        self.departed(subscription.room(), departure, empty);
         Some(cursor)
     }
 
@@ -278,8 +282,15 @@ impl Hub {
     /// Ends a reader; with a reason it is told.
     pub fn unsubscribe(&self, subscription: &Subscription, reason: Option<UnsubscribeReason>) {
         let last = reason.map(|reason| self.unsubscribed(subscription.room(), reason));
-        if subscription.room.remove(subscription, last) {
-            self.forget_if_empty(subscription.room());
+        if let Some((departure, empty)) = subscription.room.remove(subscription, last, reason) {
+            self.departed(subscription.room(), departure, empty);
+        }
+    }
+
+    fn departed(&self, room: &RoomId, departure: Departure, empty: bool) {
+        self.0.memory.note_departure(room.clone(), departure);
+        if empty {
+            self.forget_if_empty(room);
         }
     }
 
@@ -293,7 +304,11 @@ impl Hub {
         let Some(hub) = self.room(room) else {
             return;
         };
-        let (ended, empty) = hub.remove_where(which, &self.unsubscribed(room, reason));
+        let (departures, empty) = hub.remove_where(which, &self.unsubscribed(room, reason), reason);
+        let ended = departures.len();
+        for departure in departures {
+            self.0.memory.note_departure(room.clone(), departure);
+        }
         tracing::debug!(%room, ended, ?reason, "subscriptions ended");
         if empty {
             self.forget_if_empty(room);
@@ -359,6 +374,32 @@ impl Hub {
         readers
     }
 
+    /// Where every reader of a room stands. It looks at all of them: for whoever asks where an event is.
+    #[must_use]
+    pub fn whereabouts(&self, room: &RoomId) -> Vec<Reader> {
+        self.room(room)
+            .map(|hub| hub.whereabouts())
+            .unwrap_or_default()
+    }
+
+    /// Subscriptions to a room that have ended lately, newest first.
+    #[must_use]
+    pub fn departures(&self, room: &RoomId) -> Vec<Departure> {
+        self.0.memory.departures(room)
+    }
+
+    /// How the commit that an event came with went out, if that is remembered.
+    #[must_use]
+    pub fn handed_out(&self, room: &RoomId, seq: Seq) -> Option<HandedOut> {
+        self.0.memory.commit_of(room, seq)
+    }
+
+    /// Since when commits are remembered; `None` while that is since the start.
+    #[must_use]
+    pub fn remembers_since(&self) -> Option<Timestamp> {
+        self.0.memory.since()
+    }
+
     async fn run_commits(self, mut commits: Commits, cancel: CancellationToken) {
         let _watch = self.watch("commits");
         loop {
@@ -396,26 +437,45 @@ impl Hub {
         }
     }
 
-    /// Hands out batches that have queued up, one write per reader for those that follow each other.
+    /// Hands out batches that have queued up and are published, one write per reader for those that follow each other.
     fn hand_out(&self, queued: impl Iterator<Item = Committed>) {
-        // The end of one is the beginning of the next: a look at the clock for each.
-        let mut now = Instant::now();
-        for run in self.runs(queued) {
-            now = self.hand_out_run(&run, now);
+        let published = Instant::now();
+        let (runs, mut entries) = self.runs(queued, published);
+        let mut now = published;
+        for run in runs {
+            let fanned;
+            (fanned, now) = self.hand_out_run(&run, now);
+            let out = Out {
+                published,
+                handed: now,
+                readers: fanned.readers,
+                fell_behind: fanned.fell_behind,
+            };
+            entries.extend(run.entries(out));
         }
+        self.0.memory.note(entries);
     }
 
-    /// What goes out in one write per reader: batches of one room that follow each other, of rooms with readers here.
-    fn runs(&self, queued: impl Iterator<Item = Committed>) -> Vec<Run> {
+    /// What goes out in one write per reader: batches of one room that follow each other, of rooms with readers here. What
+    /// is remembered of the others is done with.
+    fn runs(
+        &self,
+        queued: impl Iterator<Item = Committed>,
+        published: Instant,
+    ) -> (Vec<Run>, Vec<Entry>) {
         let mut runs: Vec<Run> = Vec::new();
+        let mut unread = Vec::new();
         let mut last: HashMap<RoomId, usize> = HashMap::new();
         for Committed {
             room,
             batch,
+            moment,
             traces,
         } in queued
         {
             let Some(hub) = self.room(&room) else {
+                let out = Out::to_nobody(published);
+                unread.extend(moment.map(|moment| Entry::new(room, &batch, moment, out)));
                 continue;
             };
             let bytes = batch.frames().wire().len();
@@ -424,6 +484,7 @@ impl Hub {
                 Some(run) => {
                     run.bytes += bytes;
                     run.batches.push(batch);
+                    run.moments.push(moment);
                     run.traces.extend(traces);
                 }
                 None => {
@@ -431,13 +492,14 @@ impl Hub {
                     runs.push(Run {
                         hub,
                         batches: vec![batch],
+                        moments: vec![moment],
                         bytes,
                         traces,
                     });
                 }
             }
         }
-        runs
+        (runs, unread)
     }
 
     async fn run_bus(self, mut events: BusSubscription, cancel: CancellationToken) {
@@ -468,6 +530,7 @@ impl Hub {
             Some((room, batch)) => queued.push(Committed {
                 room,
                 batch,
+                moment: None,
                 traces: Vec::new(),
             }),
             None => {
@@ -529,9 +592,9 @@ impl Hub {
     }
 
     /// Hands a run out, from `began` to the end that it gives, and tells those who trace what is in it.
-    fn hand_out_run(&self, run: &Run, began: Instant) -> Instant {
+    fn hand_out_run(&self, run: &Run, began: Instant) -> (Fanned, Instant) {
         let batch = EventBatch::joined(&run.batches);
-        let fanned = self.fan_out(&run.hub, &batch);
+        let fanned = self.fan_out(&run.hub, &batch, began);
         let ended = Instant::now();
         let took = ended - began;
         self.0.fan_outs.note(took);
@@ -544,11 +607,11 @@ impl Hub {
         for trace in &run.traces {
             trace.handed_out(&step);
         }
-        ended
+        (fanned, ended)
     }
 
-    fn fan_out(&self, hub: &RoomHub, batch: &EventBatch) -> Fanned {
-        let fanned = hub.fan_out(batch);
+    fn fan_out(&self, hub: &RoomHub, batch: &EventBatch, began: Instant) -> Fanned {
+        let fanned = hub.fan_out(batch, began);
         self.0
             .live_deliveries
             .fetch_add(fanned.deliveries, Ordering::Relaxed);
@@ -590,6 +653,8 @@ impl Hub {
 struct Run {
     hub: Arc<RoomHub>,
     batches: Vec<EventBatch>,
+    /// When the commit of each was through.
+    moments: Vec<Option<Moment>>,
     bytes: usize,
     /// Those of the requests behind it that are traced.
     traces: Vec<Arc<dyn Trace>>,
@@ -602,6 +667,15 @@ impl Run {
                 .batches
                 .last()
                 .is_some_and(|last| last.last().next() == batch.first())
+    }
+
+    /// What is remembered of it.
+    fn entries(&self, out: Out) -> impl Iterator<Item = Entry> {
+        let room = self.hub.room.id();
+        let batches = self.batches.iter().zip(&self.moments);
+        batches.filter_map(move |(batch, moment)| {
+            moment.map(|moment| Entry::new(room.clone(), batch, moment, out))
+        })
     }
 }
 

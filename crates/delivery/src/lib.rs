@@ -18,6 +18,7 @@ mod log;
 mod outlet;
 mod room_hub;
 mod times;
+mod whereabouts;
 
 pub use catch_up::Pumped;
 pub use hub::{Hub, HubError, HubHandle, HubStats, Readers, Source};
@@ -25,3 +26,4 @@ pub use log::{Log, LogPage, Reading, RemoteLog, RemoteRoom, Room, RoomHead};
 pub use outlet::{Outlet, Relay, Sink};
 pub use room_hub::Subscription;
 pub use times::Spread;
+pub use whereabouts::{Departure, HandedOut, Reader, Standing};

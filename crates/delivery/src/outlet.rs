@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use stack_types::{Frames, RoomId};
+use stack_types::{ConnectionId, Frames, RoomId};
 use tokio::sync::Notify;
 
 use crate::Subscription;
@@ -58,6 +58,7 @@ const ENTRY_BYTES: usize = 96;
 pub struct Outlet {
     sink: Box<dyn Sink>,
     relay: Option<Box<dyn Relay>>,
+    connection: OnceLock<ConnectionId>,
     state: Mutex<State>,
     news: Notify,
 }
@@ -119,9 +120,20 @@ impl Outlet {
         Arc::new(Self {
             sink: Box::new(sink),
             relay,
+            connection: OnceLock::new(),
             state: Mutex::default(),
             news: Notify::new(),
         })
+    }
+
+    /// Says whose way out it is, once that is known: what readers are called by.
+    pub fn belongs_to(&self, connection: ConnectionId) {
+        // A connection has one id for as long as it lasts.
+        let _ = self.connection.set(connection);
+    }
+
+    pub(crate) fn connection(&self) -> Option<ConnectionId> {
+        self.connection.get().copied()
     }
 
     /// Whether its events are handed out elsewhere.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use stack_types::{EventBatch, RoomId, Seq, UserId};
+use stack_types::{EventBatch, RoomId, Seq, UnsubscribeReason, UserId};
 
 use crate::log::Room;
 use crate::outlet::{Outlet, Taken};
+use crate::whereabouts::{self, Departure, Standing};
 
 /// Readers served between two breaks: a write takes some microseconds, and who wants to join a large room or to leave it
 /// waits for less than a millisecond or so.
@@ -20,8 +22,13 @@ pub struct Subscription {
     pub(crate) outlet: Arc<Outlet>,
     pub(crate) room: Arc<RoomHub>,
     user: UserId,
+    begun: Instant,
+    /// The event behind which it began.
+    from: Seq,
     /// The last event handed over, while it is behind; a live one's stands in its room's list.
     cursor: AtomicU64,
+    /// How many milliseconds after it had begun it fell behind, while it is behind.
+    behind_after_ms: AtomicU64,
     over: AtomicBool,
     /// Where it stands in its room's list; changed under the room's lock alone.
     slot: AtomicUsize,
@@ -53,6 +60,30 @@ impl Subscription {
     pub(crate) fn set_cursor(&self, cursor: Seq) {
         self.cursor.store(cursor.0, Ordering::Release);
     }
+
+    fn note_behind(&self, since: Instant) {
+        let after = since.saturating_duration_since(self.begun).as_millis();
+        let after = u64::try_from(after).unwrap_or(u64::MAX);
+        self.behind_after_ms.store(after, Ordering::Relaxed);
+    }
+
+    /// Where it stands. `live` is what its room's list says.
+    fn whereabouts(&self, live: Option<Seq>) -> whereabouts::Reader {
+        let behind_after = Duration::from_millis(self.behind_after_ms.load(Ordering::Relaxed));
+        whereabouts::Reader {
+            user: self.user,
+            connection: self.outlet.connection(),
+            begun: self.begun,
+            from: self.from,
+            cursor: live.unwrap_or_else(|| self.cursor()),
+            standing: match live {
+                _ if self.outlet.relay().is_some() => Standing::Relayed,
+                Some(_) => Standing::Live,
+                None => Standing::Behind(self.begun + behind_after),
+            },
+            waiting_bytes: self.outlet.pending_bytes(),
+        }
+    }
 }
 
 /// A room with at least one reader here.
@@ -82,6 +113,8 @@ struct Reader {
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Fanned {
     pub(crate) deliveries: u64,
+    /// Readers that took all of it.
+    pub(crate) readers: u64,
     pub(crate) fell_behind: u64,
 }
 
@@ -118,9 +151,7 @@ impl RoomHub {
     ) -> Option<Arc<Subscription>> {
         let mut state = self.state.lock();
         // What begins in its place ends it for a relay, too.
-        if !state.end(before, End::Replaced) {
-            return None;
-        }
+        state.end(before, End::Replaced)?;
         let outlet = before.outlet.clone();
         Some(self.add_locked(&mut state, outlet, before.user, after()))
     }
@@ -136,7 +167,10 @@ impl RoomHub {
             outlet,
             room: self.clone(),
             user,
+            begun: Instant::now(),
+            from: after,
             cursor: AtomicU64::new(after.0),
+            behind_after_ms: AtomicU64::new(0),
             over: AtomicBool::new(false),
             slot: AtomicUsize::new(state.readers.len()),
         });
@@ -162,23 +196,17 @@ impl RoomHub {
         true
     }
 
-    /// Ends a reader. `last` is the last thing it is told, if it had not ended before.
-    pub(crate) fn remove(&self, subscription: &Subscription, last: Option<Bytes>) -> bool {
+    /// Ends a reader. `last` is the last thing it is told. Gives what is to be remembered of it, and whether no reader is
+    /// left; `None` when it had ended before.
+    pub(crate) fn remove(
+        &self,
+        subscription: &Subscription,
+        last: Option<Bytes>,
+        reason: Option<UnsubscribeReason>,
+    ) -> Option<(Departure, bool)> {
         let mut state = self.state.lock();
-        let ended = state.end(subscription, End::Over(last));
-        ended && state.readers.is_empty()
-    }
-
-    /// Ends a reader without a word; gives the last event that was handed over, and whether no reader is left. `None`
-    /// when it had ended before. Only for the task that pumps its outlet: a page that is just being handed over would not
-    /// be counted.
-    pub(crate) fn take(&self, subscription: &Subscription) -> Option<(Seq, bool)> {
-        let mut state = self.state.lock();
-        let slot = subscription.slot.load(Ordering::Relaxed);
-        let live = (!subscription.is_over()).then(|| state.readers[slot].live)?;
-        let cursor = live.unwrap_or_else(|| subscription.cursor());
-        state.end(subscription, End::Over(None));
-        Some((cursor, state.readers.is_empty()))
+        let departure = state.end(subscription, End::Over(last, reason))?;
+        Some((departure, state.readers.is_empty()))
     }
 
     /// Runs `begin` with the cursor of a reader, unless it has ended; nobody ends it meanwhile.
@@ -189,12 +217,13 @@ impl RoomHub {
         }
     }
 
-    /// Ends every reader of whom `which` says so; gives how many, and whether none is left.
+    /// Ends every reader of whom `which` says so; gives what is to be remembered of them, and whether none is left.
     pub(crate) fn remove_where(
         &self,
         which: impl Fn(&Subscription) -> bool,
         last: &Bytes,
-    ) -> (usize, bool) {
+        reason: UnsubscribeReason,
+    ) -> (Vec<Departure>, bool) {
         let mut state = self.state.lock();
         let ending: Vec<_> = state
             .readers
@@ -202,12 +231,15 @@ impl RoomHub {
             .map(|reader| reader.subscription.clone())
             .filter(|subscription| which(subscription))
             .collect();
+        let mut departures = Vec::with_capacity(ending.len());
         for subscription in &ending {
-            if state.end(subscription, End::Over(Some(last.clone()))) {
+            let end = End::Over(Some(last.clone()), Some(reason));
+            if let Some(departure) = state.end(subscription, end) {
                 subscription.outlet.note_end(self.room.id());
+                departures.push(departure);
             }
         }
-        (ending.len(), state.readers.is_empty())
+        (departures, state.readers.is_empty())
     }
 
     /// Readers, and those of them that are behind. Without those at other gateways, where they are counted and live.
@@ -222,14 +254,31 @@ impl RoomHub {
         (readers, behind)
     }
 
+    /// Where every reader stands. It holds the room for as long as a batch does, a part of the readers at a time.
+    pub(crate) fn whereabouts(&self) -> Vec<whereabouts::Reader> {
+        let mut found = Vec::new();
+        let mut rest = usize::MAX;
+        while rest > 0 {
+            // From the end, as a batch is handed out: who is moved meanwhile has been seen already.
+            let state = self.state.lock();
+            rest = rest.min(state.readers.len());
+            let from = rest.saturating_sub(AT_ONCE);
+            let readers = state.readers[from..rest].iter();
+            found.extend(readers.map(|reader| reader.subscription.whereabouts(reader.live)));
+            rest = from;
+            MutexGuard::unlock_fair(state);
+        }
+        found
+    }
+
     /// Whether there are no readers.
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().readers.is_empty()
     }
 
     /// Hands a batch to every live reader: one write each. Who cannot take all of it, or has missed something in
-    /// front of it, is behind from here on.
-    pub(crate) fn fan_out(&self, batch: &EventBatch) -> Fanned {
+    /// front of it, is behind from `now` on.
+    pub(crate) fn fan_out(&self, batch: &EventBatch, now: Instant) -> Fanned {
         let mut fanned = Fanned::default();
         let mut rest = usize::MAX;
         while rest > 0 {
@@ -238,7 +287,7 @@ impl RoomHub {
             // From the end: who leaves meanwhile is replaced by the last of the list, who then has the batch already.
             rest = rest.min(state.readers.len());
             let from = rest.saturating_sub(AT_ONCE);
-            hand_out(batch, &mut state.readers[from..rest], &mut fanned);
+            hand_out(batch, now, &mut state.readers[from..rest], &mut fanned);
             rest = from;
             MutexGuard::unlock_fair(state);
         }
@@ -282,7 +331,7 @@ impl RoomHub {
 }
 
 /// Hands a batch to those of the readers who are live.
-fn hand_out(batch: &EventBatch, readers: &mut [Reader], fanned: &mut Fanned) {
+fn hand_out(batch: &EventBatch, now: Instant, readers: &mut [Reader], fanned: &mut Fanned) {
     for reader in readers {
         let Some(cursor) = reader.live else {
             continue;
@@ -303,23 +352,28 @@ fn hand_out(batch: &EventBatch, readers: &mut [Reader], fanned: &mut Fanned) {
         match taken {
             Taken::All => {
                 fanned.deliveries += (frames.len() - index) as u64;
+                fanned.readers += 1;
                 reader.live = Some(batch.last());
             }
             Taken::Some(count) => {
                 fanned.deliveries += count as u64;
                 fanned.fell_behind += 1;
-                reader.fall_behind(Seq(cursor.0 + count as u64));
+                reader.fall_behind(Seq(cursor.0 + count as u64), now);
             }
             // The connection's own task finds its outlet closed and takes its subscriptions away.
-            Taken::Closed => reader.live = None,
+            Taken::Closed => {
+                reader.subscription.set_cursor(cursor);
+                reader.subscription.note_behind(now);
+                reader.live = None;
+            }
         }
     }
 }
 
 /// How a reader ends.
 enum End {
-    /// For good, with the last thing it is told.
-    Over(Option<Bytes>),
+    /// For good, with the last thing it is told, and why if that says so.
+    Over(Option<Bytes>, Option<UnsubscribeReason>),
     /// Another takes its place.
     Replaced,
 }
@@ -330,26 +384,29 @@ impl State {
         if due <= self.head {
             return 0;
         }
-        let mut healed = 0;
+        let (mut healed, now) = (0, Instant::now());
         for reader in &mut self.readers {
             if let Some(cursor) = reader.live.filter(|cursor| *cursor < due) {
-                reader.fall_behind(cursor);
+                reader.fall_behind(cursor, now);
                 healed += 1;
             }
         }
         healed
     }
 
-    fn end(&mut self, subscription: &Subscription, end: End) -> bool {
+    /// What is to be remembered of it; `None` when it had ended before.
+    fn end(&mut self, subscription: &Subscription, end: End) -> Option<Departure> {
         // Under the outlet's lock too: a page of this subscription is either written before, or never.
         let ended = subscription
             .outlet
             .between_writes(|| !subscription.over.swap(true, Ordering::AcqRel));
         if !ended {
-            return false;
+            return None;
         }
         subscription.outlet.forget(subscription);
-        if let End::Over(last) = end {
+        let mut why = None;
+        if let End::Over(last, reason) = end {
+            why = reason;
             match (subscription.outlet.relay(), last) {
                 (Some(relay), last) => relay.end(subscription.room(), last),
                 (None, Some(last)) => subscription.outlet.send(last),
@@ -357,17 +414,27 @@ impl State {
             }
         }
         let slot = subscription.slot.load(Ordering::Relaxed);
-        self.readers.swap_remove(slot);
+        let reader = self.readers.swap_remove(slot);
         if let Some(moved) = self.readers.get(slot) {
             moved.subscription.slot.store(slot, Ordering::Relaxed);
         }
-        true
+        Some(Departure {
+            user: subscription.user,
+            connection: subscription.outlet.connection(),
+            begun: subscription.begun,
+            from: subscription.from,
+            cursor: reader.live.unwrap_or_else(|| subscription.cursor()),
+            is_relayed: subscription.outlet.relay().is_some(),
+            ended: Instant::now(),
+            reason: why,
+        })
     }
 }
 
 impl Reader {
-    fn fall_behind(&mut self, cursor: Seq) {
+    fn fall_behind(&mut self, cursor: Seq, now: Instant) {
         self.live = None;
+        self.subscription.note_behind(now);
         self.subscription.set_cursor(cursor);
         self.subscription
             .outlet

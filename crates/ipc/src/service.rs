@@ -139,6 +139,15 @@ pub trait Admin: Send + Sync + 'static {
     /// The audit log, newest first.
     fn audit(&self, query: AuditQuery) -> Answer<AuditPage>;
 
+    /// Has everything erased that somebody has said, in one room or in all; it is noted when this answers.
+    fn erase_messages(&self, user: String, room: Option<RoomId>) -> Answer<Erasure>;
+
+    /// Erasures that are under way and those that were done of late, the newest first.
+    fn erasures(&self) -> Answer<Vec<Erasure>>;
+
+    /// Where an event is, as a JSON object. The audit log has it.
+    fn trace(&self, asked: TraceQuery) -> Answer<String>;
+
     /// Every event of a room, whoever is in it. The audit log has it.
     fn tail(&self, room: RoomId, start: Start) -> Answer<Tail>;
 
@@ -493,6 +502,38 @@ pub struct AuditPage {
     pub entries: Vec<String>,
     /// The cursor of the page behind; `None` on the last.
     pub next: Option<String>,
+}
+
+/// An erasure, and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erasure {
+    /// Its number.
+    pub id: u64,
+    /// Whose messages.
+    pub user_id: UserId,
+    /// In this room only.
+    pub room: Option<RoomId>,
+    /// Who asked for it; `None` for the operator.
+    pub by: Option<UserId>,
+    /// When that was.
+    pub requested_at: Timestamp,
+    /// When it was done.
+    pub finished_at: Option<Timestamp>,
+    /// Rooms in which something was erased so far.
+    pub rooms: u64,
+    /// Events that were changed so far.
+    pub events: u64,
+}
+
+/// Which event to look for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceQuery {
+    /// Its room.
+    pub room: RoomId,
+    /// Its number.
+    pub seq: Seq,
+    /// What became of it for this user alone, by id or name.
+    pub user: Option<String>,
 }
 
 /// A look at a room that begins.

@@ -26,6 +26,8 @@ struct Payload<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     target_seq: Option<Seq>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    targets: Option<std::borrow::Cow<'a, [Seq]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     action: Option<std::borrow::Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user_id: Option<UserId>,
@@ -69,6 +71,7 @@ impl<'a> Payload<'a> {
             ts: event.ts,
             sender: event.sender,
             target_seq: None,
+            targets: None,
             action: None,
             user_id: None,
             role: None,
@@ -111,13 +114,20 @@ impl<'a> Payload<'a> {
                 payload.reason = reason.as_ref().map(Into::into);
                 "redacted"
             }
+            EventBody::Erased { targets } => {
+                // For who does not know the list.
+                payload.target_seq = targets.first().copied();
+                payload.targets = Some(targets.into());
+                "redacted"
+            }
             EventBody::Reacted {
                 target_seq,
                 emoji,
                 remove,
             } => {
                 payload.target_seq = Some(*target_seq);
-                payload.emoji = Some(emoji.into());
+                payload.emoji = (!emoji.is_empty()).then(|| emoji.into());
+                payload.redacted = emoji.is_empty().then_some(true);
                 payload.remove = Some(*remove);
                 "reacted"
             }
@@ -162,13 +172,19 @@ impl<'a> Payload<'a> {
                 target_seq: self.target_seq?,
                 body: owned(self.body),
             },
+            "redacted" if self.targets.is_some() => EventBody::Erased {
+                targets: self.targets?.into_owned(),
+            },
             "redacted" => EventBody::Redacted {
                 target_seq: self.target_seq?,
                 reason: owned(self.reason),
             },
             "reacted" => EventBody::Reacted {
                 target_seq: self.target_seq?,
-                emoji: owned(self.emoji)?,
+                emoji: match self.emoji {
+                    None if self.redacted != Some(true) => return None,
+                    emoji => owned(emoji).unwrap_or_default(),
+                },
                 remove: self.remove?,
             },
             "room" => EventBody::Room {
@@ -467,6 +483,24 @@ pub(crate) mod tests {
             text(&event(reacted)),
             format!(r#"{{"type":"reacted",{head},"target_seq":2,"emoji":"👍","remove":false}}}}"#)
         );
+        let erased = EventBody::Reacted {
+            target_seq: Seq(2),
+            emoji: String::new(),
+            remove: false,
+        };
+        assert_eq!(
+            text(&event(erased)),
+            format!(
+                r#"{{"type":"reacted",{head},"target_seq":2,"remove":false,"redacted":true}}}}"#
+            )
+        );
+        let erased = EventBody::Erased {
+            targets: vec![Seq(2), Seq(5)],
+        };
+        assert_eq!(
+            text(&event(erased)),
+            format!(r#"{{"type":"redacted",{head},"target_seq":2,"targets":[2,5]}}}}"#)
+        );
         let removed = EventBody::Member {
             action: MemberAction::Removed,
             user_id: "u2".parse().unwrap(),
@@ -527,6 +561,8 @@ pub(crate) mod tests {
                     reason,
                 }
             }),
+            proptest::collection::vec(any::<u64>().prop_map(Seq), 1..9)
+                .prop_map(|targets| EventBody::Erased { targets }),
             (any::<u64>(), text_value(), any::<bool>()).prop_map(|(seq, emoji, remove)| {
                 EventBody::Reacted {
                     target_seq: Seq(seq),

@@ -12,6 +12,8 @@ use crate::{Actor, Rooms};
 
 /// A title in bytes at most.
 const MAX_TITLE_BYTES: usize = 200;
+/// Events that a room's settings keep at most: more than any room has.
+const MOST_MESSAGES: u32 = 1_000_000_000;
 /// Rooms that one user is in at most when they make another: every one of them stands in every list.
 const MAX_ROOMS: usize = 1000;
 /// Random characters behind a slug that is made from a title.
@@ -179,6 +181,11 @@ pub(crate) fn check_bounds(settings: &RoomSettings, body_bytes: u32) -> Result<(
         ),
         ("settings.slow_mode_s", settings.slow_mode_s, 24 * 60 * 60),
         ("settings.retention_days", settings.retention_days, 36_500),
+        (
+            "settings.retention_messages",
+            settings.retention_messages,
+            MOST_MESSAGES,
+        ),
         ("settings.messages_per_10s", settings.messages_per_10s, 1000),
     ];
     for (field, value, most) in most {

@@ -63,8 +63,20 @@ pub fn check_event(seq: Seq, body: &EventBody) -> Result<(), Problem> {
         EventBody::Reacted {
             target_seq, emoji, ..
         } => {
-            check_emoji(emoji)?;
+            // Erased reactions have none.
+            if !emoji.is_empty() {
+                check_emoji(emoji)?;
+            }
             earlier("target_seq", *target_seq)
+        }
+        EventBody::Erased { targets } => {
+            if targets.is_empty() {
+                let detail = "nothing was erased";
+                return Err(Problem::invalid_field("targets", detail));
+            }
+            targets
+                .iter()
+                .try_for_each(|target| earlier("targets", *target))
         }
         EventBody::Room {
             title, settings, ..

@@ -200,7 +200,7 @@ impl Rooms {
             after,
             from,
         } = begin;
-        let gap = (from > after && found.first() < first).then(|| Signal::Gap {
+        let gap = (from > after).then(|| Signal::Gap {
             room: room.clone(),
             from: after.next(),
             to: from,
@@ -237,11 +237,18 @@ impl Rooms {
         let head = room.head();
         let first = self.first_for(room, user);
         let after = after.unwrap_or(head);
+        // What the reader may not see is passed over here; what is no longer kept is told by whoever reads the log for
+        // them, as to any reader whose cursor it has overtaken.
+        let hidden = first > room.first();
         Begin {
             head,
             first,
             after,
-            from: after.max(first.prev()),
+            from: if hidden {
+                after.max(first.prev())
+            } else {
+                after
+            },
         }
     }
 
@@ -261,7 +268,8 @@ impl Rooms {
     }
 
     /// The first event that is there for somebody.
-    pub(crate) fn first_for(&self, room: &RoomRef, user: &UserId) -> Seq {
+    #[must_use]
+    pub fn first_for(&self, room: &RoomRef, user: &UserId) -> Seq {
         room.first()
             .max(reads_from(&room.settings(), room.member(user), room.head()))
     }

@@ -217,8 +217,16 @@ impl Log {
     }
 
     fn finish(self) -> Result<CheckedRoom, StoreError> {
-        let RoomRecord { id, first, .. } = self.record;
+        let RoomRecord {
+            id, first, last_ts, ..
+        } = self.record;
         match self.next {
+            // All that it had was too old or too much, and its numbers go on.
+            None if first > Seq(1) && last_ts > Timestamp(0) => Ok(CheckedRoom {
+                id,
+                first,
+                head: first.prev(),
+            }),
             Some(next) if next > first => Ok(CheckedRoom {
                 id,
                 first,

@@ -18,7 +18,10 @@ use stack_types::{
 };
 
 use crate::engine::Opener;
-use crate::{CreateRoom, KeptLog, OpenError, PageLimit, Store, StoreConfig, StoreHandle};
+use crate::{
+    CreateRoom, EraseWalk, ErasedBy, KeptLog, NewErasure, OpenError, PageLimit, Store, StoreConfig,
+    StoreHandle,
+};
 
 const SECTOR: usize = 512;
 
@@ -184,14 +187,19 @@ impl Opener for Disk {
     }
 }
 
-/// The codec is the gateway's affair; here an event's frame is its numbers and its text.
+/// The codec is the gateway's affair; here an event's frame is its numbers, a letter for what it is, and its text.
 struct Plain;
 
 impl EventCodec for Plain {
     fn encode(&self, event: &Event, out: &mut Vec<u8>) {
         let body = match &event.body {
-            EventBody::Message { body, .. } => body.as_str(),
-            _ => "",
+            EventBody::Message { body, .. } => format!("m{body}"),
+            EventBody::Tombstone => "t".to_owned(),
+            EventBody::Erased { targets } => {
+                let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
+                format!("e{}", targets.join(","))
+            }
+            _ => "-".to_owned(),
         };
         let (seq, ts, sender) = (event.seq, event.ts, event.sender);
         out.extend_from_slice(format!("{seq} {ts} {sender} {} {body}", event.room).as_bytes());
@@ -206,11 +214,24 @@ impl EventCodec for Plain {
             ts: stack_types::Timestamp(next().parse().unwrap()),
             sender: next().parse().unwrap(),
             room: next().parse().unwrap(),
-            body: EventBody::Message {
-                body: next().to_owned(),
-                data: None,
-                key: None,
-                reply_to: None,
+            body: match next().split_at(1) {
+                ("m", body) => EventBody::Message {
+                    body: body.to_owned(),
+                    data: None,
+                    key: None,
+                    reply_to: None,
+                },
+                ("t", _) => EventBody::Tombstone,
+                ("e", targets) => EventBody::Erased {
+                    targets: targets
+                        .split(',')
+                        .map(|seq| Seq(seq.parse().unwrap()))
+                        .collect(),
+                },
+                _ => EventBody::Redacted {
+                    target_seq: Seq::ZERO,
+                    reason: None,
+                },
             },
         })
     }
@@ -283,6 +304,15 @@ async fn say(store: &Store, room: usize, body: String) -> Result<Seq, Problem> {
 }
 
 async fn said(store: &Store, room: usize) -> Vec<String> {
+    let body = |event: Event| match event.body {
+        EventBody::Message { body, .. } => body,
+        _ => String::new(),
+    };
+    log(store, room).await.into_iter().map(body).collect()
+}
+
+/// All of a room, whose numbers have no hole and whose time never falls.
+async fn log(store: &Store, room: usize) -> Vec<Event> {
     let room = store.room(&room_id(room)).unwrap().unwrap();
     let all = PageLimit {
         events: usize::MAX,
@@ -302,11 +332,7 @@ async fn said(store: &Store, room: usize) -> Vec<String> {
             .all(|(event, seq)| event.seq == Seq(seq))
     );
     assert!(events.is_sorted_by_key(|event| event.ts));
-    let body = |event: Event| match event.body {
-        EventBody::Message { body, .. } => body,
-        _ => String::new(),
-    };
-    events.into_iter().map(body).collect()
+    events
 }
 
 const ROOMS: usize = 5;
@@ -364,8 +390,8 @@ async fn live(disk: &Disk, acked: &Acked, counter: &Arc<AtomicU64>, rng: &mut Te
     found
 }
 
-#[test]
-fn power_cuts_lose_nothing_that_was_acknowledged() {
+/// Random numbers, that can be had again.
+fn random() -> TestRng {
     let seed = std::env::var("STACK_TEST_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
@@ -373,7 +399,12 @@ fn power_cuts_lose_nothing_that_was_acknowledged() {
     println!("STACK_TEST_SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
+}
+
+#[test]
+fn power_cuts_lose_nothing_that_was_acknowledged() {
+    let mut rng = random();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .build()
@@ -383,6 +414,131 @@ fn power_cuts_lose_nothing_that_was_acknowledged() {
         for _ in 0..12 {
             disk = live(&disk, &acked, &counter, &mut rng).await;
         }
+    });
+}
+
+/// What Bob has said in a room, as it is asked for to be erased: where, and that all of it goes and nothing else.
+struct Erasing {
+    bobs: Vec<Seq>,
+    others: Vec<(Seq, String)>,
+}
+
+async fn say_as(store: &Store, room: usize, sender: UserId, body: String) -> Result<Seq, Problem> {
+    let message = EventBody::Message {
+        body,
+        data: None,
+        key: None,
+        reply_to: None,
+    };
+    let draft = EventDraft {
+        sender,
+        body: message,
+    };
+    let op = |tx: &mut crate::RoomTx<'_, '_>| Ok(tx.append(draft).seq);
+    store.room_op(&room_id(room), op).await
+}
+
+/// Each number of Bob's is named at most once, those that are named are tombstones, and the others are as they were.
+async fn check_erasing(store: &Store, erasing: &[Erasing]) -> bool {
+    let mut all = true;
+    for (room, erasing) in erasing.iter().enumerate() {
+        let log = log(store, room).await;
+        let mut named = Vec::new();
+        for event in &log {
+            if let EventBody::Erased { targets } = &event.body {
+                assert_eq!(event.sender, bob());
+                named.extend(targets.iter().copied());
+            }
+        }
+        assert_eq!(
+            named,
+            erasing.bobs[..named.len()],
+            "named twice, or not at all"
+        );
+        for (index, seq) in erasing.bobs.iter().enumerate() {
+            let is_gone = matches!(log[seq.0 as usize - 1].body, EventBody::Tombstone);
+            assert_eq!(is_gone, index < named.len(), "{seq} in room {room}");
+        }
+        for (seq, said) in &erasing.others {
+            let body = &log[seq.0 as usize - 1].body;
+            assert!(matches!(body, EventBody::Message { body, .. } if body == said));
+        }
+        all &= named.len() == erasing.bobs.len();
+    }
+    all
+}
+
+fn bob() -> UserId {
+    "bob".parse().unwrap()
+}
+
+#[test]
+fn an_erasure_goes_on_where_a_power_cut_has_stopped_it() {
+    let mut rng = random();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut disk = Disk::default();
+        let (store, handle) = open(&disk);
+        create_rooms(&store, ROOMS).await;
+        let mut erasing = Vec::new();
+        for room in 0..ROOMS {
+            let (mut bobs, mut others) = (Vec::new(), Vec::new());
+            for number in 0..120 {
+                let body = format!("said-{room}-{number}");
+                if rng.next_u32().is_multiple_of(2) {
+                    bobs.push(say_as(&store, room, bob(), body).await.unwrap());
+                } else {
+                    let seq = say_as(&store, room, alice(), body.clone()).await.unwrap();
+                    others.push((seq, body));
+                }
+            }
+            erasing.push(Erasing { bobs, others });
+        }
+        let new = NewErasure {
+            user: bob(),
+            room: None,
+            by: ErasedBy::default(),
+        };
+        store.erase(new).await.unwrap().unwrap();
+        handle.shutdown().await;
+
+        let mut cuts = 0;
+        loop {
+            let (store, handle) = open(&disk);
+            if check_erasing(&store, &erasing).await {
+                let mut walk = EraseWalk::default();
+                while store.erase_step(&mut walk).await.unwrap() {}
+                let done = store.erasures().unwrap().remove(0);
+                let bobs: usize = erasing.iter().map(|room| room.bobs.len()).sum();
+                assert_eq!((done.rooms, done.events), (ROOMS as u64, bobs as u64));
+                assert!(done.finished_at.is_some());
+                check_erasing(&store, &erasing).await;
+                handle.shutdown().await;
+                break;
+            }
+            let steps = Arc::new(AtomicU64::new(0));
+            let (worker, counted) = (store.clone(), steps.clone());
+            let mut erasing_on = tokio::task::JoinSet::new();
+            erasing_on.spawn(async move {
+                let mut walk = EraseWalk::default();
+                walk.step = 5;
+                while let Ok(true) = worker.erase_step(&mut walk).await {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            let enough = u64::from(rng.next_u32() % 12);
+            while steps.load(Ordering::SeqCst) < enough && erasing_on.try_join_next().is_none() {
+                tokio::task::yield_now().await;
+            }
+            let found = disk.after_power_cut(&mut rng);
+            handle.shutdown().await;
+            while erasing_on.join_next().await.is_some() {}
+            (disk, cuts) = (found, cuts + 1);
+        }
+        assert!(cuts > 3, "{cuts}");
     });
 }
 

@@ -6,6 +6,7 @@
 //! that no commit is much slower than another. A room that is folded is folded with all it has, so that its last
 //! block is rewritten seldom.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub(crate) struct Unfolded {
     pub(crate) commit: u64,
     pub(crate) bytes: usize,
     pub(crate) rooms: Vec<(Arc<RoomCell>, Seq, Seq)>,
+    /// Whether the row holds events of rooms that are gone, beside those of `rooms`.
+    pub(crate) of_gone_rooms: bool,
 }
 
 /// How much stays in the log before it is folded. It is in memory too, and read again when the file is opened.
@@ -64,6 +67,8 @@ pub(crate) struct Queue {
     bytes: usize,
     /// What the last commit added, as a measure for what this one folds.
     last_bytes: usize,
+    /// Up to this commit the log is folded however little that is, since it holds what must not be kept.
+    due: Cell<Option<u64>>,
 }
 
 /// A room as a fold leaves it.
@@ -91,7 +96,21 @@ impl Queue {
             commits: VecDeque::new(),
             bytes: 0,
             last_bytes: 0,
+            due: Cell::new(None),
         }
+    }
+
+    /// Notes that the log is to be folded as far as it holds events that are no longer kept, behind what `step` has
+    /// folded. Says whether it holds any.
+    pub(crate) fn fold_what_is_gone(&self, step: &Step) -> bool {
+        let is_gone = |(cell, first, _): &(Arc<RoomCell>, Seq, Seq)| {
+            let state = cell.state.read();
+            state.record.deleted || *first < state.record.first
+        };
+        let mut commits = self.commits.iter().skip(step.commits).rev();
+        let last = commits.find(|commit| commit.of_gone_rooms || commit.rooms.iter().any(is_gone));
+        self.due.set(last.map(|commit| commit.commit));
+        last.is_some()
     }
 
     /// How much stays in the log.
@@ -134,7 +153,8 @@ impl Queue {
         for commit in &self.commits {
             let within = self.commits.len() - step.commits <= self.kept.commits
                 && self.bytes - step.bytes <= self.kept.bytes;
-            if within || left == 0 {
+            let due = self.due.get().is_some_and(|due| commit.commit <= due);
+            if (within && !due) || left == 0 {
                 break;
             }
             for (cell, _, last) in &commit.rooms {
@@ -175,7 +195,28 @@ impl Step {
             return folded.through >= last;
         }
         let state = cell.state.read();
-        state.record.deleted || state.folded >= last
+        state.record.deleted || state.folded >= last || state.record.first > last
+    }
+
+    /// Where a room's blocks end, as this step leaves them.
+    pub(crate) fn of_room(&self, cell: &RoomCell) -> Folded {
+        if let Some((_, folded)) = self.rooms.get(&cell.number) {
+            return *folded;
+        }
+        let state = cell.state.read();
+        Folded {
+            through: state.folded,
+            open_block: state.open_block,
+        }
+    }
+
+    /// The fold goes on with another block of this room, or with a new one.
+    pub(crate) fn reopen(&mut self, cell: &Arc<RoomCell>, open_block: Option<Seq>) {
+        let folded = Folded {
+            open_block,
+            ..self.of_room(cell)
+        };
+        self.rooms.insert(cell.number, (cell.clone(), folded));
     }
 
     /// Moves about `most` bytes of a room's tail into its blocks, at least one event, and says how many bytes it wrote.
@@ -185,19 +226,14 @@ impl Step {
         cell: &Arc<RoomCell>,
         most: usize,
     ) -> Result<usize, StoreError> {
-        let (tail, now) = {
+        let before = self.of_room(cell);
+        let (tail, first) = {
             let state = cell.state.read();
-            let now = Folded {
-                through: state.folded,
-                open_block: state.open_block,
-            };
-            (state.tail.clone(), now)
+            (state.tail.clone(), state.record.first)
         };
-        let before = self
-            .rooms
-            .get(&cell.number)
-            .map_or(now, |(_, folded)| *folded);
-        let (start, open_block) = (before.through.next(), before.open_block);
+        // What is no longer kept is left out, and then the last block does not go on.
+        let start = before.through.next().max(first);
+        let open_block = before.open_block.filter(|_| start == before.through.next());
         let mut writer = BlockWriter::open(blocks, cell.number, open_block, start)?;
         let folded = writer.take(&tail, start, most)?;
         let (open_block, written) = writer.finish()?;

@@ -320,6 +320,7 @@ fn complete(batch: &Batch<'_>, complete: CompleteRoom) -> Result<(), StoreError>
         created_at,
         first: room.first,
         deleted: false,
+        last_ts: room.last_ts,
     };
     room_ops::write_record(tx, number, &record)?;
     for (user, membership) in &members {

@@ -16,6 +16,7 @@ mod block;
 mod check;
 mod commit_row;
 mod engine;
+mod erasure;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -25,6 +26,7 @@ mod keys;
 mod last_seen;
 mod log;
 mod migrate_identity;
+mod migrate_retention;
 mod migrate_rows;
 mod offline;
 mod overlay;
@@ -32,6 +34,7 @@ mod pace;
 mod record;
 mod recover;
 mod retention;
+mod rewrite;
 mod room;
 mod room_ops;
 mod room_tx;
@@ -54,17 +57,19 @@ pub use accounts::{
     Stale, Standing, SweptAccounts, Totp, UsePasskey, WaysIn, WebauthnHandle,
 };
 pub use check::{CheckError, Checked, CheckedRoom, OnProgress, check, check_file};
+pub use erasure::{EraseRefused, EraseWalk, ErasedBy, Erasure, MOST_ERASURES, NewErasure};
 pub use error::{OpenError, StoreError};
 pub use fold::KeptLog;
 pub use import::{CompleteRoom, ImportRefused, ImportedRoom, OutOfLine};
 pub use log::PageLimit;
 pub use offline::{Compacted, compact, revive};
+pub use retention::{Purged, Retention};
 pub use room::{Ban, Membership, RoomRef};
 pub use room_ops::{Counts, CreateRoom, RoomFacts};
 pub use room_tx::{Appended, RoomTx};
 pub use snapshot::SnapshotError;
 pub use store::{
-    CommitReport, Commits, Committed, Location, OnCommit, StorageUsage, Store, StoreConfig,
+    CommitReport, Commits, Committed, Location, Moment, OnCommit, StorageUsage, Store, StoreConfig,
     StoreHandle, Submitted,
 };
 pub use sweep::{SweepCursor, Swept};

@@ -4,13 +4,13 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Instant;
 
 use bytes::Bytes;
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable};
 use stack_types::{EventBatch, Frames, FramesBuilder, Seq, Timestamp};
 
-use crate::block::{self, RunRef};
+use crate::block::RunRef;
 use crate::fold::BLOCK_EVENTS;
-use crate::tail::{frame_in, replaced};
-use crate::{RoomRef, Store, StoreError, commit_row, tables};
+use crate::tail::frame_in;
+use crate::{RoomRef, Store, StoreError, tables};
 
 /// How much a page holds at most. A page holds at least one event, however large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -406,10 +406,10 @@ impl PageBack {
     }
 }
 
-type Blocks<'a> = &'a dyn BlockTable;
+pub(crate) type Blocks<'a> = &'a dyn BlockTable;
 
 /// Where a block starts, and its row.
-type Block<'a> = (u64, redb::AccessGuard<'a, &'static [u8]>);
+pub(crate) type Block<'a> = (u64, redb::AccessGuard<'a, &'static [u8]>);
 
 /// The table of blocks, in a snapshot or in the writer's transaction.
 pub(crate) trait BlockTable {
@@ -473,55 +473,4 @@ pub(crate) fn end_of_blocks(blocks: Blocks<'_>, room: u64) -> Result<Option<End>
         last_ts: run.time(last).unwrap_or_default(),
         open_block: Some(Seq(first)),
     }))
-}
-
-/// Replaces an event's frame in its block.
-pub(crate) fn rewrite_block(
-    tx: &WriteTransaction,
-    room: u64,
-    seq: Seq,
-    json: &[u8],
-) -> Result<(), StoreError> {
-    let mut blocks = tx.open_table(tables::ROOM_BLOCKS)?;
-    let (first, run) = {
-        let found = (&blocks as Blocks<'_>).last_in((room, 0)..=(room, seq.0))?;
-        let (first, row) = found.ok_or_else(|| StoreError::damaged("an event is missing"))?;
-        (Seq(first), RunRef::of(row.value())?.to_run()?)
-    };
-    let mut row = Vec::new();
-    block::encode(
-        &replaced(&run.frames, first, seq, json),
-        &run.times,
-        &mut row,
-    );
-    blocks.insert((room, first.0), row.as_slice())?;
-    Ok(())
-}
-
-/// Replaces an event's frame in the row of its commit.
-pub(crate) fn rewrite_commit(
-    tx: &WriteTransaction,
-    commit: u64,
-    room: u64,
-    seq: Seq,
-    json: &[u8],
-) -> Result<(), StoreError> {
-    let mut log = tx.open_table(tables::LOG)?;
-    let mut row = Vec::new();
-    {
-        let old = log.get(commit)?;
-        let old = old.ok_or_else(|| StoreError::damaged("a commit is missing from the log"))?;
-        for section in commit_row::sections(old.value()) {
-            let section = section?;
-            let run = section.run.to_run()?;
-            let frames = if section.room == room {
-                replaced(&run.frames, section.first, seq, json)
-            } else {
-                run.frames
-            };
-            commit_row::push(section.room, section.first, &frames, &run.times, &mut row);
-        }
-    }
-    log.insert(commit, row.as_slice())?;
-    Ok(())
 }

@@ -38,6 +38,7 @@ pub(crate) fn recover(inner: &Inner, kept: KeptLog) -> Result<Log, StoreError> {
             commit: commit.value(),
             bytes: 0,
             rooms: Vec::new(),
+            of_gone_rooms: false,
         };
         for section in commit_row::sections(row.value()) {
             let section = section?;
@@ -54,6 +55,8 @@ pub(crate) fn recover(inner: &Inner, kept: KeptLog) -> Result<Log, StoreError> {
                 unfolded
                     .rooms
                     .push((loaded.home_of(section.room, cell), section.first, last));
+            } else {
+                unfolded.of_gone_rooms = true;
             }
         }
         log.next_commit = unfolded.commit + 1;

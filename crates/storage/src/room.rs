@@ -58,9 +58,11 @@ pub(crate) struct RoomRecord {
     pub(crate) title: String,
     pub(crate) settings: RoomSettings,
     pub(crate) created_at: Timestamp,
-    /// The first event that is still there.
+    /// The first event that is still there; behind the last one when there is none.
     pub(crate) first: Seq,
     pub(crate) deleted: bool,
+    /// The time of the last event when `first` moved: no later one is earlier, though it may be gone itself.
+    pub(crate) last_ts: Timestamp,
 }
 
 /// What can change about a room in memory.

@@ -211,6 +211,29 @@ impl Store {
         })
     }
 
+    /// How far each of these has read in one room; who has read nothing is absent.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn read_by(
+        &self,
+        room: &RoomRef,
+        users: Vec<UserId>,
+    ) -> Result<HashMap<UserId, Seq>, StoreError> {
+        let number = room.0.number;
+        self.read_blocking(move |tx| {
+            let cursors = tx.open_table(tables::READ_CURSORS)?;
+            let mut read = HashMap::new();
+            for user in users {
+                if let Some(row) = cursors.get((user.as_str(), number))? {
+                    read.insert(user, Seq(row.value()));
+                }
+            }
+            Ok(read)
+        })
+        .await
+    }
+
     /// Moves somebody's read cursor forward and gives where it stands; it never goes back.
     ///
     /// # Errors
@@ -251,6 +274,12 @@ pub(crate) fn take_number(tx: &WriteTransaction) -> Result<u64, StoreError> {
     Ok(number)
 }
 
+/// The number that the next room will have.
+pub(crate) fn next_number(tx: &WriteTransaction) -> Result<u64, StoreError> {
+    let meta = tx.open_table(tables::META)?;
+    Ok(meta.get(NEXT_ROOM)?.map_or(1, |row| row.value()))
+}
+
 fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
     let number = {
         let mut names = batch.tx.open_table(tables::ROOM_NAMES)?;
@@ -273,6 +302,7 @@ fn create(batch: &mut Batch<'_>, room: CreateRoom) -> Result<bool, StoreError> {
         created_at: batch.now,
         first: Seq::FIRST,
         deleted: false,
+        last_ts: Timestamp(0),
     };
     write_record(batch.tx, number, &record)?;
     write_member(batch.tx, number, &room.owner, Some(&membership))?;
@@ -426,9 +456,12 @@ pub(crate) fn load(tx: &ReadTransaction, id: &RoomId) -> Result<Option<RoomCell>
         }
     }
     let end = log::end_of_blocks(&tx.open_table(tables::ROOM_BLOCKS)?, number)?;
+    // What is no longer kept may be gone from the blocks, also their end.
+    let (kept_from, last_ts) = (record.first, record.last_ts);
+    let end = end.filter(|end| end.last.next() >= kept_from);
     let (head, last_ts) = match &end {
-        Some(end) => (end.last, end.last_ts),
-        None => (record.first.prev(), Timestamp(0)),
+        Some(end) => (end.last, end.last_ts.max(last_ts)),
+        None => (kept_from.prev(), last_ts),
     };
     Ok(Some(RoomCell {
         number,

@@ -247,6 +247,11 @@ impl<'a, 't> RoomTx<'a, 't> {
     /// Changes title and settings.
     pub fn set_room(&mut self, title: String, settings: RoomSettings) {
         let record = self.record(RoomRecord::clone);
+        let kept = |settings: &RoomSettings| (settings.retention_days, settings.retention_messages);
+        if kept(&settings) != kept(&record.settings) {
+            let changed = self.batch.inner.retention_changed.clone();
+            self.after_commit(move || changed.notify_one());
+        }
         self.effects.push(Effect::Record(RoomRecord {
             title,
             settings,
@@ -265,10 +270,11 @@ impl<'a, 't> RoomTx<'a, 't> {
         self.after.push(Box::new(act));
     }
 
-    /// Deletes the room. Its rows go later, in small steps; its slug stays taken.
+    /// Deletes the room, its title with it. Its rows go later, in small steps; its slug stays taken.
     pub fn delete(&mut self) {
         let record = self.record(RoomRecord::clone);
         self.effects.push(Effect::Record(RoomRecord {
+            title: String::new(),
             deleted: true,
             ..record
         }));

@@ -25,6 +25,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         from: 3,
         run: crate::migrate_identity::accounts_and_sessions,
     },
+    Migration {
+        from: 4,
+        run: crate::migrate_retention::rooms,
+    },
 ];
 
 const FIRST: u32 = 1;

@@ -6,20 +6,21 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redb::{ReadTransaction, WriteTransaction};
 use stack_types::trace::{self, Trace};
 use stack_types::{Clock, ErrorCode, EventBatch, EventCodec, Problem, RoomId, Timestamp};
 use tokio::sync::mpsc::error::{SendError, TrySendError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::accounts::{AuditAction, AuditOutcome, Standing};
 use crate::engine::{Engine, FileOpener, Opener};
 use crate::fold::KeptLog;
 use crate::pace::Pace;
 use crate::recover::recover;
+use crate::retention::Retention;
 use crate::room::{RoomCell, RoomRef};
 use crate::writer::{self, Batch, Command, Job};
 use crate::{OpenError, RoomTx, StoreError, schema};
@@ -86,6 +87,8 @@ pub struct StoreConfig {
     pub on_commit: Option<OnCommit>,
     /// How much stays in the log before it is folded into the blocks of its rooms.
     pub kept_log: KeptLog,
+    /// What a room keeps of its past at most, whatever its settings say.
+    pub retention: Retention,
 }
 
 impl Default for StoreConfig {
@@ -96,8 +99,18 @@ impl Default for StoreConfig {
             two_phase_commit: false,
             on_commit: None,
             kept_log: KeptLog::default(),
+            retention: Retention::default(),
         }
     }
+}
+
+/// When a commit was through.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// By the clock.
+    pub at: Timestamp,
+    /// To measure from.
+    pub instant: Instant,
 }
 
 /// Events that a commit added to a room.
@@ -107,6 +120,8 @@ pub struct Committed {
     pub room: RoomId,
     /// The events, ready to send.
     pub batch: EventBatch,
+    /// When the commit was through; `None` where that is not known, as of what comes from another gateway.
+    pub moment: Option<Moment>,
     /// Who wants to hear what becomes of them: those of the requests that are traced.
     pub traces: Vec<Arc<dyn Trace>>,
 }
@@ -132,10 +147,16 @@ pub(crate) struct Inner {
     /// Bounds the memory and the threads of those who read pages at the same time.
     scans: Semaphore,
     pub(crate) pace: Pace,
+    /// What a room keeps of its past at most.
+    pub(crate) retention: Retention,
     /// The file, where there is one.
     pub(crate) file: Option<PathBuf>,
     /// One copy of the file is made at a time.
     pub(crate) snapshots: Arc<Semaphore>,
+    /// An erasure was asked for.
+    pub(crate) erasures: Notify,
+    /// A room keeps less than before.
+    pub(crate) retention_changed: Arc<Notify>,
     /// Entries of the audit log since the start, by what was done and whether it was.
     pub(crate) audited: Mutex<HashMap<(AuditAction, AuditOutcome), u64>>,
     cells: Mutex<HashMap<RoomId, Arc<RoomCell>>>,
@@ -248,11 +269,14 @@ impl Store {
             two_phase_commit: config.two_phase_commit,
             scans: Semaphore::new(CONCURRENT_SCANS),
             pace: Pace::new(),
+            retention: config.retention,
             file: match config.location {
                 Location::File(path) => Some(path),
                 Location::Memory => None,
             },
             snapshots: Arc::new(Semaphore::new(1)),
+            erasures: Notify::new(),
+            retention_changed: Arc::default(),
             audited: Mutex::default(),
             cells: Mutex::new(HashMap::new()),
         });

@@ -40,6 +40,9 @@ pub(crate) const EDITS: TableDefinition<(u64, u64, u64), ()> = TableDefinition::
 /// Room, sender and idempotency key, as [`crate::keys`] lays them out → (seq, time).
 pub(crate) const KEYS: TableDefinition<&[u8], (u64, u64)> = TableDefinition::new("message_keys");
 
+/// Number in the order of asking → [`crate::erasure`]'s job.
+pub(crate) const ERASURES: TableDefinition<u64, &[u8]> = TableDefinition::new("erasures");
+
 /// User → when they were last seen.
 pub(crate) const PRESENCE: TableDefinition<&str, u64> = TableDefinition::new("presence");
 
@@ -69,6 +72,7 @@ pub(crate) fn each(act: &mut impl EachTable) -> Result<(), StoreError> {
     act.table(ROOM_BLOCKS)?;
     act.table(EDITS)?;
     act.table(KEYS)?;
+    act.table(ERASURES)?;
     act.table(PRESENCE)?;
     crate::accounts::each_table(act)
 }

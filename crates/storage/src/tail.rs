@@ -1,7 +1,7 @@
 //! The end of a room's log that stands in commits only, not yet in the room's blocks: in memory, and rebuilt when
 //! the file is opened.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use stack_types::{Frames, FramesBuilder, Seq, Timestamp};
 
@@ -48,11 +48,12 @@ impl Tail {
         self.0.get(index).filter(|run| seq <= run.last())
     }
 
-    /// Replaces an event's frame.
-    pub(crate) fn replace(&mut self, seq: Seq, json: &[u8]) {
-        let index = self.0.partition_point(|run| run.first <= seq);
-        if let Some(run) = index.checked_sub(1).and_then(|index| self.0.get_mut(index)) {
-            run.run.frames = replaced(&run.run.frames, run.first, seq, json);
+    /// Replaces the frames of those events that are in it.
+    pub(crate) fn replace(&mut self, events: &BTreeMap<Seq, Vec<u8>>) {
+        for run in &mut self.0 {
+            if events.range(run.first..=run.last()).next().is_some() {
+                run.run.frames = replaced(&run.run.frames, run.first, events);
+            }
         }
     }
 
@@ -104,15 +105,18 @@ impl Tail {
     }
 }
 
-/// `frames`, which start at `first`, with the frame of `seq` replaced.
-pub(crate) fn replaced(frames: &Frames, first: Seq, seq: Seq, json: &[u8]) -> Frames {
-    let mut builder = FramesBuilder::with_capacity(frames.wire().len() + json.len());
-    let index = usize::try_from(seq.0 - first.0).unwrap_or(usize::MAX);
-    builder.extend(frames, 0..index.min(frames.len()));
-    if index < frames.len() {
+/// `frames`, which start at `first`, with the frames of those of the events replaced that are among them.
+pub(crate) fn replaced(frames: &Frames, first: Seq, events: &BTreeMap<Seq, Vec<u8>>) -> Frames {
+    let mut builder = FramesBuilder::with_capacity(frames.wire().len());
+    let mut next = 0;
+    for (seq, json) in events.range(first..Seq(first.0 + frames.len() as u64)) {
+        // It is in the range, so that it has an index.
+        let index = usize::try_from(seq.0 - first.0).unwrap_or(usize::MAX);
+        builder.extend(frames, next..index);
         builder.push(json);
-        builder.extend(frames, index + 1..frames.len());
+        next = index + 1;
     }
+    builder.extend(frames, next..frames.len());
     builder.finish()
 }
 

@@ -5,7 +5,7 @@
 //! A job that refuses has written nothing; a fault of the engine or a panic aborts the whole batch, and every job
 //! of it is answered with the fault, since none of it happened. Whatever panics, every job is answered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::engine::Health;
 use crate::fold::{self, Unfolded};
 use crate::room::{Ban, ByUser, Membership, RoomCell, RoomRecord, RoomRef};
 use crate::room_tx::{AfterCommit, Effect};
-use crate::store::{CommitReport, Committed, Inner, OnCommit};
+use crate::store::{CommitReport, Committed, Inner, Moment, OnCommit};
 use crate::tail::{self, Tail, TailRun};
 use crate::{StoreError, commit_row, keys, log, recover, tables};
 
@@ -255,7 +255,11 @@ fn commit(
     };
     let began = Instant::now();
     tx.commit()?;
-    let synced = began.elapsed();
+    let moment = Moment {
+        at: inner.clock.now(),
+        instant: Instant::now(),
+    };
+    let synced = moment.instant - began;
 
     log.queue.done(&folded);
     for (cell, folded) in folded.rooms.into_values() {
@@ -268,7 +272,8 @@ fn commit(
         log.next_commit = unfolded.commit + 1;
         log.queue.push(unfolded);
     }
-    let committed = staged.into_iter().filter_map(Done::publish).collect();
+    let publish = |room: Done| room.publish(moment);
+    let committed = staged.into_iter().filter_map(publish).collect();
     for act in after {
         if catch_unwind(AssertUnwindSafe(act)).is_err() {
             tracing::error!("what follows a commit panicked");
@@ -289,6 +294,7 @@ fn write_log(
         commit,
         bytes: 0,
         rooms: Vec::new(),
+        of_gone_rooms: false,
     };
     for room in rooms() {
         let frames = &room.run.frames;
@@ -336,7 +342,7 @@ pub(crate) struct Batch<'t> {
     pub(crate) folded: fold::Step,
     /// What is to be done when the commit is visible.
     pub(crate) after: Vec<AfterCommit>,
-    queue: &'t fold::Queue,
+    pub(crate) queue: &'t fold::Queue,
     /// Bytes of events so far.
     bytes: usize,
     scratch: Vec<u8>,
@@ -418,12 +424,10 @@ impl<'t> Batch<'t> {
     /// The event of this number, as this batch leaves it.
     pub(crate) fn event(&self, room: &Staged, seq: Seq) -> Result<Option<Event>, StoreError> {
         let decode = |frame: &[u8]| Ok(Some(self.inner.codec.decode(frame)?));
-        if let Some((_, json)) = room
-            .replaced
-            .iter()
-            .rev()
-            .find(|(replaced, _)| *replaced == seq)
-        {
+        if seq < room.first() {
+            return Ok(None);
+        }
+        if let Some(json) = room.replaced.get(&seq) {
             return decode(json);
         }
         if let Some(frame) = room
@@ -452,28 +456,16 @@ impl<'t> Batch<'t> {
     pub(crate) fn rewrite(&mut self, room: &mut Staged, event: &Event) -> Result<(), StoreError> {
         let mut json = Vec::new();
         self.inner.codec.encode(event, &mut json);
-        let (number, seq) = (room.cell.number, event.seq);
+        let seq = event.seq;
         if let Some(index) = room.staged_index(seq) {
             let frames = std::mem::take(&mut room.frames).finish();
-            let frames = tail::replaced(&frames, room.frames_first, seq, &json);
+            let json = BTreeMap::from([(seq, json)]);
+            let frames = tail::replaced(&frames, room.frames_first, &json);
             debug_assert!(index < frames.len());
             room.frames.extend(&frames, 0..frames.len());
             return Ok(());
         }
-        if let Some(commit) = self.queue.commit_of(number, seq, &self.folded) {
-            log::rewrite_commit(self.tx, commit, number, seq, &json)?;
-        }
-        let step = self
-            .folded
-            .rooms
-            .get(&number)
-            .map(|(_, folded)| folded.through);
-        let in_block = seq <= step.unwrap_or(room.cell.state.read().folded);
-        if in_block {
-            log::rewrite_block(self.tx, number, seq, &json)?;
-        }
-        room.replaced.push((seq, json));
-        Ok(())
+        self.rewrite_logged(room, BTreeMap::from([(seq, json)]))
     }
 
     /// Writes the records of the rooms whose title, settings or existence changed.
@@ -505,7 +497,7 @@ pub(crate) struct Staged {
     times: Vec<Timestamp>,
     frames_first: Seq,
     /// Events of before that this batch replaces.
-    replaced: Vec<(Seq, Vec<u8>)>,
+    pub(crate) replaced: BTreeMap<Seq, Vec<u8>>,
     /// Those of its operations that are traced.
     pub(crate) traces: Vec<Arc<dyn Trace>>,
 }
@@ -535,9 +527,32 @@ impl Staged {
             frames: FramesBuilder::with_capacity(FRAMES_BYTES),
             times: Vec::new(),
             frames_first: Seq::FIRST,
-            replaced: Vec::new(),
+            replaced: BTreeMap::new(),
             traces: Vec::new(),
         }
+    }
+
+    /// The first event that is still there.
+    pub(crate) fn first(&self) -> Seq {
+        match &self.record {
+            Some(record) => record.first,
+            None => self.cell.state.read().record.first,
+        }
+    }
+
+    /// Whether the room is gone.
+    pub(crate) fn is_deleted(&self) -> bool {
+        match &self.record {
+            Some(record) => record.deleted,
+            None => self.cell.state.read().record.deleted,
+        }
+    }
+
+    /// The record, to be changed.
+    pub(crate) fn record_mut(&mut self) -> &mut RoomRecord {
+        let cell = &self.cell;
+        self.record
+            .get_or_insert_with(|| cell.state.read().record.clone())
     }
 
     /// Where an event stands among those that this batch adds.
@@ -560,7 +575,7 @@ impl Staged {
 
 impl Done {
     /// Makes the committed change visible, and gives the events it added.
-    fn publish(self) -> Option<Committed> {
+    fn publish(self, moment: Moment) -> Option<Committed> {
         let Self { staged, first, run } = self;
         let batch = EventBatch::new(first, run.frames.clone());
         {
@@ -568,9 +583,7 @@ impl Done {
             if let Some(record) = staged.record {
                 state.record = record;
             }
-            for (seq, json) in &staged.replaced {
-                state.tail.replace(*seq, json);
-            }
+            state.tail.replace(&staged.replaced);
             if state.record.deleted {
                 state.tail = Tail::default();
             } else if !batch.frames().is_empty() {
@@ -602,6 +615,7 @@ impl Done {
         (!batch.frames().is_empty()).then_some(Committed {
             room,
             batch,
+            moment: Some(moment),
             traces: staged.traces,
         })
     }

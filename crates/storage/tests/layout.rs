@@ -9,11 +9,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use stack_proto::JsonCodec;
 use stack_storage::{
-    Commits, CreateRoom, KeptLog, Location, PageLimit, RoomRef, Store, StoreConfig, StoreHandle,
+    Commits, CreateRoom, EraseWalk, ErasedBy, KeptLog, Location, NewErasure, PageLimit, Purged,
+    Retention, RoomRef, Store, StoreConfig, StoreHandle,
 };
 use stack_types::{
-    Event, EventBody, EventCodec, EventDraft, ManualClock, RoomId, RoomSettings, Seq, Timestamp,
-    UserId,
+    Clock as _, Event, EventBody, EventCodec, EventDraft, ManualClock, RoomId, RoomSettings, Seq,
+    Timestamp, UserId,
 };
 
 #[derive(Debug, Clone)]
@@ -40,6 +41,18 @@ enum Step {
         bytes: usize,
     },
     Restart,
+    /// Everything that one of two has said is erased, in one room or all; cut off after so many steps.
+    Erase {
+        user: usize,
+        room: Option<usize>,
+        cut: usize,
+    },
+    /// So many hours go by.
+    Wait(u64),
+    /// What is too old or too much is dropped.
+    Expire,
+    /// And its bytes removed.
+    Purge,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -52,8 +65,100 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0usize..3, 0u64..300, 1usize..200, 1usize..200_000)
             .prop_map(|(room, cursor, events, bytes)| Step::Page { room, cursor, events, bytes }),
         1 => Just(Step::Restart),
+        2 => (0usize..2, proptest::option::of(0usize..3), 0usize..12)
+            .prop_map(|(user, room, cut)| Step::Erase { user, room, cut }),
+        1 => (1u64..20).prop_map(Step::Wait),
+        2 => Just(Step::Expire),
+        2 => Just(Step::Purge),
     ];
     proptest::collection::vec(step, 1..60)
+}
+
+/// What rooms keep: one everything, one the newest events, one those of a day.
+const KEPT_MESSAGES: u32 = 70;
+
+fn settings(room: usize) -> RoomSettings {
+    RoomSettings {
+        retention_messages: if room == 1 { KEPT_MESSAGES } else { 0 },
+        retention_days: u32::from(room == 2),
+        ..RoomSettings::default()
+    }
+}
+
+/// A room as it should read: everything that ever was, when it was, and how much of that is gone.
+#[derive(Default)]
+struct Model {
+    bodies: Vec<EventBody>,
+    senders: Vec<UserId>,
+    times: Vec<Timestamp>,
+    gone: usize,
+}
+
+impl Model {
+    fn push(&mut self, sender: UserId, body: EventBody, at: Timestamp) {
+        self.senders.push(sender);
+        self.bodies.push(body);
+        self.times.push(at);
+    }
+
+    fn len(&self) -> u64 {
+        self.bodies.len() as u64
+    }
+
+    /// The message this far from the end, if it is one and there.
+    fn message(&self, back: u64) -> Option<Seq> {
+        let seq = self.len().saturating_sub(back).max(1);
+        let there = seq > self.gone as u64
+            && matches!(
+                self.bodies.get(seq as usize - 1),
+                Some(EventBody::Message { .. })
+            );
+        there.then_some(Seq(seq))
+    }
+
+    /// Takes away what somebody has written, and says in which events that was.
+    fn erase(&mut self, user: UserId) -> Vec<Seq> {
+        let mut targets = Vec::new();
+        let there = self
+            .senders
+            .iter()
+            .zip(&mut self.bodies)
+            .zip(1..)
+            .skip(self.gone);
+        for ((sender, body), seq) in there {
+            let is_text = match body {
+                EventBody::Message { .. } => true,
+                EventBody::Edited { body, .. } => body.is_some(),
+                EventBody::Redacted { reason, .. } => reason.is_some(),
+                EventBody::Reacted { emoji, .. } => !emoji.is_empty(),
+                _ => false,
+            };
+            if *sender != user || !is_text {
+                continue;
+            }
+            targets.push(Seq(seq));
+            match body {
+                EventBody::Message { .. } => *body = EventBody::Tombstone,
+                EventBody::Edited { body, .. } => *body = None,
+                EventBody::Redacted { reason, .. } => *reason = None,
+                EventBody::Reacted { emoji, .. } => emoji.clear(),
+                _ => {}
+            }
+        }
+        targets
+    }
+
+    fn expire(&mut self, room: usize, now: Timestamp) {
+        if room == 1 {
+            self.gone = self
+                .gone
+                .max(self.bodies.len().saturating_sub(KEPT_MESSAGES as usize));
+        }
+        if room == 2 {
+            let since = now.minus(std::time::Duration::from_secs(24 * 60 * 60));
+            self.gone = self.gone.max(self.times.partition_point(|at| *at < since));
+        }
+    }
 }
 
 struct World {
@@ -84,6 +189,31 @@ fn open(folder: &Path, clock: &Arc<ManualClock>) -> World {
     }
 }
 
+impl World {
+    async fn reopened(self, folder: &Path, clock: &Arc<ManualClock>) -> Self {
+        let Self {
+            store,
+            handle,
+            rooms,
+            ..
+        } = self;
+        handle.shutdown().await;
+        drop((store, rooms));
+        open(folder, clock)
+    }
+
+    /// Nobody else takes the commits away, and the writer waits for whoever should.
+    async fn drain(&mut self) -> usize {
+        let mut drained = 0;
+        while let Ok(Some(_)) =
+            tokio::time::timeout(std::time::Duration::ZERO, self.commits.next()).await
+        {
+            drained += 1;
+        }
+        drained
+    }
+}
+
 fn id(room: usize) -> RoomId {
     format!("room-{room}").parse().unwrap()
 }
@@ -92,11 +222,16 @@ fn alice() -> UserId {
     "alice".parse().unwrap()
 }
 
+fn user(number: usize) -> UserId {
+    ["alice", "bob"][number % 2].parse().unwrap()
+}
+
 fn draft(body: EventBody) -> EventDraft {
-    EventDraft {
-        sender: alice(),
-        body,
-    }
+    by(alice(), body)
+}
+
+fn by(sender: UserId, body: EventBody) -> EventDraft {
+    EventDraft { sender, body }
 }
 
 fn said(text: String) -> EventBody {
@@ -124,42 +259,43 @@ fn decode(batch: &stack_types::EventBatch) -> Vec<Event> {
 }
 
 /// Takes back a message: in the model as in the file.
-async fn redact(world: &World, model: &mut Vec<EventBody>, room: usize, target: Seq) {
+async fn redact(world: &World, model: &mut Model, room: usize, target: Seq, at: Timestamp) {
     world
         .store
         .room_op(&id(room), move |tx| {
             tx.redact(target)?;
             Ok(tx.append(draft(EventBody::Redacted {
                 target_seq: target,
-                reason: None,
+                reason: Some("reason".into()),
             })))
         })
         .await
         .unwrap();
-    for body in model.iter_mut() {
+    for body in &mut model.bodies {
         if let EventBody::Edited { target_seq, body } = body
             && *target_seq == target
         {
             *body = None;
         }
     }
-    model[target.0 as usize - 1] = EventBody::Tombstone;
-    model.push(EventBody::Redacted {
+    model.bodies[target.0 as usize - 1] = EventBody::Tombstone;
+    let redacted = EventBody::Redacted {
         target_seq: target,
-        reason: None,
-    });
+        reason: Some("reason".into()),
+    };
+    model.push(alice(), redacted, at);
 }
 
 async fn play(steps: Vec<Step>) {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
     let mut world = open(folder.path(), &clock);
-    let mut model: Vec<Vec<EventBody>> = Vec::new();
+    let mut model: Vec<Model> = Vec::new();
     for room in 0..3 {
         let create = CreateRoom {
             id: id(room),
             title: "t".into(),
-            settings: RoomSettings::default(),
+            settings: settings(room),
             owner: alice(),
         };
         world
@@ -170,7 +306,11 @@ async fn play(steps: Vec<Step>) {
             .page_after(&world.rooms[room], Seq::ZERO, ALL)
             .await
             .unwrap();
-        model.push(decode(&first).into_iter().map(|event| event.body).collect());
+        let mut new = Model::default();
+        for event in decode(&first) {
+            new.push(event.sender, event.body, event.ts);
+        }
+        model.push(new);
     }
     let mut drained = 0;
     for (number, step) in steps.into_iter().enumerate() {
@@ -180,9 +320,11 @@ async fn play(steps: Vec<Step>) {
                 let mut pending = Vec::new();
                 for index in 0..count {
                     let body = said(format!("{number}.{index} {}", "x".repeat(size)));
-                    model[room].push(body.clone());
-                    let op =
-                        move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft(body)));
+                    let sender = user(index);
+                    model[room].push(sender, body.clone(), clock.now());
+                    let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| {
+                        Ok(tx.append(by(sender, body)))
+                    };
                     let (reply, sent) = tokio::sync::oneshot::channel();
                     let home = world.store.room(&id(room)).unwrap().unwrap();
                     let submitted = world
@@ -196,29 +338,38 @@ async fn play(steps: Vec<Step>) {
                 }
             }
             Step::Redact { room, back } => {
-                let target = Seq((model[room].len() as u64).saturating_sub(back).max(1));
-                if matches!(
-                    model[room][target.0 as usize - 1],
-                    EventBody::Message { .. }
-                ) {
-                    redact(&world, &mut model[room], room, target).await;
+                if let Some(target) = model[room].message(back) {
+                    redact(&world, &mut model[room], room, target, clock.now()).await;
                 }
             }
             Step::Edit { room, back } => {
-                let target_seq = Seq((model[room].len() as u64).saturating_sub(back).max(1));
-                if matches!(
-                    model[room][target_seq.0 as usize - 1],
-                    EventBody::Message { .. }
-                ) {
+                if let Some(target_seq) = model[room].message(back) {
                     let body = EventBody::Edited {
                         target_seq,
                         body: Some("edited".into()),
                     };
-                    model[room].push(body.clone());
+                    model[room].push(alice(), body.clone(), clock.now());
                     let op =
                         move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft(body)));
                     world.store.room_op(&id(room), op).await.unwrap();
                 }
+            }
+            Step::Wait(hours) => {
+                clock.advance(std::time::Duration::from_secs(60 * 60 * hours));
+            }
+            Step::Expire => {
+                let expected: usize = model.iter().map(|model| model.gone).sum();
+                for (room, model) in model.iter_mut().enumerate() {
+                    model.expire(room, clock.now());
+                }
+                let now: usize = model.iter().map(|model| model.gone).sum();
+                let dropped = world.store.expire_events().await.unwrap();
+                assert_eq!(dropped, (now - expected) as u64);
+            }
+            Step::Purge => {
+                world.store.purge_events(|| false).await.unwrap();
+                let none = world.store.purge_events(|| false).await.unwrap();
+                assert_eq!(none, Purged::default());
             }
             Step::Page {
                 room,
@@ -235,52 +386,81 @@ async fn play(steps: Vec<Step>) {
                 )
                 .await;
             }
-            Step::Restart => {
-                let World {
-                    store,
-                    handle,
-                    rooms,
-                    ..
-                } = world;
-                handle.shutdown().await;
-                drop((store, rooms));
-                world = open(folder.path(), &clock);
+            Step::Erase {
+                user: number,
+                room,
+                cut,
+            } => {
+                let new = NewErasure {
+                    user: user(number),
+                    room: room.map(id),
+                    by: ErasedBy::default(),
+                };
+                world.store.erase(new).await.unwrap().unwrap();
+                let mut walk = EraseWalk::default();
+                for _ in 0..cut {
+                    world.store.erase_step(&mut walk).await.unwrap();
+                }
+                world = world.reopened(folder.path(), &clock).await;
+                let mut walk = EraseWalk::default();
+                while world.store.erase_step(&mut walk).await.unwrap() {
+                    drained += world.drain().await;
+                }
+                let mut expected = (0, 0);
+                for (number_of, model) in model.iter_mut().enumerate() {
+                    if room.is_some_and(|room| room != number_of) {
+                        continue;
+                    }
+                    let targets = model.erase(user(number));
+                    expected.0 += u64::from(!targets.is_empty());
+                    expected.1 += targets.len() as u64;
+                    let head = Seq(model.len());
+                    let home = &world.rooms[number_of];
+                    let told = world.store.page_after(home, head, ALL).await.unwrap();
+                    let mut named = Vec::new();
+                    for event in decode(&told) {
+                        assert_eq!(event.sender, user(number));
+                        model.push(event.sender, event.body.clone(), event.ts);
+                        match event.body {
+                            EventBody::Erased { targets } => named.extend(targets),
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                    assert_eq!(named, targets);
+                }
+                let done = world.store.erasures().unwrap().remove(0);
+                assert_eq!((done.rooms, done.events), expected);
+                assert!(done.finished_at.is_some());
             }
+            Step::Restart => world = world.reopened(folder.path(), &clock).await,
         }
-        // Nobody else takes the commits away, and the writer waits for whoever should.
-        while let Ok(Some(_)) =
-            tokio::time::timeout(std::time::Duration::ZERO, world.commits.next()).await
-        {
-            drained += 1;
-        }
+        drained += world.drain().await;
     }
     for (room, model) in model.iter().enumerate() {
-        let whole = world
-            .store
-            .page_after(&world.rooms[room], Seq::ZERO, ALL)
-            .await
-            .unwrap();
-        let events = decode(&whole);
-        assert!(events.is_sorted_by_key(|event| event.ts));
+        let home = &world.rooms[room];
         assert_eq!(
-            &events
-                .into_iter()
-                .map(|event| event.body)
-                .collect::<Vec<_>>(),
-            model
+            (home.first().0, home.head().0),
+            (model.gone as u64 + 1, model.len())
         );
-        for seq in (1..=model.len() as u64).step_by(17) {
+        let whole = world.store.page_after(home, Seq::ZERO, ALL).await.unwrap();
+        let events = decode(&whole);
+        let times: Vec<_> = events.iter().map(|event| event.ts).collect();
+        assert_eq!(times, model.times[model.gone..]);
+        let bodies: Vec<_> = events.into_iter().map(|event| event.body).collect();
+        assert_eq!(bodies, model.bodies[model.gone..]);
+        for seq in (1..=model.len()).step_by(17) {
             let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.event(Seq(seq))?);
-            let event = world.store.room_op(&id(room), op).await.unwrap().unwrap();
+            let event = world.store.room_op(&id(room), op).await.unwrap();
+            if seq as usize <= model.gone {
+                assert_eq!(event, None);
+                continue;
+            }
+            let event = event.unwrap();
             assert_eq!(
                 (event.seq, &event.body),
-                (Seq(seq), &model[seq as usize - 1])
+                (Seq(seq), &model.bodies[seq as usize - 1])
             );
-            let until = world
-                .store
-                .last_until(&world.rooms[room], event.ts)
-                .await
-                .unwrap();
+            let until = world.store.last_until(home, event.ts).await.unwrap();
             assert!(until >= Seq(seq));
         }
     }
@@ -292,8 +472,10 @@ const ALL: PageLimit = PageLimit {
     bytes: usize::MAX,
 };
 
-async fn page(world: &World, model: &[EventBody], room: usize, cursor: u64, limit: PageLimit) {
-    let cursor = cursor.min(model.len() as u64);
+async fn page(world: &World, model: &Model, room: usize, cursor: u64, limit: PageLimit) {
+    let first = model.gone as u64;
+    let cursor = cursor.min(model.len()).max(first);
+    let model = &model.bodies;
     let bodies = |batch: &stack_types::EventBatch| -> Vec<EventBody> {
         decode(batch).into_iter().map(|event| event.body).collect()
     };
@@ -328,7 +510,7 @@ async fn page(world: &World, model: &[EventBody], room: usize, cursor: u64, limi
         .await
         .unwrap();
     let got = bodies(&newest);
-    let most = limit.events.min(cursor as usize);
+    let most = limit.events.min((cursor - first) as usize);
     assert!(got.len() <= most && (got.is_empty() == (most == 0)));
     assert!(got.len() <= 1 || newest.frames().wire().len() <= limit.bytes);
     assert_eq!(got, model[cursor as usize - got.len()..cursor as usize]);
@@ -350,16 +532,18 @@ async fn a_page_is_right_wherever_it_begins() {
     let room = world.store.create_room(create).await.unwrap().unwrap();
     let created = world.store.page_after(&room, Seq::ZERO, ALL).await.unwrap();
     world.rooms.push(room);
-    let mut model: Vec<_> = decode(&created)
-        .into_iter()
-        .map(|event| event.body)
-        .collect();
+    let mut model = Model::default();
+    for event in decode(&created) {
+        model.push(event.sender, event.body, event.ts);
+    }
     for step in 0..120 {
         let size = if step % 17 < 12 { 3 } else { 9_000 };
         let bodies: Vec<_> = (0..=step % 3)
             .map(|index| said(format!("{step}.{index} {}", "x".repeat(size))))
             .collect();
-        model.extend(bodies.iter().cloned());
+        for body in &bodies {
+            model.push(alice(), body.clone(), clock.now());
+        }
         let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| {
             for body in bodies {
                 tx.append(draft(body));
@@ -371,7 +555,7 @@ async fn a_page_is_right_wherever_it_begins() {
     }
     let events = [1, 50, 64, 129];
     let bytes = [700, 40_000, usize::MAX];
-    for cursor in 0..=model.len() as u64 {
+    for cursor in 0..=model.len() {
         for events in events {
             for bytes in bytes {
                 page(&world, &model, 0, cursor, PageLimit { events, bytes }).await;
@@ -392,65 +576,76 @@ proptest! {
 }
 
 #[tokio::test]
-async fn retention_drops_whole_blocks_and_tells_where_the_log_begins() {
+async fn what_is_no_longer_kept_is_told_dropped_and_out_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
     let mut world = open(folder.path(), &clock);
-    let create = |retention_days| CreateRoom {
-        id: id(retention_days as usize),
-        title: "t".into(),
-        settings: RoomSettings {
-            retention_days,
-            ..RoomSettings::default()
-        },
-        owner: alice(),
-    };
-    for days in [0, 1] {
-        world.rooms.push(
-            world
-                .store
-                .create_room(create(days))
-                .await
-                .unwrap()
-                .unwrap(),
-        );
+    for room in 0..3 {
+        let create = CreateRoom {
+            id: id(room),
+            title: "t".into(),
+            settings: settings(room),
+            owner: alice(),
+        };
+        let made = world.store.create_room(create).await.unwrap();
+        world.rooms.push(made.unwrap());
     }
-    let hour = std::time::Duration::from_secs(60 * 60);
-    for _ in 0..300 {
-        clock.advance(hour / 4);
-        for room in 0..2 {
-            let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| {
-                Ok(tx.append(draft(said("x".into()))))
-            };
+    let quarter = std::time::Duration::from_secs(15 * 60);
+    for number in 0..300 {
+        clock.advance(quarter);
+        for room in 0..3 {
+            let body = said(format!("word-{room}-{number}-end"));
+            let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft(body)));
             world.store.room_op(&id(room), op).await.unwrap();
         }
-        while let Ok(Some(_)) =
-            tokio::time::timeout(std::time::Duration::ZERO, world.commits.next()).await
-        {}
+        world.drain().await;
     }
-    // 75 hours of events, four an hour: at most a day and a block may be left.
-    assert!(world.store.expire_events().await.unwrap() >= 2);
-    let (kept, expiring) = (&world.rooms[0], &world.rooms[1]);
-    assert_eq!((kept.first(), kept.head()), (Seq(1), Seq(301)));
-    let first = expiring.first();
-    assert!(first > Seq(1) && first.0 <= 301 - 24 * 4, "{first}");
-    let page = world
-        .store
-        .page_after(expiring, Seq::ZERO, ALL)
-        .await
-        .unwrap();
-    assert_eq!((page.first(), page.last()), (first, Seq(301)));
-    assert!(
-        world
+    // 300 in each: of the last day there are 97, with both its ends.
+    assert_eq!(world.store.expire_events().await.unwrap(), 231 + 204);
+    let ends = |world: &World| -> Vec<(u64, u64)> {
+        let end = |room: &RoomRef| (room.first().0, room.head().0);
+        world.rooms.iter().map(end).collect()
+    };
+    let kept = [(1, 301), (232, 301), (205, 301)];
+    assert_eq!(ends(&world), kept);
+    for (room, (first, head)) in world.rooms.iter().zip(kept) {
+        let page = world.store.page_after(room, Seq::ZERO, ALL).await.unwrap();
+        assert_eq!((page.first(), page.last()), (Seq(first), Seq(head)));
+        let before = world
             .store
-            .page_before(expiring, first, ALL)
+            .page_before(room, Seq(first), ALL)
             .await
-            .unwrap()
-            .frames()
-            .is_empty()
-    );
+            .unwrap();
+        assert!(before.frames().is_empty());
+    }
     assert_eq!(world.store.expire_events().await.unwrap(), 0);
+    assert_ne!(
+        world.store.purge_events(|| false).await.unwrap(),
+        Purged::default()
+    );
+    assert_eq!(
+        world.store.purge_events(|| false).await.unwrap(),
+        Purged::default()
+    );
 
+    // Room 1 keeps events 232 to 301, that is what was said from number 230 on; room 2 from 203 on.
+    let copy = folder.path().join("copy.redb");
+    world.store.snapshot(copy.clone()).await.unwrap();
+    let live = std::fs::read(copy).unwrap();
+    let holds = |room: usize, number: usize| {
+        let word = format!("word-{room}-{number}-end");
+        live.windows(word.len())
+            .any(|bytes| bytes == word.as_bytes())
+    };
+    assert!((0..300).all(|number| holds(0, number)));
+    assert!((0..300).all(|number| holds(1, number) == (number >= 230)));
+    assert!((0..300).all(|number| holds(2, number) == (number >= 203)));
+
+    // Everything in the room of a day goes, to the last one; its numbers and its time go on all the same.
+    clock.advance(quarter * 200);
+    assert_eq!(world.store.expire_events().await.unwrap(), 97);
+    world.store.purge_events(|| false).await.unwrap();
+    let last = clock.now();
     let World {
         store,
         handle,
@@ -459,11 +654,51 @@ async fn retention_drops_whole_blocks_and_tells_where_the_log_begins() {
     } = world;
     handle.shutdown().await;
     drop((store, rooms));
-    let world = open(folder.path(), &clock);
-    assert_eq!(
-        (world.rooms[1].first(), world.rooms[1].head()),
-        (first, Seq(301))
-    );
+    let mut world = open(folder.path(), &clock);
+    assert_eq!(ends(&world), [(1, 301), (232, 301), (302, 301)]);
+    clock.set(Timestamp(1_700_000_000_000));
+    let op = |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft(said("again".into()))));
+    let place = world.store.room_op(&id(2), op).await.unwrap();
+    assert_eq!((place.seq, place.ts), (Seq(302), last.minus(quarter * 200)));
+    world.drain().await;
+    let page = world
+        .store
+        .page_after(&world.rooms[2], Seq::ZERO, ALL)
+        .await
+        .unwrap();
+    assert_eq!((page.first(), page.last()), (Seq(302), Seq(302)));
+}
+
+/// A server's bound holds for every room, and a room that keeps less keeps less.
+#[tokio::test]
+async fn the_server_bounds_what_rooms_keep() {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+    let config = StoreConfig {
+        retention: Retention {
+            days: 0,
+            messages: 100,
+        },
+        ..StoreConfig::default()
+    };
+    let (store, _handle, mut commits) = Store::open(config, Arc::new(JsonCodec), clock).unwrap();
+    for room in 0..2 {
+        let create = CreateRoom {
+            id: id(room),
+            title: "t".into(),
+            settings: settings(room),
+            owner: alice(),
+        };
+        store.create_room(create).await.unwrap().unwrap();
+        let op = |tx: &mut stack_storage::RoomTx<'_, '_>| {
+            for _ in 0..149 {
+                tx.append(draft(said("x".into())));
+            }
+            Ok(())
+        };
+        store.room_op(&id(room), op).await.unwrap();
+        commits.next().await.unwrap();
+    }
+    assert_eq!(store.expire_events().await.unwrap(), 50 + 80);
 }
 
 #[tokio::test]
@@ -478,7 +713,8 @@ async fn what_was_redacted_is_nowhere_in_what_can_be_read_after_a_crash() {
         owner: alice(),
     };
     world.store.create_room(create).await.unwrap().unwrap();
-    let mut model = vec![EventBody::Tombstone];
+    let mut model = Model::default();
+    model.push(alice(), EventBody::Tombstone, clock.now());
     // Several commits, so that one target is folded and its row still in the log, one is not, and one is long gone.
     for text in [
         "one secret",
@@ -489,12 +725,12 @@ async fn what_was_redacted_is_nowhere_in_what_can_be_read_after_a_crash() {
         "six secret",
     ] {
         let body = said(text.to_owned());
-        model.push(body.clone());
+        model.push(alice(), body.clone(), clock.now());
         let op = move |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft(body)));
         world.store.room_op(&id(0), op).await.unwrap();
     }
     for target in 2..=7 {
-        redact(&world, &mut model, 0, Seq(target)).await;
+        redact(&world, &mut model, 0, Seq(target), clock.now()).await;
     }
     let World {
         store,
@@ -518,5 +754,5 @@ async fn what_was_redacted_is_nowhere_in_what_can_be_read_after_a_crash() {
             .any(|bytes| bytes == b"secret")
     );
     let bodies: Vec<_> = decode(&whole).into_iter().map(|event| event.body).collect();
-    assert_eq!(bodies, model[1..]);
+    assert_eq!(bodies, model.bodies[1..]);
 }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::PATIENCE;
@@ -188,6 +188,17 @@ impl Socket {
                 Some(Ok(_)) => {}
             }
         }
+    }
+
+    /// Closes the socket with this code, and waits for the answer.
+    pub async fn close(mut self, code: u16) {
+        let frame = CloseFrame {
+            code: code.into(),
+            reason: "".into(),
+        };
+        let closed = self.stream.close(Some(frame)).await;
+        closed.expect("the socket takes a close frame");
+        while let Ok(Some(Ok(_))) = timeout(PATIENCE, self.stream.next()).await {}
     }
 
     /// Reads on until the socket ends, and tells how.

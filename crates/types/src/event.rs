@@ -82,11 +82,16 @@ pub enum EventBody {
         /// Why.
         reason: Option<String>,
     },
+    /// All that the sender had said up to some point was erased, or some of it where that was too much for one event.
+    Erased {
+        /// The events that were changed for it, oldest first; at least one.
+        targets: Vec<Seq>,
+    },
     /// Somebody reacted to a message.
     Reacted {
         /// The message.
         target_seq: Seq,
-        /// With what.
+        /// With what; empty after the reaction was erased.
         emoji: String,
         /// Whether the reaction was taken back.
         remove: bool,

@@ -35,8 +35,10 @@ pub struct RoomSettings {
     pub public: bool,
     /// How much of the past a member may read.
     pub history: HistoryVisibility,
-    /// Events older than this many days may be dropped; 0 keeps them for ever.
+    /// Events older than this many days are dropped; 0 keeps them for ever.
     pub retention_days: u32,
+    /// Only the newest so many events are kept; 0 keeps them all.
+    pub retention_messages: u32,
     /// The largest `body` of a message here, in bytes; 0 means the server's own limit.
     pub max_message_bytes: u32,
     /// The least time between two messages of one member, in seconds; moderators are exempt.
@@ -53,6 +55,7 @@ impl Default for RoomSettings {
             public: false,
             history: HistoryVisibility::Members,
             retention_days: 0,
+            retention_messages: 0,
             max_message_bytes: 0,
             slow_mode_s: 0,
             allow_guests: false,
@@ -71,6 +74,8 @@ pub struct RoomSettingsPatch {
     pub history: Option<HistoryVisibility>,
     /// See [`RoomSettings::retention_days`].
     pub retention_days: Option<u32>,
+    /// See [`RoomSettings::retention_messages`].
+    pub retention_messages: Option<u32>,
     /// See [`RoomSettings::max_message_bytes`].
     pub max_message_bytes: Option<u32>,
     /// See [`RoomSettings::slow_mode_s`].
@@ -89,6 +94,7 @@ impl RoomSettings {
             public: patch.public.unwrap_or(self.public),
             history: patch.history.unwrap_or(self.history),
             retention_days: patch.retention_days.unwrap_or(self.retention_days),
+            retention_messages: patch.retention_messages.unwrap_or(self.retention_messages),
             max_message_bytes: patch.max_message_bytes.unwrap_or(self.max_message_bytes),
             slow_mode_s: patch.slow_mode_s.unwrap_or(self.slow_mode_s),
             allow_guests: patch.allow_guests.unwrap_or(self.allow_guests),

@@ -166,6 +166,13 @@ fn line(event: &Event, names: &Names) -> String {
         EventBody::Redacted { target_seq, reason } => {
             format!("-- took {target_seq} back{}", because(reason.as_deref()))
         }
+        EventBody::Erased { targets } => {
+            let listed: Vec<_> = targets.iter().map(ToString::to_string).collect();
+            format!("-- erased {}", listed.join(", "))
+        }
+        EventBody::Reacted {
+            target_seq, emoji, ..
+        } if emoji.is_empty() => format!("-- a reaction to {target_seq}, erased since"),
         EventBody::Reacted {
             target_seq,
             emoji,

@@ -485,6 +485,18 @@ pub(super) const KEYS: &[Key] = &[
         "The key to the bucket.",
     ),
     key(
+        "retention.days",
+        Bare,
+        "0",
+        "No room keeps messages and other events longer than this, whatever its settings say; 0 for ever.",
+    ),
+    key(
+        "retention.messages",
+        Bare,
+        "0",
+        "No room keeps more than its newest so many events, whatever its settings say; 0 for all.",
+    ),
+    key(
         "trace.otlp_endpoint",
         Text,
         "",

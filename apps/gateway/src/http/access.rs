@@ -72,6 +72,10 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     (POST, "/admin/users", Need::RecentAdmin),
     (PATCH, "/admin/users/{user_id}", Need::RecentAdmin),
     (POST, "/admin/users/{user_id}/recovery", Need::RecentAdmin),
+    (POST, "/admin/users/{user_id}/erasure", Need::RecentAdmin),
+    (GET, "/admin/erasures", Need::Admin),
+    (POST, "/me/erasure", Need::RecentSession),
+    (GET, "/me/erasures", Need::Session),
     // Identity providers.
     (GET, "/auth/providers", Need::Anyone),
     (GET, "/auth/oauth/{provider}/start", Need::Anyone),
@@ -134,6 +138,7 @@ pub(crate) const ROUTES: &[(Method, &str, Need)] = &[
     (PUT, "/rooms/{room}/read", PRESENCE),
     // The server.
     (GET, "/admin/stats", Need::Admin),
+    (GET, "/admin/rooms/{room}/messages/{seq}/trace", Need::Admin),
     (GET, "/admin/rate-counters", Need::Admin),
     (DELETE, "/admin/rate-counters/{key}", Need::Admin),
     // Programs, and the audit log.

@@ -12,10 +12,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use stack_auth::{AuditAction, Auth, Caller, Keeper};
 use stack_ipc::service::{
-    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Export, Fed, Feed, Figure, Import,
-    ImportOptions, Peer, Reloaded, RoomView, RoomViewPage, SessionView, Start, Tail,
+    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Erasure, Export, Fed, Feed, Figure,
+    Import, ImportOptions, Peer, Reloaded, RoomView, RoomViewPage, SessionView, Start, Tail,
+    TraceQuery,
 };
-use stack_storage::{AccountKind, PageLimit, RoomFacts, RoomRef, SnapshotError, Store};
+use stack_storage::{AccountKind, EraseWalk, PageLimit, RoomFacts, RoomRef, SnapshotError, Store};
 use stack_types::{ErrorCode, GlobalRole, Problem, RoomId, Seq, Username};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -24,6 +25,7 @@ use crate::config::Faults;
 use crate::exchange::{Exporter, Importer};
 use crate::gateway;
 use crate::http::origin::Origins;
+use crate::message_trace;
 
 /// Entries of one answer, unless asked otherwise, and at most.
 const USUAL_PAGE: usize = 100;
@@ -311,6 +313,39 @@ impl Admin for AdminService {
         })
     }
 
+    fn erase_messages(&self, user: String, room: Option<RoomId>) -> Answer<Erasure> {
+        self.answer(async move |parts| {
+            let asked = parts.auth.erase_kept(&parts.keeper, &user, room).await?;
+            if parts.app.is_none() {
+                // No gateway runs that would carry it out.
+                let mut walk = EraseWalk::default();
+                while parts.store.erase_step(&mut walk).await? {}
+            }
+            Ok(erasure(asked))
+        })
+    }
+
+    fn erasures(&self) -> Answer<Vec<Erasure>> {
+        self.answer(async |parts| {
+            let erasures = parts.auth.kept_erasures(&parts.keeper)?;
+            Ok(erasures.into_iter().map(erasure).collect())
+        })
+    }
+
+    fn trace(&self, asked: TraceQuery) -> Answer<String> {
+        self.answer(async move |parts| {
+            parts.auth.check_keeper(&parts.keeper)?;
+            let found = message_trace::trace(parts.running()?, &asked).await?;
+            let traced = AuditAction::MessageTraced;
+            let message = format!("{} {}", asked.room, asked.seq);
+            parts
+                .auth
+                .record_keeping(&parts.keeper, traced, Some(message))
+                .await?;
+            serde_json::to_string(&found).map_err(Problem::internal)
+        })
+    }
+
     fn tail(&self, room: RoomId, start: Start) -> Answer<Tail> {
         self.answer(async move |parts| {
             parts.auth.check_keeper(&parts.keeper)?;
@@ -499,5 +534,18 @@ fn room(facts: RoomFacts) -> RoomView {
         head: facts.head,
         members: u32::try_from(facts.members).unwrap_or(u32::MAX),
         created_at: facts.created_at,
+    }
+}
+
+fn erasure(erasure: stack_storage::Erasure) -> Erasure {
+    Erasure {
+        id: erasure.id,
+        user_id: erasure.user,
+        room: erasure.room,
+        by: erasure.by,
+        requested_at: erasure.requested_at,
+        finished_at: erasure.finished_at,
+        rooms: erasure.rooms,
+        events: erasure.events,
     }
 }

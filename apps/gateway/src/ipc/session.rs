@@ -29,7 +29,7 @@ use super::admin::{AdminActor, AdminService};
 use super::feed::RoomFeed;
 use super::memory::Memory;
 use crate::app::AppState;
-use crate::ws::{Place as Seat, Summons};
+use crate::ws::{Place as Seat, Summons, Way};
 
 /// Its presence is renewed so many times while it would last. That its process is there, the socket tells.
 const RENEWALS: u32 = 3;
@@ -37,6 +37,7 @@ const RENEWALS: u32 = 3;
 /// A bot's session.
 pub(super) struct BotSession {
     app: AppState,
+    connection: ConnectionId,
     standing: Arc<Standing>,
     lease: Arc<Held>,
     /// How many subscriptions there are.
@@ -112,14 +113,15 @@ impl BotSession {
         // Nothing is told to a bot that is not about a room, so that nothing is ever written to this.
         let aside = Outlet::new(Memory::new(Arc::default()));
         aside.close();
-        let seat = app.sockets().enter(&caller, aside, most);
+        let connection = ConnectionId::generate(app.clock().now());
+        let sockets = app.sockets();
+        let seat = sockets.enter(&caller, (connection, Way::Local), aside, most);
         let seat = seat.ok_or_else(|| {
             let detail = format!("a user has at most {most} connections");
             Problem::new(ErrorCode::LimitExceeded, detail)
         })?;
         // The key may have been revoked between the look at it and now; from here on the seat hears of it.
         app.auth().recheck(&caller)?;
-        let connection = ConnectionId::generate(app.clock().now());
         let held = Arc::new(Held {
             lease: app.presences().connect(caller.user.id, connection),
             rooms: Mutex::default(),
@@ -139,6 +141,7 @@ impl BotSession {
         app.lifecycle().sockets.spawn(watch);
         Ok(Arc::new(Self {
             app,
+            connection,
             standing,
             lease: held,
             subscriptions: Arc::default(),
@@ -172,6 +175,7 @@ impl BotSession {
         }
         let memory = Memory::new(self.subscriptions.clone());
         let outlet = Outlet::new(memory.clone());
+        outlet.belongs_to(self.connection);
         let after = match start {
             Start::Live => None,
             Start::After(seq) => Some(seq),

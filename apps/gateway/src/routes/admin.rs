@@ -7,10 +7,13 @@ use axum::routing::{delete, get};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stack_ipc::service::TraceQuery;
+use stack_types::{RoomId, Seq};
 
 use crate::app::AppState;
 use crate::http::path::CounterKey;
 use crate::http::{ApiResult, InPath, Query, Sender, SignedIn};
+use crate::message_trace::{self, MessageTrace};
 use crate::stats::Overview;
 
 /// Counters told at once, unless asked otherwise.
@@ -19,8 +22,14 @@ const COUNTERS: usize = 100;
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/admin/stats", get(stats))
+        .route("/admin/rooms/{room}/messages/{seq}/trace", get(trace))
         .route("/admin/rate-counters", get(counters))
         .route("/admin/rate-counters/{key}", delete(reset_counter))
+}
+
+#[derive(Deserialize)]
+struct Whose {
+    user: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +52,21 @@ async fn counters(
 /// The table of routes lets admins alone come here.
 async fn stats(State(app): State<AppState>) -> JsonAnswer<Overview> {
     JsonAnswer(Overview::of(&app))
+}
+
+async fn trace(
+    State(app): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Sender(client): Sender,
+    InPath(room): InPath<RoomId>,
+    InPath(seq): InPath<Seq>,
+    Query(Whose { user }): Query<Whose>,
+) -> ApiResult<JsonAnswer<MessageTrace>> {
+    let message = format!("{room} {seq}");
+    let asked = TraceQuery { room, seq, user };
+    let found = message_trace::trace(&app, &asked).await?;
+    app.auth().record_trace(&caller, &client, message).await?;
+    Ok(JsonAnswer(found))
 }
 
 async fn reset_counter(

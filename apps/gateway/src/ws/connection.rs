@@ -36,7 +36,7 @@ use super::relayed::Relayed;
 use super::replies::{Replies, Reply};
 use super::requests::{Answer, Handled, Requests, frame, signed_in};
 use super::socket::Socket;
-use super::sockets::{Place, Summons};
+use super::sockets::{Ending, Place, Summons, Way};
 use super::translated::Translated;
 use crate::app::AppState;
 use crate::http::refusals::Refusal;
@@ -153,7 +153,9 @@ async fn run(
         };
     *who = Some(connection.signed_in(request));
     connection.requests.resume(rooms);
-    connection.run(socket).await
+    let end = connection.run(socket).await;
+    connection.place.ends(Ending::of(&end));
+    end
 }
 
 /// Gives a client that has signed in its place among the sockets.
@@ -167,7 +169,14 @@ fn enter(
     let connection = ConnectionId::generate(app.clock().now());
     let most = app.limits().connections_per_user;
     let user = caller.user.id;
-    let place = app.sockets().enter(&caller, outlet.clone(), most);
+    let way = if relayed.is_some() {
+        Way::Edge
+    } else {
+        Way::Socket
+    };
+    let place = app
+        .sockets()
+        .enter(&caller, (connection, way), outlet.clone(), most);
     let Some(place) = place else {
         let detail = format!("a user has at most {most} connections");
         outlet.send(frame(&error(
@@ -437,11 +446,15 @@ impl Connection {
     ) -> Result<(), End> {
         let mut message = first;
         for taken in 1.. {
-            let is_ping = matches!(message, Ok(Message::Ping(_)));
+            let control = Control::of(&message);
             if let Some(said) = frame_of(message, socket.dialect())? {
                 self.frame(&said)?;
-            } else if is_ping {
-                self.ping()?;
+            } else {
+                match control {
+                    Control::Ping => self.ping()?,
+                    Control::Close(code) => self.place.ends(Ending::Client { code }),
+                    Control::Other => {}
+                }
             }
             // Before the next one is taken: what is taken is taken in.
             if taken == MESSAGES_AT_ONCE || !self.takes_more() {
@@ -719,6 +732,36 @@ fn read(said: &ClientFrame, outlet: &Outlet) -> Result<Asked, End> {
         outlet.send(frame(&error(None, &problem)));
         End::Close(4000, "malformed frame".into())
     })
+}
+
+/// What the library has dealt with, as far as the connection cares.
+enum Control {
+    Ping,
+    /// The client closes the socket, with this code.
+    Close(Option<u16>),
+    Other,
+}
+
+impl Control {
+    fn of(message: &Result<Message, tungstenite::Error>) -> Self {
+        match message {
+            Ok(Message::Ping(_)) => Self::Ping,
+            Ok(Message::Close(frame)) => Self::Close(frame.as_ref().map(|frame| frame.code.into())),
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Ending {
+    fn of(end: &End) -> Self {
+        match end {
+            End::Close(code, reason) => Self::Server {
+                code: *code,
+                reason: reason.to_string(),
+            },
+            End::Gone => Self::Nobody,
+        }
+    }
 }
 
 /// The frame in a message; `None` for a ping or pong, which the library has dealt with.

@@ -1,15 +1,15 @@
 //! The open sockets of this gateway by user and by session: to bound how many one user has, to close those of a
 //! revoked session, and to tell a user's devices something.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use stack_auth::{Caller, Credential};
 use stack_bus::{Bus, Message, Prefix, SubscribeError, Subscription};
 use stack_delivery::Outlet;
-use stack_types::{Frames, RoomId, SessionId, UserId};
+use stack_types::{ConnectionId, Frames, RoomId, SessionId, UserId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,12 +23,20 @@ pub(crate) struct Sockets(Arc<Mutex<Registry>>);
 #[derive(Debug, Default)]
 struct Registry {
     by_user: HashMap<UserId, Vec<Arc<Seat>>>,
+    /// How those ended that are not open any more, the last of them.
+    gone: VecDeque<(ConnectionId, Gone)>,
 }
+
+/// How many closed sockets are remembered: as many as a restart of a busy room closes at once. They take less than
+/// 1 MiB.
+const REMEMBERED: usize = 4096;
 
 /// What the registry and a socket know of each other.
 #[derive(Debug)]
 struct Seat {
     outlet: Arc<Outlet>,
+    connection: ConnectionId,
+    way: Way,
     standing: Mutex<Standing>,
     /// Told with every change of `standing.summons`.
     summoned: Notify,
@@ -42,6 +50,57 @@ struct Standing {
     /// The rooms of a room token that is bound to some.
     rooms: Option<Vec<RoomId>>,
     summons: Option<Summons>,
+    /// How the socket ends, once that is known.
+    ending: Option<Ending>,
+}
+
+/// How a client is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Way {
+    /// By a WebSocket of this gateway.
+    Socket,
+    /// By a WebSocket of an edge, which hands out its events.
+    Edge,
+    /// As a program at the local socket.
+    Local,
+}
+
+/// How a socket ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub(crate) enum Ending {
+    /// The gateway closes it.
+    Server {
+        /// The code of the close frame.
+        code: u16,
+        /// Its reason.
+        reason: String,
+    },
+    /// The client closes it.
+    Client {
+        /// The code of its close frame, if there is one in it.
+        code: Option<u16>,
+    },
+    /// Nobody says so: the connection is broken, or nothing is heard of the client any more.
+    Nobody,
+}
+
+/// An open socket, as admins see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Open {
+    pub(crate) connection: ConnectionId,
+    pub(crate) session: SessionId,
+    pub(crate) way: Way,
+}
+
+/// A socket that was open.
+#[derive(Debug, Clone)]
+pub(crate) struct Gone {
+    pub(crate) session: SessionId,
+    pub(crate) way: Way,
+    /// `None` when it went with the gateway's own end of it.
+    pub(crate) ending: Option<Ending>,
 }
 
 /// As much of a signal as says where it belongs.
@@ -92,15 +151,24 @@ impl Sockets {
     }
 
     /// Takes a place for a new socket; `None` when the user has `most` already.
-    pub(crate) fn enter(&self, caller: &Caller, outlet: Arc<Outlet>, most: usize) -> Option<Place> {
+    pub(crate) fn enter(
+        &self,
+        caller: &Caller,
+        (connection, way): (ConnectionId, Way),
+        outlet: Arc<Outlet>,
+        most: usize,
+    ) -> Option<Place> {
         let user = caller.user.id;
         let mut registry = self.0.lock();
         let seats = registry.by_user.entry(user).or_default();
         if seats.len() >= most {
             return None;
         }
+        outlet.belongs_to(connection);
         let seat = Arc::new(Seat {
             outlet,
+            connection,
+            way,
             standing: Mutex::new(Standing::of(caller)),
             summoned: Notify::new(),
         });
@@ -110,6 +178,26 @@ impl Sockets {
             user,
             seat,
         })
+    }
+
+    /// The open sockets of all of these users.
+    pub(crate) fn of(&self, users: &HashSet<UserId>) -> HashMap<UserId, Vec<Open>> {
+        let registry = self.0.lock();
+        let of_user = |user: &UserId| {
+            let seats = registry.by_user.get(user)?;
+            Some((*user, seats.iter().map(|seat| seat.told()).collect()))
+        };
+        users.iter().filter_map(of_user).collect()
+    }
+
+    /// How these ended, as far as it is remembered.
+    pub(crate) fn gone(&self, connections: &HashSet<ConnectionId>) -> HashMap<ConnectionId, Gone> {
+        let registry = self.0.lock();
+        let which = registry.gone.iter();
+        which
+            .filter(|(connection, _)| connections.contains(connection))
+            .cloned()
+            .collect()
     }
 
     /// Closes the sockets of these sessions, and all of a user who is out; lets those of programs look again.
@@ -206,6 +294,7 @@ impl Standing {
             program: !matches!(caller.credential, Credential::Session { .. }),
             rooms: rooms.map(|grants| grants.iter().map(|grant| grant.room.clone()).collect()),
             summons: None,
+            ending: None,
         }
     }
 }
@@ -218,6 +307,23 @@ fn is_within(frame: &[u8], rooms: &[RoomId]) -> bool {
 }
 
 impl Seat {
+    fn gone(&self) -> Gone {
+        let standing = self.standing.lock();
+        Gone {
+            session: standing.session,
+            way: self.way,
+            ending: standing.ending.clone(),
+        }
+    }
+
+    fn told(&self) -> Open {
+        Open {
+            connection: self.connection,
+            session: self.standing.lock().session,
+            way: self.way,
+        }
+    }
+
     /// Summons the socket if it is one of these.
     fn summon_if(&self, summons: Summons, which: impl FnOnce(&Standing) -> bool) {
         let mut standing = self.standing.lock();
@@ -247,14 +353,25 @@ impl Place {
         let mut standing = self.seat.standing.lock();
         *standing = Standing {
             summons: standing.summons,
+            ending: standing.ending.take(),
             ..Standing::of(caller)
         };
+    }
+
+    /// Notes how the socket ends. The first that is said of it holds.
+    pub(super) fn ends(&self, ending: Ending) {
+        self.seat.standing.lock().ending.get_or_insert(ending);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut registry = self.sockets.0.lock();
+        let gone = self.seat.gone();
+        if registry.gone.len() == REMEMBERED {
+            registry.gone.pop_front();
+        }
+        registry.gone.push_back((self.seat.connection, gone));
         if let Some(seats) = registry.by_user.get_mut(&self.user) {
             seats.retain(|seat| !Arc::ptr_eq(seat, &self.seat));
             if seats.is_empty() {

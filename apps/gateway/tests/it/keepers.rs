@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use stack_gateway::config::Config;
-use stack_ipc::service::{Admin as _, AuditQuery, Start};
+use stack_ipc::service::{Admin as _, AuditQuery, Start, TraceQuery};
 use stack_ipc::{AdminClient, Client, ClientConfig, Delivery};
 use stack_testkit::{PATIENCE, Person, TestGateway};
-use stack_types::{ErrorCode, Problem, Seq, UserId};
+use stack_types::{ErrorCode, Problem, RoomId, Seq, UserId};
 use tokio::time::timeout;
 
 use crate::admin::with_admin_and;
@@ -46,7 +46,12 @@ fn code<T>(result: Result<T, Problem>) -> Option<ErrorCode> {
 async fn refusals(bot: &Bot, folder: &tempfile::TempDir) -> Vec<Option<ErrorCode>> {
     let admin = &bot.admin;
     let name = || "root".to_owned();
-    let general = "general".parse().unwrap();
+    let general: RoomId = "general".parse().unwrap();
+    let asked = TraceQuery {
+        room: general.clone(),
+        seq: Seq(1),
+        user: None,
+    };
     vec![
         code(admin.users(None, None).await),
         code(admin.rooms(None, None).await),
@@ -54,11 +59,14 @@ async fn refusals(bot: &Bot, folder: &tempfile::TempDir) -> Vec<Option<ErrorCode
         code(admin.stats().await),
         code(admin.audit(AuditQuery::default()).await),
         code(admin.snapshot(folder.path().join("copy.redb")).await),
+        code(admin.trace(asked).await),
         code(admin.tail(general, Start::Live).await),
+        code(admin.erasures().await),
         code(admin.revoke("nobody".to_owned(), None).await),
         code(admin.promote(name()).await),
         code(admin.set_disabled(name(), true).await),
         code(admin.recovery_url(name(), false).await),
+        code(admin.erase_messages(name(), None).await),
         code(admin.setup_url().await),
         code(admin.reload().await),
     ]
@@ -76,7 +84,7 @@ async fn a_bot_looks_after_the_server_by_its_scope_and_never_what_asks_for_a_rec
 
     let keeper = bot(&admin, &path, &["admin"]).await;
     let forbidden = Some(ErrorCode::Forbidden);
-    let mut expected = vec![None; 7];
+    let mut expected = vec![None; 9];
     expected.push(Some(ErrorCode::NotFound));
     expected.extend([forbidden; 5]);
     assert_eq!(refusals(&keeper, &folder).await, expected);
@@ -95,7 +103,8 @@ async fn a_bot_looks_after_the_server_by_its_scope_and_never_what_asks_for_a_rec
         .map(|entry| (entry["action"].as_str().unwrap(), entry["session"].as_str()))
         .collect();
     let by = Some(keeper.key.as_str());
-    assert_eq!(done, [("room_tailed", by), ("snapshot_made", by)]);
+    let expected = ["room_tailed", "message_traced", "snapshot_made"];
+    assert_eq!(done, expected.map(|action| (action, by)));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 import { type ComponentProps, useSyncExternalStore } from 'react';
 
 export type SettingsTab = 'profile' | 'security' | 'sessions' | 'linked';
-export type AdminTab = 'overview' | 'users' | 'invites' | 'bans' | 'keys' | 'audit';
+export type AdminTab = 'overview' | 'trace' | 'users' | 'invites' | 'bans' | 'keys' | 'audit';
 
 export type Route =
   | { name: 'home' }
@@ -28,6 +28,7 @@ export const paths = {
   linked: '/settings/linked',
   admin: '/admin',
   overview: '/admin/overview',
+  trace: '/admin/trace',
   invites: '/admin/invites',
   bans: '/admin/bans',
   keys: '/admin/keys',
@@ -52,6 +53,7 @@ const FIXED: Record<string, Route> = {
   [paths.admin]: { name: 'admin', tab: 'users' },
   '/admin/users': { name: 'admin', tab: 'users' },
   [paths.overview]: { name: 'admin', tab: 'overview' },
+  [paths.trace]: { name: 'admin', tab: 'trace' },
   [paths.invites]: { name: 'admin', tab: 'invites' },
   [paths.bans]: { name: 'admin', tab: 'bans' },
   [paths.keys]: { name: 'admin', tab: 'keys' },

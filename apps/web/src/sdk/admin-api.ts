@@ -1,7 +1,18 @@
 // The gateway's routes for administrators.
 
 import type { HttpClient } from './http';
-import type { AdminUser, ApiKey, ApiScope, AuditPage, AuditQuery, Invite, NewInvite, ServerStats, User } from './types';
+import type {
+  AdminUser,
+  ApiKey,
+  ApiScope,
+  AuditPage,
+  AuditQuery,
+  Invite,
+  MessageTrace,
+  NewInvite,
+  ServerStats,
+  User,
+} from './types';
 
 export interface NewUser {
   username: string;
@@ -32,6 +43,12 @@ export class AdminApi {
     return this.#http.request('GET', '/admin/stats');
   }
 
+  /** Where a message is: how it went out, to whom, and who has read it. It goes on record. */
+  trace(room: string, seq: number, user?: string): Promise<MessageTrace> {
+    const query = user === undefined ? {} : { user };
+    return this.#http.request('GET', `/admin/rooms/${seg(room)}/messages/${seq}/trace`, { query });
+  }
+
   /** A page of all accounts, by id; `q` finds a part of a name or address. */
   async users(query: { after?: string; limit?: number; q?: string }): Promise<AdminUser[]> {
     return (await this.#http.request<{ users: AdminUser[] }>('GET', '/admin/users', { query: { ...query } }))
@@ -51,6 +68,11 @@ export class AdminApi {
   recoveryLink(id: string, reset_second_factor: boolean): Promise<{ url: string; expires_at: number }> {
     const body = { reset_second_factor };
     return this.#http.request('POST', `/admin/users/${seg(id)}/recovery`, { body });
+  }
+
+  /** Has everything erased that somebody has said, for good. It is carried out after this. */
+  eraseMessages(id: string): Promise<void> {
+    return this.#http.request('POST', `/admin/users/${seg(id)}/erasure`, { body: {} });
   }
 
   async invites(): Promise<Invite[]> {

@@ -82,6 +82,8 @@ export class Timeline {
   readonly #amendments = new Map<number, Amendments>();
   readonly #items = new Map<number, TimelineItem>();
   readonly #seen = new Set<number>();
+  /** Events that were erased. A page may hold them as they were before, when the erasure came while it was on its way. */
+  readonly #erased = new Set<number>();
   readonly #listeners = new Set<() => void>();
   #pending: readonly PendingMessage[] = [];
   #oldest: number | null = null;
@@ -150,7 +152,7 @@ export class Timeline {
 
   /** Forgets the log, but not what has still to be sent. */
   clear(): void {
-    for (const map of [this.#originals, this.#amendments, this.#items, this.#seen]) map.clear();
+    for (const map of [this.#originals, this.#amendments, this.#items, this.#seen, this.#erased]) map.clear();
     this.#oldest = null;
     this.#newest = 0;
     this.#changed();
@@ -228,20 +230,48 @@ export class Timeline {
 
   #amend(event: Extract<LogEvent, { type: 'edited' | 'redacted' | 'reacted' }>): void {
     const { target_seq: target, seq } = event.payload;
-    const amendments = this.#amendments.get(target) ?? { edit: null, redacted: false, reactions: new Map() };
-    this.#amendments.set(target, amendments);
+    if (event.type === 'redacted' && event.payload.targets !== undefined) {
+      this.#erase(event.payload.targets);
+      return;
+    }
+    const amendments = this.#amendmentsOf(target);
     if (event.type === 'redacted') amendments.redacted = true;
+    else if (this.#erased.has(seq)) return;
     else if (event.type === 'edited') {
       const { ts, body } = event.payload;
       if ((amendments.edit?.seq ?? 0) < seq) amendments.edit = { seq, ts, body };
     } else {
       const { emoji, sender: user, remove } = event.payload;
+      if (emoji === undefined) return;
       const id = `${user} ${emoji}`;
       if ((amendments.reactions.get(id)?.seq ?? 0) < seq) {
         amendments.reactions.set(id, { seq, on: remove !== true, user, emoji });
       }
     }
     if (this.#originals.has(target)) this.#build(target);
+  }
+
+  #amendmentsOf(target: number): Amendments {
+    const known = this.#amendments.get(target);
+    if (known !== undefined) return known;
+    const amendments: Amendments = { edit: null, redacted: false, reactions: new Map() };
+    this.#amendments.set(target, amendments);
+    return amendments;
+  }
+
+  /** What these events said is gone: messages are tombstones, and reactions were never made. */
+  #erase(targets: readonly number[]): void {
+    for (const target of targets) {
+      this.#erased.add(target);
+      this.#amendmentsOf(target).redacted = true;
+      if (this.#originals.has(target)) this.#build(target);
+    }
+    for (const [seq, amendments] of this.#amendments) {
+      const { reactions } = amendments;
+      const before = reactions.size;
+      for (const [id, mark] of reactions) if (this.#erased.has(mark.seq)) reactions.delete(id);
+      if (reactions.size < before && this.#originals.has(seq)) this.#build(seq);
+    }
   }
 
   #build(seq: number): void {

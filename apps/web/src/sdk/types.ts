@@ -19,6 +19,8 @@ export interface RoomSettings {
   public: boolean;
   history: 'members' | 'joined';
   retention_days: number;
+  /** Only the newest so many events are kept. */
+  retention_messages: number;
   max_message_bytes: number;
   slow_mode_s: number;
   messages_per_10s: number;
@@ -213,6 +215,103 @@ export interface AuditPage {
   next?: number | null;
 }
 
+/** Where a message is, as administrators see it. */
+export interface MessageTrace {
+  at: number;
+  room: { id: string; title: string; first: number; head: number; members: number };
+  message: {
+    seq: number;
+    state: 'stored' | 'redacted' | 'dropped';
+    type: string | null;
+    sender: TracedUser | null;
+    ts: number | null;
+    bytes: number | null;
+  };
+  /** How it went out; null when that is not remembered. */
+  commit: {
+    first: number;
+    last: number;
+    committed_at: number;
+    /** Microseconds from the commit. */
+    published_us: number;
+    handed_us: number;
+    readers: number;
+    fell_behind: number;
+  } | null;
+  remembered_since: number;
+  people_by_arrival: Partial<Record<Arrival, number>>;
+  connections_by_state: Partial<Record<TracedConnection['state'], number>>;
+  people: TracedPerson[];
+  connections: TracedConnection[];
+  closed: TracedClosed[];
+  /** How many more there are than are listed. */
+  not_listed: { people: number; connections: number; closed: number };
+}
+
+/** What became of a message for somebody. */
+export type Arrival =
+  | 'later'
+  | 'missed'
+  | 'behind'
+  | 'on_its_way'
+  | 'not_subscribed'
+  | 'away'
+  | 'not_theirs'
+  | 'not_in_room'
+  | 'at_edge'
+  | 'handed'
+  | 'read'
+  | 'sent';
+
+export interface TracedUser {
+  id: string;
+  username: string | null;
+  display_name: string | null;
+}
+
+export interface TracedPerson {
+  user: TracedUser;
+  arrival: Arrival;
+  role: RoomRole | null;
+  read_seq: number;
+  first: number;
+  connections: number;
+  subscriptions: number;
+  last_seen_at: number | null;
+}
+
+interface TracedBy {
+  id: string | null;
+  way: 'socket' | 'edge' | 'local' | null;
+  session: string | null;
+  device: string | null;
+  ip: string | null;
+}
+
+export interface TracedConnection {
+  user: TracedUser;
+  connection: TracedBy;
+  state: 'behind' | 'on_its_way' | 'later' | 'at_edge' | 'handed';
+  subscribed_at: number;
+  from: number;
+  cursor: number | null;
+  behind_since: number | null;
+  waiting_bytes: number;
+}
+
+export interface TracedClosed {
+  user: TracedUser;
+  connection: TracedBy;
+  state: 'missed' | 'before' | 'later' | 'at_edge' | 'handed';
+  subscribed_at: number;
+  ended_at: number;
+  from: number;
+  cursor: number | null;
+  reason: string | null;
+  is_open: boolean;
+  ending: { by: 'server'; code: number; reason: string } | { by: 'client'; code: number | null } | { by: 'nobody' } | null;
+}
+
 /** What every event in a room's log carries. `(room, seq)` is its identity. */
 interface Logged {
   room: string;
@@ -237,12 +336,15 @@ export interface EditedPayload extends Logged {
 
 export interface RedactedPayload extends Logged {
   target_seq: number;
+  /** All that the sender had said was erased, and these events were changed for it. */
+  targets?: number[];
   reason?: string;
 }
 
 export interface ReactedPayload extends Logged {
   target_seq: number;
-  emoji: string;
+  /** Absent after the reaction was erased. */
+  emoji?: string;
   remove?: boolean;
 }
 

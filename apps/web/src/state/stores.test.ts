@@ -13,6 +13,7 @@ function room(id: string, change: Partial<Room> = {}): Room {
       public: true,
       history: 'members',
       retention_days: 0,
+      retention_messages: 0,
       max_message_bytes: 0,
       slow_mode_s: 0,
       messages_per_10s: 0,
@@ -70,8 +71,12 @@ describe('rooms', () => {
     expect(unread('b')).toBe(2);
     event(16, 'redacted', 'them', { target_seq: 15 });
     expect(unread('b')).toBe(1);
+    event(17);
+    event(18, 'redacted', 'them', { target_seq: 11, targets: [11, 17] });
+    expect(unread('b')).toBe(0);
+    event(19);
     rooms.read('b', 11);
-    expect(rooms.get('b')).toMatchObject({ head: 16, read_seq: 11, unread: [] });
+    expect(rooms.get('b')).toMatchObject({ head: 19, read_seq: 11, unread: [19] });
   });
 
   it('leaves it to live events what a newer list stands for', async () => {

@@ -29,8 +29,8 @@ export function withEvent(unread: Unread, event: LogEvent, ownId: string): Unrea
     return [...unread, event.payload.seq].slice(-MOST);
   }
   if (event.type === 'redacted') {
-    const { target_seq: target } = event.payload;
-    return unread.includes(target) ? unread.filter((one) => one !== target) : unread;
+    const gone = event.payload.targets ?? [event.payload.target_seq];
+    return unread.some((one) => gone.includes(one)) ? unread.filter((one) => !gone.includes(one)) : unread;
   }
   return unread;
 }

@@ -68,6 +68,24 @@ impl Auth {
         Ok(self.0.store.audit(entry).await?)
     }
 
+    /// Puts on record that somebody looks where a message is, before they are told.
+    ///
+    /// # Errors
+    /// `forbidden` unless the caller is an admin; `unavailable`.
+    pub async fn record_trace(
+        &self,
+        caller: &Caller,
+        client: &Client,
+        message: String,
+    ) -> Result<(), Problem> {
+        caller.require_admin()?;
+        let entry = AuditEntry {
+            target: Some(message),
+            ..entry_of(caller, client, AuditAction::MessageTraced)
+        };
+        Ok(self.0.store.audit(entry).await?)
+    }
+
     /// Puts on record that somebody was refused, known or not; also when they do not wait for it.
     ///
     /// # Errors

@@ -12,3 +12,4 @@ mod readers;
 mod relays;
 mod said;
 mod step;
+mod whereabouts;

@@ -14,11 +14,11 @@ use stack_types::{
 
 use crate::pipe::Pipe;
 
-struct World {
+pub(crate) struct World {
     store: Store,
-    hub: Hub,
+    pub(crate) hub: Hub,
     bus: Arc<MemBus>,
-    room: RoomRef,
+    pub(crate) room: RoomRef,
     _handles: (StoreHandle, HubHandle),
 }
 
@@ -47,11 +47,11 @@ impl World {
         }
     }
 
-    async fn local() -> Self {
+    pub(crate) async fn local() -> Self {
         Self::new(Source::Commits).await
     }
 
-    async fn say(&self, count: usize) -> Seq {
+    pub(crate) async fn say(&self, count: usize) -> Seq {
         let mut pending = Vec::new();
         for _ in 0..count {
             let op = |tx: &mut stack_storage::RoomTx<'_, '_>| Ok(tx.append(draft("hello")));
@@ -69,7 +69,7 @@ impl World {
         last
     }
 
-    fn read(&self, pipe: &Pipe, after: u64) -> (Arc<Outlet>, Arc<Subscription>) {
+    pub(crate) fn read(&self, pipe: &Pipe, after: u64) -> (Arc<Outlet>, Arc<Subscription>) {
         let outlet = Outlet::new(pipe.clone());
         let subscription = self.hub.subscribe(&outlet, &self.room, alice(), Seq(after));
         self.hub.begin(&subscription);
@@ -77,7 +77,11 @@ impl World {
     }
 
     /// Runs `work` while the outlets are pumped.
-    async fn pumping<R>(&self, outlets: &[Arc<Outlet>], work: impl Future<Output = R>) -> R {
+    pub(crate) async fn pumping<R>(
+        &self,
+        outlets: &[Arc<Outlet>],
+        work: impl Future<Output = R>,
+    ) -> R {
         let pumps = async {
             let mut set = tokio::task::JoinSet::new();
             for outlet in outlets {
@@ -97,7 +101,7 @@ impl World {
     }
 }
 
-fn general() -> RoomId {
+pub(crate) fn general() -> RoomId {
     "general".parse().unwrap()
 }
 

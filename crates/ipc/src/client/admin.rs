@@ -14,8 +14,8 @@ use super::subscription::{Delivery, Kind, Subscription};
 use super::{exchange, read};
 use crate::error::ClientError;
 use crate::service::{
-    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Export, Fed, Feed, Figure, Import,
-    ImportOptions, Reloaded, RoomViewPage, SessionView, Start, Tail, Version,
+    Account, AccountPage, Admin, Answer, AuditPage, AuditQuery, Erasure, Export, Fed, Feed, Figure,
+    Import, ImportOptions, Reloaded, RoomViewPage, SessionView, Start, Tail, TraceQuery, Version,
 };
 
 /// What the operator, or a bot with the scope for it, may do. A connection that breaks is `unavailable`.
@@ -258,6 +258,44 @@ impl Admin for AdminClient {
     fn import(&self, options: ImportOptions) -> Answer<Box<dyn Import>> {
         let handle = self.0.clone();
         async move { exchange::import(&handle, options).await.map_err(problem) }.boxed()
+    }
+
+    fn erase_messages(&self, user: String, room: Option<RoomId>) -> Answer<Erasure> {
+        self.call(Calling::Once, move |admin| {
+            let mut request = admin.erase_messages_request();
+            let mut params = request.get();
+            params.set_user(&user[..]);
+            params.set_room(room.as_ref().map_or("", RoomId::as_str));
+            async move { read::erasure(request.send().promise.await?.get()?.get_erasure()?) }
+                .boxed_local()
+        })
+    }
+
+    fn erasures(&self) -> Answer<Vec<Erasure>> {
+        self.call(Calling::Again, |admin| {
+            let request = admin.erasures_request();
+            async move {
+                let response = request.send().promise.await?;
+                let erasures = response.get()?.get_erasures()?;
+                erasures.iter().map(read::erasure).collect()
+            }
+            .boxed_local()
+        })
+    }
+
+    fn trace(&self, asked: TraceQuery) -> Answer<String> {
+        self.call(Calling::Again, move |admin| {
+            let mut request = admin.trace_request();
+            let mut params = request.get();
+            params.set_room(asked.room.as_str());
+            params.set_seq(asked.seq.0);
+            params.set_user(asked.user.as_deref().unwrap_or_default());
+            async move {
+                let response = request.send().promise.await?;
+                Ok(response.get()?.get_trace()?.to_string()?)
+            }
+            .boxed_local()
+        })
     }
 
     fn tail(&self, room: RoomId, start: Start) -> Answer<Tail> {

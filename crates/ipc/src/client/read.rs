@@ -5,15 +5,15 @@ use std::str::FromStr;
 use capnp::{struct_list, text, text_list};
 use stack_proto::capnp::{event_from, role_from, settings_from, status_from};
 use stack_proto::gateway_capnp::{
-    cursor, event, figure, gateway, message, place as place_message, presence as presence_message,
-    room as room_message, room_view as room_view_message, session_view as session_view_message,
-    user,
+    cursor, erasure as erasure_message, event, figure, gateway, message, place as place_message,
+    presence as presence_message, room as room_message, room_view as room_view_message,
+    session_view as session_view_message, user,
 };
 use stack_types::{Event, Presence, Seq, Timestamp};
 
 use super::link::Failure;
 use crate::service::{
-    Account, Cursor, Figure, NewMessage, Place, Room, RoomView, SessionView, Version,
+    Account, Cursor, Erasure, Figure, NewMessage, Place, Room, RoomView, SessionView, Version,
 };
 
 /// A text that stands for an id or a name.
@@ -146,5 +146,23 @@ pub(super) fn session_view(from: session_view_message::Reader<'_>) -> Result<Ses
         ip: from.get_ip()?.to_string()?,
         created_at: Timestamp(from.get_created_at()),
         last_seen_at: Timestamp(from.get_last_seen_at()),
+    })
+}
+
+pub(super) fn erasure(from: erasure_message::Reader<'_>) -> Result<Erasure, Failure> {
+    let room = from.get_room()?;
+    let by = from.get_by()?;
+    Ok(Erasure {
+        id: from.get_id(),
+        user_id: parsed(from.get_user_id()?)?,
+        room: (!room.is_empty()).then(|| parsed(room)).transpose()?,
+        by: (!by.is_empty()).then(|| parsed(by)).transpose()?,
+        requested_at: Timestamp(from.get_requested_at()),
+        finished_at: match from.get_finished_at() {
+            0 => None,
+            at => Some(Timestamp(at)),
+        },
+        rooms: from.get_rooms(),
+        events: from.get_events(),
     })
 }

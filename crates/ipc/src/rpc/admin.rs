@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use capnp::Error;
 use stack_proto::gateway_capnp::admin;
-use stack_types::Timestamp;
+use stack_types::{Seq, Timestamp};
 
 use super::exchange::{ExportImpl, ImportImpl, options_of};
 use super::feed::SubscriptionImpl;
 use super::fill;
 use crate::server::{Conn, Handed};
-use crate::service::{Admin, Answer, AuditQuery};
+use crate::service::{Admin, Answer, AuditQuery, TraceQuery};
 use crate::wire::Call;
 
 /// What the operator, or a bot with the scope for it, has got.
@@ -236,6 +236,57 @@ impl admin::Server for AdminImpl {
             change.set_applied(*applied);
         }
         fill::texts(&reloaded.faults, |count| to.init_faults(count));
+        Ok(())
+    }
+
+    async fn erase_messages(
+        self: Rc<Self>,
+        params: admin::EraseMessagesParams,
+        mut results: admin::EraseMessagesResults,
+    ) -> Result<(), Error> {
+        let (_call, erasure) = self
+            .answer(|admin| {
+                let params = params.get()?;
+                let room = match params.get_room()?.is_empty() {
+                    true => None,
+                    false => Some(fill::room_of(params.get_room()?)?),
+                };
+                Ok(admin.erase_messages(params.get_user()?.to_string()?, room))
+            })
+            .await?;
+        fill::erasure(&erasure, results.get().init_erasure());
+        Ok(())
+    }
+
+    async fn erasures(
+        self: Rc<Self>,
+        _: admin::ErasuresParams,
+        mut results: admin::ErasuresResults,
+    ) -> Result<(), Error> {
+        let (_call, erasures) = self.answer(|admin| Ok(admin.erasures())).await?;
+        let mut to = results.get().init_erasures(erasures.len() as u32);
+        for (index, erasure) in erasures.iter().enumerate() {
+            fill::erasure(erasure, to.reborrow().get(index as u32));
+        }
+        Ok(())
+    }
+
+    async fn trace(
+        self: Rc<Self>,
+        params: admin::TraceParams,
+        mut results: admin::TraceResults,
+    ) -> Result<(), Error> {
+        let (_call, trace) = self
+            .answer(|admin| {
+                let params = params.get()?;
+                Ok(admin.trace(TraceQuery {
+                    room: fill::room_of(params.get_room()?)?,
+                    seq: Seq(params.get_seq()),
+                    user: fill::optional(params.get_user()?)?,
+                }))
+            })
+            .await?;
+        results.get().set_trace(&trace[..]);
         Ok(())
     }
 

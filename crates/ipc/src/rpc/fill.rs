@@ -3,13 +3,13 @@
 use capnp::{Error, text, text_list};
 use stack_proto::capnp::{role_to, settings_to, status_to};
 use stack_proto::gateway_capnp::{
-    cursor, figure, message, place, presence, room, room_view, session_view, start, user,
+    cursor, erasure, figure, message, place, presence, room, room_view, session_view, start, user,
 };
-use stack_types::{JsonValue, Presence, Problem, RoomId, Seq, Timestamp};
+use stack_types::{JsonValue, Presence, Problem, RoomId, Seq, Timestamp, UserId};
 
 use crate::refusal::exception;
 use crate::service::{
-    Account, Cursor, Figure, NewMessage, Place, Room, RoomView, SessionView, Start,
+    Account, Cursor, Erasure, Figure, NewMessage, Place, Room, RoomView, SessionView, Start,
 };
 
 /// The room that is meant.
@@ -128,4 +128,15 @@ pub(super) fn session_view(session: &SessionView, mut to: session_view::Builder<
     to.set_ip(&session.ip[..]);
     to.set_created_at(session.created_at.0);
     to.set_last_seen_at(session.last_seen_at.0);
+}
+
+pub(super) fn erasure(erasure: &Erasure, mut to: erasure::Builder<'_>) {
+    to.set_id(erasure.id);
+    to.set_user_id(erasure.user_id.as_str());
+    to.set_room(erasure.room.as_ref().map_or("", RoomId::as_str));
+    to.set_by(erasure.by.as_ref().map_or("", UserId::as_str));
+    to.set_requested_at(erasure.requested_at.0);
+    to.set_finished_at(erasure.finished_at.unwrap_or_default().0);
+    to.set_rooms(erasure.rooms);
+    to.set_events(erasure.events);
 }

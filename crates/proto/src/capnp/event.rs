@@ -44,6 +44,15 @@ pub fn event_to(event: &Event, mut to: event::Builder<'_>) {
             to.set_target(target_seq.0);
             to.set_reason(reason.as_deref().unwrap_or_default());
         }
+        EventBody::Erased { targets } => {
+            let mut to = to.init_redacted();
+            // For who does not know the list.
+            to.set_target(targets.first().copied().unwrap_or_default().0);
+            let mut list = to.init_targets(u32::try_from(targets.len()).unwrap_or(u32::MAX));
+            for (index, target) in (0..list.len()).zip(targets) {
+                list.set(index, target.0);
+            }
+        }
         EventBody::Reacted {
             target_seq,
             emoji,
@@ -105,9 +114,15 @@ pub fn event_from(from: event::Reader<'_>) -> Result<Event, Unreadable> {
         }
         event::Redacted(from) => {
             let from = from?;
-            EventBody::Redacted {
-                target_seq: Seq(from.get_target()),
-                reason: optional(from.get_reason()?)?,
+            let targets = from.get_targets()?;
+            if targets.is_empty() {
+                EventBody::Redacted {
+                    target_seq: Seq(from.get_target()),
+                    reason: optional(from.get_reason()?)?,
+                }
+            } else {
+                let targets = targets.iter().map(Seq).collect();
+                EventBody::Erased { targets }
             }
         }
         event::Reacted(from) => {

@@ -78,6 +78,7 @@ pub fn settings_to(settings: &RoomSettings, mut to: room_settings::Builder<'_>) 
         public,
         history,
         retention_days,
+        retention_messages,
         max_message_bytes,
         slow_mode_s,
         allow_guests,
@@ -86,6 +87,7 @@ pub fn settings_to(settings: &RoomSettings, mut to: room_settings::Builder<'_>) 
     to.set_public(public);
     to.set_history(history_to(history));
     to.set_retention_days(retention_days);
+    to.set_retention_messages(retention_messages);
     to.set_max_message_bytes(max_message_bytes);
     to.set_slow_mode_s(slow_mode_s);
     to.set_allow_guests(allow_guests);
@@ -101,6 +103,7 @@ pub fn settings_from(from: room_settings::Reader<'_>) -> Result<RoomSettings, No
         public: from.get_public(),
         history: history_from(from.get_history()?),
         retention_days: from.get_retention_days(),
+        retention_messages: from.get_retention_messages(),
         max_message_bytes: from.get_max_message_bytes(),
         slow_mode_s: from.get_slow_mode_s(),
         allow_guests: from.get_allow_guests(),
@@ -150,6 +153,7 @@ mod tests {
             public: true,
             history: HistoryVisibility::Joined,
             retention_days: 1,
+            retention_messages: 5,
             max_message_bytes: 2,
             slow_mode_s: 3,
             allow_guests: true,

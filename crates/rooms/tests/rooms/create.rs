@@ -171,6 +171,13 @@ async fn settings_out_of_range_are_refused_by_name() {
         assert_eq!(create_with(settings).await, invalid(field));
         assert_eq!(fault(world.change(&room, settings).await), invalid(field));
     }
+    let many = RoomSettingsPatch {
+        retention_messages: Some(1_000_000_001),
+        ..RoomSettingsPatch::default()
+    };
+    let refused = invalid("settings.retention_messages");
+    assert_eq!(create_with(many).await, refused);
+    assert_eq!(fault(world.change(&room, many).await), refused);
     assert_eq!(world.head(&room), Seq(1));
     let most = with(Some(16 * 1024), Some(86_400), Some(36_500), Some(1000));
     assert_eq!(create_with(most).await, None);

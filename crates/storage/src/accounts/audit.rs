@@ -66,6 +66,9 @@ pub enum AuditAction {
     RoomTailed,
     ConfigurationReloaded,
     DatabaseRestored,
+    ErasureRequested,
+    MessageTraced,
+    MessagesErased,
     PlaceholderMade,
     RoomExported,
     RoomImported,
@@ -131,6 +134,9 @@ impl AuditAction {
             Self::RoomImported => "room_imported",
             Self::PlaceholderMade => "placeholder_made",
             Self::ConfigurationReloaded => "configuration_reloaded",
+            Self::ErasureRequested => "erasure_requested",
+            Self::MessagesErased => "messages_erased",
+            Self::MessageTraced => "message_traced",
         }
     }
 }

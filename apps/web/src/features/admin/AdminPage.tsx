@@ -14,11 +14,13 @@ import { BansPage } from './BansPage';
 import { InvitesPage } from './InvitesPage';
 import { KeysPage } from './KeysPage';
 import { OverviewPage } from './OverviewPage';
+import { TracePage } from './TracePage';
 import { UsersPage } from './UsersPage';
 import styles from './admin.module.css';
 
 const TABS = [
   { tab: 'overview', to: paths.overview, label: 'Overview' },
+  { tab: 'trace', to: paths.trace, label: 'Trace' },
   { tab: 'users', to: paths.admin, label: 'People' },
   { tab: 'invites', to: paths.invites, label: 'Invites' },
   { tab: 'bans', to: paths.bans, label: 'Bans' },
@@ -28,6 +30,7 @@ const TABS = [
 
 const PAGES = {
   overview: OverviewPage,
+  trace: TracePage,
   users: UsersPage,
   invites: InvitesPage,
   bans: BansPage,

@@ -15,7 +15,7 @@ export function UserMenu({ user, onChanged }: { user: AdminUser; onChanged(): vo
   const chat = useChat();
   const me = useStore(chat.me);
   const [open, setOpen] = useState(false);
-  const [dialog, setDialog] = useState<'promote' | 'disable' | 'recover' | null>(null);
+  const [dialog, setDialog] = useState<'promote' | 'disable' | 'erase' | 'recover' | null>(null);
   const anchor = useRef<HTMLButtonElement>(null);
   const close = useCallback(() => setOpen(false), []);
   const label = `Manage ${user.display_name}`;
@@ -109,6 +109,16 @@ export function UserMenu({ user, onChanged }: { user: AdminUser; onChanged(): vo
               Disable account
             </button>
           )}
+          <button
+            type="button"
+            role="menuitem"
+            className={popover.item}
+            data-danger
+            onClick={pick(() => setDialog('erase'))}
+          >
+            <Icon name="trash" size={18} />
+            Erase messages
+          </button>
         </Popover>
       )}
       {dialog === 'promote' && (
@@ -126,6 +136,20 @@ export function UserMenu({ user, onChanged }: { user: AdminUser; onChanged(): vo
           text="They are signed out everywhere at once and cannot come back until you enable the account. What they said stays."
           action="Disable"
           onConfirm={() => change({ disabled: true }, `${name} is shut out.`)}
+          onClose={() => setDialog(null)}
+        />
+      )}
+      {dialog === 'erase' && (
+        <Confirm
+          title={`Erase what ${name} has said?`}
+          text="Every message, edit and reaction of theirs, in every room, is gone for everyone. The account stays. This cannot be undone."
+          action="Erase messages"
+          onConfirm={() => {
+            chat.client.admin.eraseMessages(user.id).then(
+              () => chat.toasts.show(`What ${name} has said is being erased.`),
+              chat.toasts.failed,
+            );
+          }}
           onClose={() => setDialog(null)}
         />
       )}

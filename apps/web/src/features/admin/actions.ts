@@ -41,7 +41,10 @@ const WORDS: Record<string, string> = {
   unbanned: 'Lifted a ban',
   muted: 'Muted somebody',
   unmuted: 'Lifted a mute',
+  erasure_requested: 'Had messages erased',
+  messages_erased: 'Erased messages',
   signing_key_rotated: 'Rotated the signing key',
+  message_traced: 'Looked where a message is',
 };
 
 /** The actions whose target is a person; that of the others is a thing without a name. */

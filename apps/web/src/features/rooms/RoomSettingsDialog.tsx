@@ -26,6 +26,13 @@ const RETENTION = [
   { value: 7, label: '7 days' },
 ];
 
+const RETENTION_COUNT = [
+  { value: 0, label: 'All of them' },
+  { value: 100_000, label: 'The newest 100,000' },
+  { value: 10_000, label: 'The newest 10,000' },
+  { value: 1000, label: 'The newest 1,000' },
+];
+
 /** The choices, with the present value among them even when it was set elsewhere. */
 function including(options: { value: number; label: string }[], value: number, unit: string) {
   if (options.some((option) => option.value === value)) return options;
@@ -38,11 +45,11 @@ export function RoomSettingsDialog({ room, onClose }: { room: Room; onClose(): v
   const [settings, setSettings] = useState(room.settings);
   const [deleting, setDeleting] = useState(false);
   const form = useAuthForm(['title'], async () => {
-    const { public: open, allow_guests, history, slow_mode_s, retention_days } = settings;
+    const { public: open, allow_guests, history, slow_mode_s, retention_days, retention_messages } = settings;
     chat.rooms.put(
       await chat.client.api.updateRoom(room.id, {
         title: title.trim(),
-        settings: { public: open, allow_guests, history, slow_mode_s, retention_days },
+        settings: { public: open, allow_guests, history, slow_mode_s, retention_days, retention_messages },
       }),
     );
     onClose();
@@ -101,6 +108,13 @@ export function RoomSettingsDialog({ room, onClose }: { room: Room; onClose(): v
           value={settings.retention_days}
           options={including(RETENTION, settings.retention_days, 'days')}
           onChange={(retention_days) => setSettings({ ...settings, retention_days })}
+        />
+        <Select
+          label="Keep how many"
+          hint="Edits and reactions count too. What is not kept is gone for good."
+          value={settings.retention_messages}
+          options={including(RETENTION_COUNT, settings.retention_messages, 'messages')}
+          onChange={(retention_messages) => setSettings({ ...settings, retention_messages })}
         />
         <Select
           label="New members see"

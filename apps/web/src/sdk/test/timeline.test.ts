@@ -71,6 +71,29 @@ describe('folding', () => {
     }
   });
 
+  it('takes away all that somebody has said when it is erased', () => {
+    const events: LogEvent[] = [
+      message(1),
+      message(2, { sender: 'u3' }),
+      edited(3, 1, 'b'),
+      reacted(4, 2, '👍', 'u2'),
+      reacted(5, 2, '👍', 'u3'),
+      { type: 'redacted', payload: { ...base(6), target_seq: 1, targets: [1, 3, 4] } },
+    ];
+    const stripped: LogEvent[] = [
+      { type: 'message', payload: { ...base(1), redacted: true } },
+      message(2, { sender: 'u3' }),
+      { type: 'reacted', payload: { ...base(4), target_seq: 2 } },
+      ...events.slice(4),
+    ];
+    for (const order of [events, [...events].reverse(), stripped]) {
+      timeline = new Timeline('me');
+      for (const event of order) timeline.add(event);
+      expect(shown(1)).toMatchObject({ redacted: true, body: '', editedAt: null });
+      expect(shown(2)).toMatchObject({ body: 'm2', reactions: [{ emoji: '👍', users: ['u3'] }] });
+    }
+  });
+
   it('leaves a tombstone of a redacted message, live and in history', () => {
     timeline.add(message(1));
     timeline.add(reacted(2, 1, '👍', 'u3'));
