@@ -175,7 +175,7 @@ def test_testssl_finds_nothing_above_low(tmp_path: Path, start_gateway):
     )
     found = tmp_path / "found.json"
     _, port = gateway.host_port
-    quiet = ["--quiet", "--warnings", "off", "--color", "0", "--fast"]
+    quiet = ["--quiet", "--warnings", "off", "--color", "0"]
     subprocess.run(
         ["testssl", *quiet, "--add-ca", ca, "--jsonfile", found, f"localhost:{port}"],
         stdin=subprocess.DEVNULL,

@@ -197,6 +197,19 @@ pub struct ImportCommand {
     pub match_names: bool,
 }
 
+impl Cli {
+    /// Whether this is about certificates: to serve with them, or to see whether that can be.
+    #[must_use]
+    pub fn reads_certificates(&self) -> bool {
+        matches!(
+            self.command,
+            None | Some(
+                Command::Serve | Command::Edge { .. } | Command::Config(ConfigCommand::Check)
+            )
+        )
+    }
+}
+
 /// What to show of the audit log.
 #[derive(Debug, Args)]
 pub struct AuditCommand {
@@ -381,6 +394,18 @@ mod tests {
             ("data_dir", "x")
         );
         assert!(Cli::try_parse_from(["stack-gateway", "config", "check"]).is_ok());
+        for (command, reads) in [
+            (&[][..], true),
+            (&["serve"], true),
+            (&["edge"], true),
+            (&["config", "check"], true),
+            (&["config", "print"], false),
+            (&["users", "list"], false),
+            (&["setup-url"], false),
+        ] {
+            let cli = Cli::try_parse_from([&["stack-gateway"], command].concat()).unwrap();
+            assert_eq!(cli.reads_certificates(), reads, "{command:?}");
+        }
         assert!(Cli::try_parse_from(["stack-gateway", "nonsense"]).is_err());
     }
 }

@@ -39,7 +39,8 @@ pub(crate) async fn listen(app: &AppState, origin: EdgeOrigin) -> Result<(), Sta
     lifecycle.serving.spawn(ended);
     tracing::info!(%addr, "edges are listened for on {addr}");
     let tls = TlsAcceptor::from(Arc::new(tls));
-    let accept = tls::accept(listener, tls, server, lifecycle.clone());
+    let refused = app.measures().connections_refused();
+    let accept = tls::accept(listener, tls, server, refused, lifecycle.clone());
     lifecycle.serving.spawn(accept);
     Ok(())
 }

@@ -47,6 +47,14 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// Certificates that are issued cannot be kept.
+    #[error("cannot make the folder of certificates {path} and keep it from others")]
+    AcmeFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The file cannot be opened.
     #[error("cannot open the store")]
     Store(#[from] OpenError),

@@ -46,6 +46,9 @@ pub(crate) const DATABASE_FILE: &str = "stack.redb";
 /// How long what is left may take to notice that the deadline has passed.
 pub(crate) const LAST_GRACE: Duration = Duration::from_millis(500);
 
+/// How long what runs in the background may take to end: one that hangs shall not hang the end of all.
+const BACKGROUND_GRACE: Duration = Duration::from_secs(5);
+
 /// The gateway.
 #[derive(Debug)]
 pub struct Gateway;
@@ -60,6 +63,7 @@ pub struct RunningGateway {
     setup_url: Option<String>,
     lifecycle: Lifecycle,
     abandon: Abandon,
+    works: Arc<dyn Fn() -> bool + Send + Sync>,
     bus: Arc<dyn Bus>,
     store: StoreHandle,
     hub: HubHandle,
@@ -100,6 +104,9 @@ impl Gateway {
         let setup = parts.auth.setup_token().await.map_err(StartError::Setup)?;
         let setup_url = setup.map(|setup| setup_url(&origins, &setup));
         let bus = parts.bus.clone();
+        let (at_store, at_hub) = (parts.store.clone(), parts.hub.clone());
+        let ends = lifecycle.draining.clone();
+        let works = move || ends.is_cancelled() || !(at_store.has_failed() || at_hub.has_failed());
         sweeper::begin(&parts.store).await;
         lifecycle.background.spawn(sweeper::run(
             parts.store.clone(),
@@ -141,7 +148,7 @@ impl Gateway {
         ipc::start(&app, Arc::new(origin.clone()))?;
         edge::listen(&app, origin).await?;
         let server = Server {
-            tls: tls.map(|(tls, _)| tls),
+            tls,
             router,
             places,
             proxies: live.proxy_protocol().clone(),
@@ -159,6 +166,7 @@ impl Gateway {
             setup_url,
             lifecycle,
             abandon,
+            works: Arc::new(works),
             bus,
             store,
             hub,
@@ -188,6 +196,12 @@ impl RunningGateway {
         self.app.reload().await
     }
 
+    /// Whether none of its parts has failed for good.
+    pub fn works(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let works = self.works.clone();
+        move || works()
+    }
+
     /// Where a person opens it.
     #[must_use]
     pub fn url(&self) -> &str {
@@ -212,10 +226,10 @@ impl RunningGateway {
             lifecycle.disconnected(),
         )
         .await;
+        let connections = lifecycle.connections.len();
+        let sockets = lifecycle.sockets.len() + lifecycle.relayed.len();
         lifecycle.stopping.cancel();
         if left.is_err() {
-            let connections = lifecycle.connections.len();
-            let sockets = lifecycle.sockets.len() + lifecycle.relayed.len();
             tracing::warn!(
                 connections,
                 sockets,
@@ -226,9 +240,7 @@ impl RunningGateway {
         }
         // Presence writes when the last were seen, so it ends before the store. The hub hands out the last commit
         // and the bus carries it, so these two end after the store has nothing more to say.
-        lifecycle.background_stopping.cancel();
-        lifecycle.background.close();
-        lifecycle.background.wait().await;
+        end_background(lifecycle).await;
         self.store.shutdown().await;
         self.hub.shutdown().await;
         self.bus.close();
@@ -256,6 +268,17 @@ pub(crate) struct Abandon(pub(crate) Lifecycle);
 impl Drop for Abandon {
     fn drop(&mut self) {
         self.0.abandon();
+    }
+}
+
+/// Ends what runs in the background.
+pub(crate) async fn end_background(lifecycle: &Lifecycle) {
+    lifecycle.background_stopping.cancel();
+    lifecycle.background.close();
+    let ended = tokio::time::timeout(BACKGROUND_GRACE, lifecycle.background.wait());
+    if ended.await.is_err() {
+        let left = lifecycle.background.len();
+        tracing::warn!(left, "something in the background does not end, leaving it");
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod body;
 pub(crate) mod browser;
 pub(crate) mod client_ip;
 pub(crate) mod cookies;
+pub(crate) mod crowded;
 pub(crate) mod csrf;
 pub(crate) mod headers;
 pub(crate) mod identity;

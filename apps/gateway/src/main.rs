@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write as _};
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,12 +15,14 @@ use stack_gateway::signals::{Asked, Signals};
 use stack_gateway::systemd::Notify;
 use stack_gateway::telemetry::Process;
 use stack_gateway::{Gateway, Inherited, RunningEdge, RunningGateway, offline, telemetry};
+use tokio::task::JoinSet;
 
 /// The configuration is at fault; everything else that fails is 1.
 const FAULTY_CONFIGURATION: u8 = 2;
 
-/// How long work is waited for that nobody waits for any more, such as the look at a copy that is no longer wanted.
-const LEFT_ALONE: Duration = Duration::from_secs(2);
+/// How long the end waits for threads that nobody waits for any more: a file on a disk that does not answer, the look at a
+/// copy that is no longer wanted.
+const LAST_GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -31,9 +34,14 @@ fn main() -> ExitCode {
         Some(Command::Edge { origin }) => origin.clone(),
         _ => None,
     };
+    let leaves_certificates = !cli.reads_certificates();
     let inputs = cli
         .settings
         .into_inputs_with(&[("edge.origin", "--origin", origin)]);
+    let inputs = Inputs {
+        leaves_certificates,
+        ..inputs
+    };
     if let Some(Command::Config(command)) = cli.command {
         return run_config(command, &inputs);
     }
@@ -190,7 +198,7 @@ fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     let done = runtime.block_on(work);
-    runtime.shutdown_timeout(LEFT_ALONE);
+    runtime.shutdown_timeout(LAST_GRACE);
     done
 }
 
@@ -217,22 +225,25 @@ fn keys(config: &Config, command: KeysCommand) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the start, so that no signal meets the default action, which is to die at once.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let notify = Notify::of_process().context("cannot reach the service manager")?;
+    let notify = Arc::new(Notify::of_process().context("cannot reach the service manager")?);
     let gateway = Gateway::start_on(config, Inherited::take_all()?).await?;
     announce(gateway.listening(), gateway.url(), gateway.setup_url())?;
     notify.ready();
-    tokio::select! {
-        () = notify.watchdog() => Ok(()),
-        served = until_the_end(gateway, &mut signals, &notify) => served,
-    }
+    let mut beating = JoinSet::new();
+    beating.spawn(notify.clone().watchdog(gateway.works()));
+    let served = until_the_end(gateway, &mut signals, &notify).await;
+    drop(beating);
+    served
 }
 
 async fn serve_edge(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let notify = Notify::of_process().context("cannot reach the service manager")?;
+    let notify = Arc::new(Notify::of_process().context("cannot reach the service manager")?);
     let edge = RunningEdge::start_on(config, Inherited::take_all()?).await?;
     announce(edge.listening(), edge.url(), None)?;
     notify.ready();
+    let mut beating = JoinSet::new();
+    beating.spawn(notify.clone().watchdog(edge.works()));
     let serving = async {
         let signal = loop {
             match signals.next().await {
@@ -252,10 +263,9 @@ async fn serve_edge(config: Config) -> anyhow::Result<()> {
             signal = signals.end() => anyhow::bail!("a second signal, {signal}: leaving at once"),
         }
     };
-    tokio::select! {
-        () = notify.watchdog() => Ok(()),
-        served = serving => served,
-    }
+    let served = serving.await;
+    drop(beating);
+    served
 }
 
 async fn until_the_end(

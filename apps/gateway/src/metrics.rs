@@ -220,17 +220,15 @@ impl Metrics {
                 "stack_tls_reload_failures_total",
                 "How often another certificate was no good or could not be had, so that the old one stayed.",
             )?,
-            not_after: match not_after {
-                Some(_) => Some(register(
-                    registry,
-                    IntGauge::new(
-                        "stack_tls_certificate_not_after_seconds",
-                        "When the certificate in use ends, in seconds since 1970.",
-                    )?,
-                )?),
-                // A figure that is not known would look like one that is bad.
-                None => None,
-            },
+            handshakes_failed: counter(
+                "stack_tls_handshakes_failed_total",
+                "Connections that did not come to TLS.",
+            )?,
+            not_after: IntGauge::new(
+                "stack_tls_certificate_not_after_seconds",
+                "When the certificate in use ends, in seconds since 1970.",
+            )?,
+            registry: registry.clone(),
         };
         metrics.set(not_after);
         Ok(metrics)
@@ -409,10 +407,23 @@ pub(crate) struct Commits {
 pub(crate) struct TlsMetrics {
     reloads: IntCounter,
     failures: IntCounter,
-    not_after: Option<IntGauge>,
+    handshakes_failed: IntCounter,
+    not_after: IntGauge,
+    registry: Registry,
 }
 
 impl TlsMetrics {
+    /// How often there was none.
+    #[cfg(test)]
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.get()
+    }
+
+    /// A connection did not come to TLS.
+    pub(crate) fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
+    }
+
     /// There was another certificate, and the one in use ends then.
     pub(crate) fn reloaded(&self, taken: bool, not_after: Option<Timestamp>) {
         if taken {
@@ -423,9 +434,14 @@ impl TlsMetrics {
         self.set(not_after);
     }
 
-    fn set(&self, not_after: Option<Timestamp>) {
-        if let (Some(gauge), Some(not_after)) = (&self.not_after, not_after) {
-            gauge.set(i64::try_from(not_after.0 / 1000).unwrap_or(i64::MAX));
+    /// The certificate in use ends then.
+    pub(crate) fn set(&self, not_after: Option<Timestamp>) {
+        if let Some(not_after) = not_after {
+            let seconds = i64::try_from(not_after.0 / 1000).unwrap_or(i64::MAX);
+            self.not_after.set(seconds);
+            // Not before: a figure that is not known would look like one that is bad. It is there already after the
+            // first time.
+            let _ = self.registry.register(Box::new(self.not_after.clone()));
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::metrics::TlsMetrics;
 use crate::networks::Networks;
 use crate::server::Places;
 use crate::telemetry;
-use crate::tls::Tls;
+use crate::tls::{self, Tls};
 
 /// What has become of a setting that says something else than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,9 +90,10 @@ impl Live {
         let changed = in_force.changed(&config.layers);
         let of_tls = |key: &String| key.starts_with("tls.") && config::is_live(key);
         let tls_adopted = match changed.iter().any(of_tls) {
-            true => self.adopt_tls(&config),
+            true => self.adopt_tls(&config).await,
             false => {
-                self.reread_tls().await;
+                // The same files may hold something else.
+                tls::reload(self.0.tls.as_ref()).await;
                 false
             }
         };
@@ -144,22 +145,15 @@ impl Live {
         true
     }
 
-    /// The same files may hold something else. What is wrong with them is told in the log.
-    async fn reread_tls(&self) {
-        if let Some((tls, metrics)) = self.0.tls.clone() {
-            let reread = spawn_blocking(move || tls.reload_and_tell(&metrics));
-            if let Err(error) = reread.await {
-                tracing::error!(%error, "the certificate could not be read again: {error}");
-            }
-        }
-    }
-
     /// Whether there was TLS by files before, and is now.
-    fn adopt_tls(&self, config: &Config) -> bool {
+    async fn adopt_tls(&self, config: &Config) -> bool {
         let (Some((tls, metrics)), Some(new)) = (&self.0.tls, &config.tls) else {
             return false;
         };
-        let adopted = tls.adopt(new);
+        // It may have to wait for who reads files just now.
+        let (own, new) = (tls.clone(), new.clone());
+        let adopted = spawn_blocking(move || own.adopt(&new)).await;
+        let adopted = adopted.unwrap_or(false);
         if adopted {
             metrics.reloaded(true, tls.not_after());
         }

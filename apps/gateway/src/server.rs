@@ -44,10 +44,11 @@ use tower::ServiceExt as _;
 
 use crate::http::Peer;
 use crate::lifecycle::Lifecycle;
+use crate::metrics::TlsMetrics;
 use crate::networks::Networks;
 use crate::tls::{CHALLENGE, H2, Tls};
 
-pub(crate) use h2::Extended;
+pub(crate) use h2::{Crowded, Extended};
 pub(crate) use listener::{Listener, bind_tcp};
 pub(crate) use places::{Place, Places};
 pub(crate) use wire::Wire;
@@ -81,7 +82,7 @@ const FEW: usize = 64;
 #[derive(Clone)]
 pub(crate) struct Server {
     /// What those of TCP are enciphered with. Whoever comes by a Unix socket is on this machine, and speaks plainly.
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<(Tls, TlsMetrics)>,
     pub(crate) router: Service,
     pub(crate) places: Places,
     /// Who says by the PROXY protocol whose a connection is.
@@ -189,17 +190,21 @@ async fn serve_tcp(mut stream: TcpStream, mut place: Place, mut peer: SocketAddr
     }
     let lifecycle = &server.lifecycle;
     let (draining, stopping) = (&lifecycle.draining, &lifecycle.stopping);
+    let beside = place.beside(peer.ip());
     let stream = Watched::new(stream, place, draining.clone(), discard_unsent::<TcpStream>);
     let peer = Peer(peer);
-    let Some(tls) = &server.tls else {
+    let Some((tls, metrics)) = &server.tls else {
         return serve_connection(stream, peer, server.router, draining, stopping).await;
     };
     // Boxed, so that a connection keeps no room for a handshake that is over, and a plain one none for TLS.
-    if let Some(stream) = Box::pin(shake_hands(tls.acceptor(), stream, draining)).await {
+    let shaken = Box::pin(shake_hands(tls.acceptor(), stream, draining)).await;
+    if shaken.is_none() && !draining.is_cancelled() {
+        metrics.handshake_failed();
+    }
+    if let Some(stream) = shaken {
         match stream.get_ref().1.alpn_protocol() {
             Some(H2) => {
-                let places = server.places.clone();
-                Box::pin(h2::serve(stream, peer, server.router, places, lifecycle)).await;
+                Box::pin(h2::serve(stream, peer, server.router, beside, lifecycle)).await;
             }
             // An authority has seen what it wanted to see.
             Some(CHALLENGE) => {}

@@ -4,6 +4,7 @@
 use std::env;
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -61,15 +62,21 @@ impl Notify {
         self.tell("STOPPING=1");
     }
 
-    /// Says that the gateway is alive, twice as often as is asked for. Ends never: it is run beside the gateway, in the
-    /// same threads, and falls silent when they hang.
-    pub async fn watchdog(&self) {
+    /// Says that the gateway is alive, twice as often as is asked for, for as long as it `works`. It is to be spawned, so
+    /// that it falls silent too when the threads that serve hang.
+    pub async fn watchdog(self: Arc<Self>, works: impl Fn() -> bool) {
         let Some(limit) = self.watchdog else {
-            return std::future::pending().await;
+            return;
         };
         let mut beats = tokio::time::interval(limit / 2);
         loop {
             beats.tick().await;
+            if !works() {
+                tracing::error!(
+                    "a part of the gateway has failed for good; the watchdog is left to end it"
+                );
+                return;
+            }
             self.tell("WATCHDOG=1");
         }
     }
@@ -91,4 +98,42 @@ fn at(address: &str) -> io::Result<SocketAddr> {
         return SocketAddr::from_abstract_name(name);
     }
     SocketAddr::from_pathname(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watchdog_hears_nothing_more_of_a_gateway_that_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let hears = || {
+            let mut said = [0; 64];
+            let read = manager.recv(&mut said).ok()?;
+            Some(said[..read].to_vec())
+        };
+        let to = SocketAddr::from_pathname(&path).unwrap();
+        let notify = Notify {
+            socket: Some((UnixDatagram::unbound().unwrap(), to)),
+            watchdog: Some(Duration::from_secs(30)),
+        };
+        let works = Arc::new(AtomicBool::new(true));
+        let seen = works.clone();
+        let looks = move || seen.load(Ordering::Relaxed);
+        let mut beating = tokio::task::JoinSet::new();
+        beating.spawn(Arc::new(notify).watchdog(looks));
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        for _ in 0..3 {
+            assert_eq!(hears().as_deref(), Some(&b"WATCHDOG=1"[..]));
+        }
+        assert_eq!(hears(), None);
+        works.store(false, Ordering::Relaxed);
+        beating.join_next().await.unwrap().unwrap();
+        assert_eq!(hears(), None);
+    }
 }

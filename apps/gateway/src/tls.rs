@@ -14,7 +14,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
-use rustls::server::{ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{ProducesTickets, ResolvesServerCertUsingSni, WebPkiClientVerifier};
 use rustls::{
     ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, WantsVerifier, version,
 };
@@ -22,11 +22,12 @@ use stack_types::Timestamp;
 use tokio_rustls::TlsAcceptor;
 
 use acme::Acme;
-use files::{Pair, Stamp};
+use files::Stamp;
 
 pub use acme::AcmeSettings;
 pub(crate) use acme::CHALLENGE;
-pub(crate) use watch::watched;
+pub(crate) use files::{Pair, certificates, pair};
+pub(crate) use watch::{reload, watched};
 
 /// The gateway's name for HTTP/2 in a handshake.
 pub(crate) const H2: &[u8] = b"h2";
@@ -38,12 +39,17 @@ pub struct Tls(Arc<Inner>);
 struct Inner {
     source: Source,
     current: RwLock<Current>,
+    /// What was wrong with the files when they were read last. Held for as long as one reading takes: of two, the one
+    /// that began first would else have the last word.
+    fault: Mutex<Option<TlsFault>>,
 }
 
 /// Where the certificate comes from.
 enum Source {
     Files(Box<Files>),
-    Acme(Acme),
+    Acme(Box<Acme>),
+    /// Nobody has looked.
+    Unread,
 }
 
 struct Files {
@@ -181,6 +187,7 @@ impl Tls {
         Ok(Self(Arc::new(Inner {
             source: Source::Files(Box::new(files)),
             current: RwLock::new(current),
+            fault: Mutex::default(),
         })))
     }
 
@@ -198,11 +205,30 @@ impl Tls {
         set_up(&mut config, spoken, new_tickets()?);
         config.alpn_protocols.push(CHALLENGE.to_vec());
         Ok(Self(Arc::new(Inner {
-            source: Source::Acme(acme),
+            source: Source::Acme(Box::new(acme)),
             current: RwLock::new(Current {
                 config: Arc::new(config),
                 not_after: None,
             }),
+            fault: Mutex::default(),
+        })))
+    }
+
+    /// That there is a certificate, for those who do not serve: nothing is read, and nobody could shake hands.
+    ///
+    /// # Errors
+    /// As [`Tls::acme`].
+    pub(crate) fn unread(spoken: Spoken) -> Result<Self, TlsFault> {
+        let config = builder(&Arc::new(default_provider()), spoken)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+        Ok(Self(Arc::new(Inner {
+            source: Source::Unread,
+            current: RwLock::new(Current {
+                config: Arc::new(config),
+                not_after: None,
+            }),
+            fault: Mutex::default(),
         })))
     }
 
@@ -211,6 +237,18 @@ impl Tls {
     /// # Errors
     /// As [`Tls::open`]; then everything stays as it is.
     pub fn reload(&self) -> Result<(), TlsFault> {
+        let mut fault = self.0.fault.lock();
+        let read = self.read_again();
+        *fault = read.as_ref().err().cloned();
+        read
+    }
+
+    /// What was wrong with the files when they were read last.
+    fn fault(&self) -> Option<TlsFault> {
+        self.0.fault.lock().clone()
+    }
+
+    fn read_again(&self) -> Result<(), TlsFault> {
         let Source::Files(files) = &self.0.source else {
             return Ok(());
         };
@@ -236,6 +274,8 @@ impl Tls {
         let (Source::Files(own), Source::Files(new)) = (&self.0.source, &other.0.source) else {
             return false;
         };
+        let mut fault = self.0.fault.lock();
+        *fault = None;
         let read = new.read.lock().clone();
         let (mut config, not_after) = {
             let current = other.0.current.read();
@@ -291,7 +331,7 @@ fn read(
         chain,
         private,
         not_after,
-    } = files::pair(cert, key)?;
+    } = pair(cert, key)?;
     let builder = builder(provider, settings.spoken)?;
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
@@ -300,7 +340,7 @@ fn read(
                 TlsFault::ClientCa(format!("{}: {error}", path.display()))
             };
             let mut roots = RootCertStore::empty();
-            for cert in files::certificates(path).map_err(TlsFault::ClientCa)? {
+            for cert in certificates(path).map_err(TlsFault::ClientCa)? {
                 roots.add(cert).map_err(|error| told(&error))?;
             }
             let verifier =

@@ -302,6 +302,12 @@ impl Store {
         Ok((store, handle, Commits(commits_out)))
     }
 
+    /// Whether its writer has ended: nothing can be written any more, until the process is started again.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// The room of this slug; `None` when there is none or it was deleted.
     ///
     /// # Errors

@@ -386,7 +386,9 @@ pub(super) const KEYS: &[Key] = &[
         "Open connections of one user.",
     ),
     // An idle connection costs some KiB and one file descriptor, one that sends its largest frame 64 KiB more: a GiB for
-    // all of them at their worst.
+    // all of them. What is asked for and not taken is held for half a minute, a page of history of up to 900 KiB; on
+    // HTTP/2 each request beside the first has a place of its own, so that no connection holds more than its places. It is
+    // the share of an address that bounds what one client brings about: a GiB.
     live(
         "limits.connections",
         Bare,

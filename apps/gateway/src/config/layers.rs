@@ -37,6 +37,9 @@ pub struct Inputs {
     pub env: Vec<(String, String)>,
     /// Flags of the command line.
     pub flags: Vec<Flag>,
+    /// Whether certificates and their keys stay unread: who does not serve does not need them, and may have to put right
+    /// what is wrong with them.
+    pub leaves_certificates: bool,
 }
 
 /// A setting given as a flag.
@@ -68,6 +71,7 @@ impl Inputs {
             default_file: Some(PathBuf::from("stack.toml")),
             env,
             flags,
+            leaves_certificates: false,
         }
     }
 }
@@ -168,6 +172,7 @@ pub(super) struct Reader {
     faults: Vec<(Place, Fault)>,
     /// The file that was read, if one was.
     file: Option<PathBuf>,
+    leaves_certificates: bool,
     warnings: Vec<String>,
 }
 
@@ -181,6 +186,7 @@ impl Reader {
     pub(super) fn open(inputs: &Inputs) -> Self {
         let mut reader = Self::empty();
         reader.add_file(inputs);
+        reader.leaves_certificates = inputs.leaves_certificates;
         reader.add_env(&inputs.env);
         for flag in &inputs.flags {
             reader.give(flag.key, flag.value.clone(), Source::Flag(flag.name));
@@ -201,6 +207,11 @@ impl Reader {
     /// The same, to look at.
     pub(super) fn given_providers(&self) -> &Providers {
         &self.providers
+    }
+
+    /// Whether certificates and their keys stay unread.
+    pub(super) fn leaves_certificates(&self) -> bool {
+        self.leaves_certificates
     }
 
     /// The topmost given value of each setting.

@@ -146,10 +146,21 @@ fn a_certificate_and_its_key_have_to_be_there_and_belong_together() {
     let no_der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let no_der = file("no-der.pem", no_der);
     let empty = file("empty.pem", "");
+    let sealed = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+                  DEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\nAAAA\n\
+                  -----END RSA PRIVATE KEY-----\n";
+    let sealed = file("sealed.pem", sealed);
     let load = |cert: &str, key: &str| {
         Config::load(&env(&[("STACK_TLS_CERT", cert), ("STACK_TLS_KEY", key)]))
     };
     assert!(load(&cert, &key).unwrap().tls.is_some());
+
+    // Who does not serve needs none of it, and may be the one to put it right.
+    let looks_after = Inputs {
+        leaves_certificates: true,
+        ..env(&[("STACK_TLS_CERT", "no/such.pem"), ("STACK_TLS_KEY", &torn)])
+    };
+    assert!(Config::load(&looks_after).unwrap().tls.is_some());
 
     let told = |cert: &str, key: &str| load(cert, key).unwrap_err().to_string();
     for (cert, key, variable, reason) in [
@@ -164,6 +175,12 @@ fn a_certificate_and_its_key_have_to_be_there_and_belong_together() {
         ),
         (&*cert, "no/such.pem", "KEY: tls.key", "cannot be read"),
         (&*cert, &*cert, "KEY: tls.key", "has no private key"),
+        (
+            &*cert,
+            &*sealed,
+            "KEY: tls.key",
+            "is sealed with a passphrase",
+        ),
         (&*cert, &*other_key, "KEY: tls.key", "is not the key of"),
         (&*cert, "", "CERT: tls.cert", "tls.key is not set"),
         ("", &*key, "KEY: tls.key", "tls.cert is not set"),
@@ -204,6 +221,18 @@ fn settings_of_tls_without_what_they_belong_to_are_faults() {
             "tls.acme.contact: nothing is asked for",
         ),
         (vec![domains], "tls.acme.domains: public_url has to say"),
+        (
+            vec![domains, ("STACK_PUBLIC_URL", "https://www.example.com")],
+            "tls.acme.domains: www.example.com, under which",
+        ),
+        (
+            vec![
+                ("STACK_TLS_CERT", "a"),
+                ("STACK_TLS_KEY", "a"),
+                ("STACK_TLS_REDIRECT_LISTEN", "0.0.0.0:80"),
+            ],
+            "tls.redirect_listen: public_url has to say",
+        ),
         (
             vec![domains, public, ("STACK_TLS_CERT", "a")],
             "tls.acme.domains: a certificate comes from",

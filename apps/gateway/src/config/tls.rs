@@ -41,6 +41,10 @@ pub(super) fn read(
         let reason = "a browser is not sent on from a Unix socket";
         reader.fault("tls.redirect_listen", reason.into());
     }
+    if !redirects.is_empty() && public_url.is_none() {
+        let reason = "public_url has to say where browsers are sent on to";
+        reader.fault("tls.redirect_listen", reason.into());
+    }
     let is_set = cert.is_some() || key.is_some() || acme.is_some();
     if is_set && public_url.is_some_and(|url| !url.is_https()) {
         let reason = "plain HTTP cannot reach a gateway that speaks TLS (tls.cert is set)";
@@ -52,6 +56,7 @@ pub(super) fn read(
         ("tls.client_ca", client_ca.clone()),
     ];
     let loaded = match (cert, key, acme) {
+        (Some(_), Some(_), None) if reader.leaves_certificates() => Tls::unread(spoken),
         (Some(cert), Some(key), None) => Tls::open(TlsSettings {
             cert,
             key,
@@ -63,11 +68,22 @@ pub(super) fn read(
                 let reason = "the authority that issues certificates (tls.acme) shows none itself";
                 reader.fault("tls.client_ca", reason.into());
             }
-            if public_url.is_none() {
-                let reason = "public_url has to say under which of them browsers come";
-                reader.fault("tls.acme.domains", reason.into());
+            match public_url.map(Origin::host) {
+                None => {
+                    let reason = "public_url has to say under which of them browsers come";
+                    reader.fault("tls.acme.domains", reason.into());
+                }
+                Some(host) if !acme.domains.iter().any(|domain| domain == host) => {
+                    let reason =
+                        format!("{host}, under which browsers come (public_url), is missing");
+                    reader.fault("tls.acme.domains", reason);
+                }
+                Some(_) => {}
             }
-            Tls::acme(acme, spoken)
+            match reader.leaves_certificates() {
+                true => Tls::unread(spoken),
+                false => Tls::acme(acme, spoken),
+            }
         }
         (None, None, None) => {
             for (path, set) in [

@@ -27,7 +27,7 @@ use crate::http::measures::{self, Teller};
 use crate::http::problem::{self, ApiError};
 use crate::http::request_id::{self, RequestId, X_REQUEST_ID};
 use crate::http::trace::{self, AnsweredElsewhere};
-use crate::http::{Peer, client_ip, leftover};
+use crate::http::{Peer, client_ip, crowded, leftover};
 use crate::metrics::{Metrics, Reading};
 use crate::reload::Live;
 use crate::server::{self, Extended, Place};
@@ -76,6 +76,7 @@ pub(super) fn router(edge: Arc<Edge>) -> Router {
         .merge(own)
         .route("/ws", get(upgrade).connect(upgrade).fallback(forward))
         .fallback(forward)
+        .layer(from_fn_with_state(edge.clone(), refuse_crowded))
         .layer(from_fn(leftover::settle))
         .layer(from_fn_with_state(
             edge.metrics.clone(),
@@ -142,6 +143,13 @@ fn teller(edge: &Arc<Edge>) -> Teller {
             relayed_sockets: 0,
         })
     })
+}
+
+async fn refuse_crowded(State(edge): Shared, request: Request, next: Next) -> Response {
+    match crowded::check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => refusal(&edge, problem, &id_of(&request)),
+    }
 }
 
 /// Has a request answered by the origin.

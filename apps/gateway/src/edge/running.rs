@@ -14,7 +14,7 @@ use super::node::{Node, Upstream};
 use super::tls::connector;
 use crate::config::{Config, Faults};
 use crate::error::StartError;
-use crate::gateway::{Abandon, Inherited, LAST_GRACE, Listening};
+use crate::gateway::{Abandon, Inherited, LAST_GRACE, Listening, end_background};
 use crate::http::headers::SecurityHeaders;
 use crate::http::origin::Origins;
 use crate::lifecycle::Lifecycle;
@@ -96,7 +96,7 @@ impl RunningEdge {
             .map_err(StartError::EdgeClient)?;
         let redirect = server::redirect::router(origins.public().clone());
         let server = Server {
-            tls: tls.map(|(tls, _)| tls),
+            tls,
             router: http::router(edge.clone()),
             places,
             proxies: live.proxy_protocol().clone(),
@@ -139,6 +139,12 @@ impl RunningEdge {
         self.live.reload(|_, _| false).await
     }
 
+    /// Whether none of its parts has failed for good.
+    pub fn works(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let (node, draining) = (self.node.clone(), self.lifecycle.draining.clone());
+        move || draining.is_cancelled() || !node.hub().has_failed()
+    }
+
     /// Where a person opens it.
     #[must_use]
     pub fn url(&self) -> &str {
@@ -160,9 +166,7 @@ impl RunningEdge {
         if left.is_err() {
             let _ = tokio::time::timeout(LAST_GRACE, lifecycle.disconnected()).await;
         }
-        lifecycle.background_stopping.cancel();
-        lifecycle.background.close();
-        lifecycle.background.wait().await;
+        end_background(lifecycle).await;
         self.client.shutdown().await;
         self.hub.shutdown().await;
         self.bus.close();

@@ -5,25 +5,34 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject as _;
+use parking_lot::Mutex;
+use prometheus::IntCounter;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use stack_ipc::edge::{Connector, EdgeServer, Stream, local};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::config::{EdgeSettings, OriginUrl};
+use crate::config::{ConnectionLimits, EdgeSettings, OriginUrl};
 use crate::error::StartError;
 use crate::lifecycle::Lifecycle;
+use crate::server::Places;
+use crate::tls::{Pair, certificates, pair};
 
 /// A handshake between two gateways takes no longer.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// The pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Handshakes at the same time: there are some edges, not thousands.
-const HANDSHAKES: usize = 64;
+/// Handshakes at the same time, in all and of one address: there are some edges, not thousands. Places of who is
+/// somewhere else are not taken by whoever opens connections and says nothing.
+const HANDSHAKES: ConnectionLimits = ConnectionLimits {
+    total: 64,
+    per_ip: 8,
+};
+/// What anybody can bring about stands in the log so often at most; all of it at `debug`.
+const TOLD_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
 /// Makes connections to the origin.
 pub(super) fn connector(origin: &OriginUrl, edge: &EdgeSettings) -> Result<Connector, StartError> {
@@ -51,9 +60,11 @@ pub(crate) async fn accept(
     listener: TcpListener,
     tls: TlsAcceptor,
     server: EdgeServer,
+    refused: IntCounter,
     lifecycle: Lifecycle,
 ) {
-    let places = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES));
+    let places = Places::of(HANDSHAKES, refused);
+    let told_at = Arc::new(Mutex::new(None));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -68,10 +79,10 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "too many edges shake hands at once");
+        let Some(place) = places.take(peer.ip()) else {
             continue;
         };
+        let told_at = told_at.clone();
         let (tls, server, draining) = (tls.clone(), server.clone(), lifecycle.draining.clone());
         lifecycle.connections.spawn(async move {
             let _place = place;
@@ -79,15 +90,20 @@ pub(crate) async fn accept(
                 () = draining.cancelled() => return,
                 shaken = timeout(HANDSHAKE_WITHIN, tls.accept(tcp)) => shaken,
             };
-            match shaken {
+            let reason = match shaken {
                 Ok(Ok(stream)) => {
                     let _ = stream.get_ref().0.set_nodelay(true);
-                    server.take(stream);
+                    return server.take(stream);
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(%peer, %error, "an edge was refused: {error}");
-                }
-                Err(_) => tracing::warn!(%peer, "an edge did not shake hands in time"),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it did not shake hands in time".to_owned(),
+            };
+            tracing::debug!(%peer, reason, "an edge was refused: {reason}");
+            let due = |at: Instant| at.elapsed() >= TOLD_AT_MOST_EVERY;
+            let mut told_at = told_at.lock();
+            if told_at.is_none_or(due) {
+                *told_at = Some(Instant::now());
+                tracing::warn!(%peer, reason, "edges were refused, the last one: {reason}");
             }
         });
     }
@@ -139,20 +155,11 @@ fn client_config(edge: &EdgeSettings) -> Result<ClientConfig, String> {
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
+/// Read like those that clients see, and as strictly.
 fn identity(cert: &Path, key: &Path) -> Result<Identity, String> {
-    let chain = certificates(cert)?;
-    let key =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
-    Ok((chain, key))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let read = read.map_err(|error| format!("{}: {error}", path.display()))?;
-    if read.is_empty() {
-        return Err(format!("{} has no certificate in PEM", path.display()));
-    }
-    Ok(read)
+    let Pair { chain, private, .. } =
+        pair(cert, key).map_err(|fault| fault.parts().1.to_owned())?;
+    Ok((chain, private))
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, String> {

@@ -9,6 +9,7 @@
 //! 7. Compression, of whatever comes out below, problems included.
 //! 8. Problems get their body: everything below may answer with a bare status or an `ApiError`.
 //! 9. A panic is caught and becomes such an error.
+//! 10. What found no place on its connection goes no further.
 //!
 //! Inside, around the API alone: each request within its time, and behind its body at most so many at once (what is too
 //! much is shed, not queued). A request whose body is on its way takes no turn: who sends slowly would keep others out
@@ -42,7 +43,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::csrf::X_CSRF_TOKEN;
 use super::problem::{self, ApiError};
 use super::request_id::{self, X_REQUEST_ID};
-use super::{headers, leftover, rewrite, trace};
+use super::{crowded, headers, leftover, rewrite, trace};
 use crate::app::AppState;
 use crate::otlp::TRACEPARENT;
 
@@ -62,7 +63,8 @@ pub(crate) fn around(routes: Router<AppState>, app: &AppState) -> Router {
         .layer(cors(app))
         .layer(compression())
         .layer(from_fn(problem::render))
-        .layer(CatchPanicLayer::custom(panicked));
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(crowded::refuse));
     let routes = routes
         .layer(layers)
         // Bodies are measured where they are read; see `http::body`.

@@ -1,15 +1,17 @@
 //! Connections of HTTP/2: several requests at once, and WebSockets beside them (RFC 8441).
 //!
-//! A connection has one place, a WebSocket on it has another. What one connection can make the gateway hold is bounded:
-//! so many streams, a window for what it sends, a piece of each answer that it does not take, and each for so long.
-//! Streams that are asked for and taken back in a flood end the connection.
+//! A connection has one place; a WebSocket on it has another, and so has each request beside the first, so that places
+//! bound what is held however clients spread their requests. What one connection can make the gateway hold is bounded
+//! too: so many streams, a window for what it sends, each answer that it does not take, and each for so long. Streams
+//! that are asked for and taken back in a flood end the connection.
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -31,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::pipe::pipe;
-use super::places::{Place, Places};
+use super::places::{Beside, Place};
 use super::watched::{STALLED_AFTER, STALLED_AFTER_DRAINING};
 use super::wire::Wire;
 use super::{HEADER_READ_TIMEOUT, MAX_BUFFER_BYTES, Service};
@@ -60,7 +62,7 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection that was told to end because nothing happened on it has so long for it.
 const LAST_GRACE: Duration = Duration::from_secs(10);
 
-/// What HTTP/2 is given of an answer at once: so much it may hold of one that is not taken.
+/// What HTTP/2 is given of an answer at once: so much it may hold of one that is not taken, beside the answer itself.
 const PIECE_BYTES: usize = 16 * 1024;
 
 tokio::task_local! {
@@ -71,15 +73,18 @@ tokio::task_local! {
 /// Stands in a request that opens a WebSocket on a stream.
 #[derive(Clone)]
 pub(crate) struct Extended {
-    places: Places,
-    ip: IpAddr,
+    beside: Beside,
     lifecycle: Lifecycle,
 }
+
+/// Stands in a request that found no place.
+#[derive(Clone, Copy)]
+pub(crate) struct Crowded;
 
 impl Extended {
     /// A place for the WebSocket, if there is one.
     pub(crate) fn place(&self) -> Option<Place> {
-        self.places.take(self.ip)
+        self.beside.take()
     }
 
     /// The stream as a wire.
@@ -96,23 +101,30 @@ pub(super) async fn serve<S>(
     stream: S,
     peer: Peer,
     router: Service,
-    places: Places,
+    beside: Beside,
     lifecycle: &Lifecycle,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let seats = Seats {
+        first: Arc::default(),
+        beside: beside.clone(),
+    };
     let extended = Extended {
-        places,
-        ip: peer.0.ip(),
+        beside,
         lifecycle: lifecycle.clone(),
     };
     let service = service_fn(move |request: Request<Incoming>| {
-        let request = like_http1(request.map(Body::new), peer, &extended);
+        let mut request = like_http1(request.map(Body::new), peer, &extended);
+        let seat = seats.take();
+        if seat.is_none() {
+            request.extensions_mut().insert(Crowded);
+        }
         let router = router.clone();
         async move {
             let response = router.oneshot(request).await?;
             let progress = PROGRESS.try_with(Arc::clone).unwrap_or_default();
-            Ok::<_, Infallible>(response.map(|body| Paced::new(body, progress)))
+            Ok::<_, Infallible>(response.map(|body| Paced::new(body, progress, seat)))
         }
     });
     let streams = Streams {
@@ -137,17 +149,22 @@ pub(super) async fn serve<S>(
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let idle = tokio::select! {
+    let was_idle = tokio::select! {
         served = connection.as_mut() => return ended(served),
         () = lifecycle.draining.cancelled() => false,
-        () = open.idle() => true,
+        () = open.idle(HEADER_READ_TIMEOUT) => true,
     };
     // What is asked for already is answered; nothing new is taken.
     connection.as_mut().graceful_shutdown();
+    // A client may never acknowledge that it was told so. With nothing left to answer it is not waited for.
+    let nothing_left = async {
+        lifecycle.draining.cancelled().await;
+        open.idle(STALLED_AFTER_DRAINING).await;
+    };
     let out_of_time = async {
-        match idle {
-            true => sleep(LAST_GRACE).await,
-            false => std::future::pending().await,
+        tokio::select! {
+            () = sleep(LAST_GRACE), if was_idle => {}
+            () = nothing_left => {}
         }
     };
     tokio::select! {
@@ -231,6 +248,36 @@ where
     }
 }
 
+/// The places of a connection's requests: one at a time has that of the connection, each beside it one of its own.
+struct Seats {
+    first: Arc<AtomicBool>,
+    beside: Beside,
+}
+
+/// The place of a request.
+enum Seat {
+    OfConnection(Arc<AtomicBool>),
+    OfItsOwn { _place: Place },
+}
+
+impl Seats {
+    fn take(&self) -> Option<Seat> {
+        if self.first.swap(true, Ordering::AcqRel) {
+            let _place = self.beside.take()?;
+            return Some(Seat::OfItsOwn { _place });
+        }
+        Some(Seat::OfConnection(self.first.clone()))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Self::OfConnection(first) = self {
+            first.store(false, Ordering::Release);
+        }
+    }
+}
+
 /// How many streams a connection has.
 #[derive(Default)]
 struct Open {
@@ -239,8 +286,8 @@ struct Open {
 }
 
 impl Open {
-    /// Ends when there has been no stream for a while.
-    async fn idle(&self) {
+    /// Ends when there has been no stream for so long.
+    async fn idle(&self, time: Duration) {
         loop {
             if *self.count.lock() > 0 {
                 self.changed.notified().await;
@@ -248,7 +295,7 @@ impl Open {
             }
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = sleep(HEADER_READ_TIMEOUT) => return,
+                () = sleep(time) => return,
             }
         }
     }
@@ -326,27 +373,39 @@ impl Progress {
 }
 
 /// An answer in pieces, which notes how it gets on.
+///
+/// Its last byte is a piece of its own. HTTP/2 takes a piece as soon as a byte of it may go out, and nobody watches the
+/// stream any more when it has the last one: held back until then, that one is a byte, and not the end of an answer with
+/// all of it behind.
 struct Paced {
     body: Body,
-    /// What is left of a frame that was longer than a piece.
+    /// What is left of a frame. Its last byte waits for what comes behind it.
     rest: Bytes,
+    /// What comes behind it.
+    behind: Option<Behind>,
     progress: Arc<Progress>,
+    _seat: Option<Seat>,
 }
+
+/// A frame, or the end.
+type Behind = Option<Result<Frame<Bytes>, axum::Error>>;
 
 impl Paced {
     /// The client is waited for from the first piece on: none is asked for before it takes one.
-    fn new(body: Body, progress: Arc<Progress>) -> Self {
+    fn new(body: Body, progress: Arc<Progress>, seat: Option<Seat>) -> Self {
         progress.given();
         Self {
             body,
             rest: Bytes::new(),
+            behind: None,
             progress,
+            _seat: seat,
         }
     }
 
-    fn piece(&mut self) -> Frame<Bytes> {
-        let most = self.rest.len().min(PIECE_BYTES);
-        Frame::data(self.rest.split_to(most))
+    fn give(&self, piece: Bytes) -> Poll<Behind> {
+        self.progress.given();
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 }
 
@@ -354,26 +413,51 @@ impl HttpBody for Paced {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if self.rest.is_empty() {
-            self.progress.waiting();
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.rest = data,
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                },
-                other => return Poll::Ready(other),
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Behind> {
+        let this = &mut *self;
+        loop {
+            if this.rest.len() > 1 {
+                let most = (this.rest.len() - 1).min(PIECE_BYTES);
+                let piece = this.rest.split_to(most);
+                return this.give(piece);
+            }
+            let behind = match this.behind.take() {
+                Some(behind) => behind,
+                None => {
+                    this.progress.waiting();
+                    match Pin::new(&mut this.body).poll_frame(cx) {
+                        Poll::Ready(behind) => behind,
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            };
+            let last = mem::take(&mut this.rest);
+            match behind.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) if data.is_empty() => {
+                    this.rest = last;
+                    continue;
+                }
+                Some(Ok(Ok(data))) => this.rest = data,
+                Some(Ok(Err(trailers))) => this.behind = Some(Some(Ok(trailers))),
+                Some(Err(error)) => this.behind = Some(Some(Err(error))),
+                None => this.behind = Some(None),
+            }
+            if !last.is_empty() {
+                // Copied, since it would hold all that it was part of.
+                return this.give(Bytes::copy_from_slice(&last));
+            }
+            if let Some(behind) = this.behind.take() {
+                return Poll::Ready(behind);
             }
         }
-        self.progress.given();
-        Poll::Ready(Some(Ok(self.piece())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        let is_last = match &self.behind {
+            Some(behind) => behind.is_none(),
+            None => self.body.is_end_stream(),
+        };
+        self.rest.is_empty() && is_last
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
-use socket2::SockRef;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::config::Endpoint;
@@ -140,9 +141,9 @@ pub(crate) fn bind_tcp(addr: SocketAddr, all: &[Endpoint]) -> io::Result<TcpList
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    // A gateway that was killed leaves its socket behind, and nobody answers there any more.
+    // A gateway that was killed leaves its socket behind.
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && StdUnixStream::connect(path).is_err() {
+    if is_socket && is_left_behind(path)? {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
@@ -150,19 +151,85 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Whether nobody listens on a socket any more. One whose backlog is full, or that is not ours to write to, is not left
+/// behind.
+fn is_left_behind(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    Ok(socket.connect(&SockAddr::unix(path)?).is_err_and(refused))
+}
+
+/// A socket that does not listen would accept nothing, and say so ten times a second.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn check_listens(socket: &impl AsFd) -> io::Result<()> {
+    if SockRef::from(socket).is_listener()? {
+        return Ok(());
+    }
+    let reason = "one of its sockets does not listen";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn check_listens(_: &impl AsFd) -> io::Result<()> {
+    Ok(())
+}
+
 fn take(given: &mut ListenFd, index: usize) -> io::Result<Listener> {
     let tcp = given.take_tcp_listener(index);
     if let Ok(Some(listener)) = tcp {
+        check_listens(&listener)?;
         listener.set_nonblocking(true)?;
         return TcpListener::from_std(listener).map(Listener::Tcp);
     }
     let listener: StdUnixListener = given
         .take_unix_listener(index)?
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a socket stands twice"))?;
+    check_listens(&listener)?;
     listener.set_nonblocking(true)?;
     Ok(Listener::Unix {
         listener: UnixListener::from_std(listener)?,
         // The service manager's.
         path: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as StdTcpStream;
+    use std::os::unix::net::{UnixDatagram, UnixStream as StdUnixStream};
+
+    use super::*;
+
+    #[test]
+    fn only_a_socket_that_nobody_listens_on_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sock");
+        drop(StdUnixListener::bind(&path).unwrap());
+        assert!(is_left_behind(&path).unwrap());
+        fs::remove_file(&path).unwrap();
+
+        // Whoever listens may be too busy to accept: the connection does not even wait.
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        let _waits = StdUnixStream::connect(&path).unwrap();
+        assert!(!is_left_behind(&path).unwrap());
+        drop(socket);
+        fs::remove_file(&path).unwrap();
+
+        let _other = UnixDatagram::bind(&path).unwrap();
+        assert!(!is_left_behind(&path).unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_socket_has_to_listen() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        check_listens(&listener).unwrap();
+        let connected = StdTcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let told = check_listens(&connected).unwrap_err().to_string();
+        assert!(told.contains("does not listen"), "{told}");
+        check_listens(&StdUnixStream::pair().unwrap().0).unwrap_err();
+    }
 }

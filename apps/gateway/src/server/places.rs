@@ -1,5 +1,5 @@
 //! How many connections may be open: in all, and from one address. A WebSocket keeps the place of the connection it
-//! came from.
+//! came from. On HTTP/2 a WebSocket and a request beside another count like connections.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -52,6 +52,21 @@ pub(crate) struct Place {
     ip: Option<IpKey>,
 }
 
+/// More places for somebody who has one already. Cloning shares them.
+#[derive(Clone)]
+pub(super) struct Beside {
+    places: Places,
+    ip: Option<IpKey>,
+    peer: IpAddr,
+}
+
+impl Beside {
+    /// Takes one, if there is one.
+    pub(super) fn take(&self) -> Option<Place> {
+        self.places.take_as(self.ip, self.peer)
+    }
+}
+
 impl Places {
     /// None of them is taken. Those who find none are counted in `refused`.
     pub(crate) fn new(config: &Config, refused: IntCounter) -> Self {
@@ -60,10 +75,12 @@ impl Places {
 
     /// So many in all, for whomever.
     pub(crate) fn few(total: usize, refused: IntCounter) -> Self {
-        let limits = ConnectionLimits {
-            total,
-            per_ip: total,
-        };
+        let per_ip = total;
+        Self::of(ConnectionLimits { total, per_ip }, refused)
+    }
+
+    /// So many, for whomever: nobody but this machine stands for others.
+    pub(crate) fn of(limits: ConnectionLimits, refused: IntCounter) -> Self {
         let proxies = Vec::new();
         Self::with(Share { limits, proxies }, refused)
     }
@@ -89,8 +106,12 @@ impl Places {
 
     /// Takes a place for a connection from this address, if there is one.
     pub(crate) fn take(&self, peer: IpAddr) -> Option<Place> {
+        let ip = self.0.taken.lock().share.counted(peer);
+        self.take_as(ip, peer)
+    }
+
+    fn take_as(&self, ip: Option<IpKey>, peer: IpAddr) -> Option<Place> {
         let mut taken = self.0.taken.lock();
-        let ip = taken.share.counted(peer);
         let of_ip = ip.and_then(|ip| taken.by_ip.get(&ip)).copied().unwrap_or(0);
         let limits = taken.share.limits;
         if taken.total >= limits.total || of_ip >= limits.per_ip {
@@ -141,12 +162,22 @@ impl Share {
 }
 
 impl Place {
-    /// The same place for a connection that turns out to come from this address, if that one has one left.
+    /// The same place for a connection that turns out to come from this address, if that one has one left. It counts for
+    /// that address whichever it is: who stands for many is who connects, not who is said to.
     pub(crate) fn of(self, client: IpAddr) -> Option<Self> {
         let places = self.places.clone();
         // First given back, so that the total is not too large by one.
         drop(self);
-        places.take(client)
+        places.take_as(Some(IpKey::from(client)), client)
+    }
+
+    /// More places for the one who has this; `peer` is who that is, for people.
+    pub(super) fn beside(&self, peer: IpAddr) -> Beside {
+        Beside {
+            places: self.places.clone(),
+            ip: self.ip,
+            peer,
+        }
     }
 }
 
@@ -208,6 +239,47 @@ mod tests {
         assert_eq!(take(&places, "192.0.2.1", 1).len(), 0);
         drop(held);
         assert_eq!(places.0.taken.lock().total, 0);
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_is_exempt_by_no_address() {
+        for client in ["127.0.0.1", "10.0.0.2", "::ffff:10.0.0.2", "::1"] {
+            let places = places(100, 1);
+            let client: IpAddr = client.parse().unwrap();
+            let mut of_proxy = take(&places, "10.0.0.1", 2);
+            let _held = of_proxy.pop().unwrap().of(client).unwrap();
+            assert!(of_proxy.pop().unwrap().of(client).is_none(), "{client}");
+        }
+    }
+
+    #[test]
+    fn places_beside_one_are_counted_like_it() {
+        let places = places(100, 2);
+        let client: IpAddr = "127.0.0.1".parse().unwrap();
+        let held = take(&places, "10.0.0.1", 1).pop().unwrap();
+        let held = held.of(client).unwrap();
+        let beside = held.beside(client);
+        let second = beside.take().unwrap();
+        assert!(beside.take().is_none());
+        drop(second);
+        assert!(beside.take().is_some());
+        // Who is exempt stays so.
+        let own = take(&places, "127.0.0.1", 1).pop().unwrap();
+        let beside = own.beside(client);
+        let more: Vec<_> = (0..9).filter_map(|_| beside.take()).collect();
+        assert_eq!(more.len(), 9);
+    }
+
+    #[test]
+    fn an_address_has_its_share_of_few_too() {
+        let limits = ConnectionLimits {
+            total: 5,
+            per_ip: 2,
+        };
+        let places = Places::of(limits, IntCounter::new("refused", "refused").unwrap());
+        let _held = take(&places, "192.0.2.1", 9);
+        assert_eq!(take(&places, "192.0.2.2", 9).len(), 2);
+        assert_eq!(take(&places, "192.0.2.1", 1).len(), 0);
     }
 
     #[test]

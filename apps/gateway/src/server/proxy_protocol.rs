@@ -80,8 +80,10 @@ async fn binary(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Sock
     let source = match family {
         0x11 => four(&body),
         0x21 => six(&body),
-        // Unix sockets, and what has no address.
-        _ => return Ok(None),
+        // What has no address, and Unix sockets.
+        0x00 | 0x31 => return Ok(None),
+        // A client whose address is not understood must not count as the proxy.
+        _ => return Err(malformed("its kind of address is not known")),
     };
     source
         .map(Some)
@@ -150,6 +152,7 @@ mod tests {
             (version_2(0x21, 0x21, &six), Some("[::1]:7")),
             (version_2(0x20, 0, &[]), None),
             (version_2(0x21, 0x31, &[0; 216]), None),
+            (version_2(0x21, 0x00, &[0; 8]), None),
         ] {
             let (read, rest) = read_all(&bytes).await;
             assert_eq!(read, Ok(source.map(str::to_owned)));
@@ -171,6 +174,11 @@ mod tests {
             version_2(0x31, 0x11, &[0; 12]),
             version_2(0x22, 0x11, &[0; 12]),
             version_2(0x21, 0x11, &[0; 11]),
+            // Datagrams, and what there is not.
+            version_2(0x21, 0x12, &[0; 12]),
+            version_2(0x21, 0x22, &[0; 36]),
+            version_2(0x21, 0x32, &[0; 216]),
+            version_2(0x21, 0x41, &[0; 12]),
             version_2(0x21, 0x21, &[0; 35]),
             version_2(0x21, 0x11, &[0; 5000]),
         ] {

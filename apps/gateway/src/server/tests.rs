@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::routing::get;
+use axum::routing::{connect, get};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
@@ -27,12 +27,16 @@ struct Served {
 
 const REQUEST: &[u8] = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
 
+fn place() -> Place {
+    let refused = prometheus::IntCounter::new("refused", "refused").unwrap();
+    let places = Places::new(&Config::default(), refused);
+    places.take([127, 0, 0, 1].into()).unwrap()
+}
+
 /// Both ends of a pipe, the gateway's one watched.
 fn pipe(draining: &CancellationToken) -> (DuplexStream, Watched<DuplexStream>) {
-    let refused = prometheus::IntCounter::new("refused", "refused").unwrap();
-    let place = Places::new(&Config::default(), refused).take([127, 0, 0, 1].into());
     let (client, server) = tokio::io::duplex(PIPE_BYTES);
-    let watched = Watched::new(server, place.unwrap(), draining.clone(), |_| ());
+    let watched = Watched::new(server, place(), draining.clone(), |_| ());
     (client, watched)
 }
 
@@ -233,17 +237,20 @@ async fn multiplexed(
     let lifecycle = Lifecycle::default();
     let draining = lifecycle.draining.clone();
     let (client, server) = pipe(&draining);
-    let refused = prometheus::IntCounter::new("refused", "refused").unwrap();
-    let places = Places::new(&Config::default(), refused);
+    let beside = place().beside([127, 0, 0, 1].into());
     let answer = get(|| async { vec![b'x'; ANSWER_BYTES] });
-    let router = Router::new().route("/large", answer);
+    let router = Router::new()
+        .route("/large", answer)
+        .route("/ws", connect(echo));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
         let peer = Peer(([127, 0, 0, 1], 1).into());
-        h2::serve(server, peer, router, places, &lifecycle).await;
+        h2::serve(server, peer, router, beside, &lifecycle).await;
     });
     let (requests, connection) = ::h2::client::Builder::new()
         .initial_window_size(window)
+        // As browsers do it: it is the stream's that counts.
+        .initial_connection_window_size(16 * 1024 * 1024)
         .handshake(client)
         .await
         .unwrap();
@@ -253,14 +260,47 @@ async fn multiplexed(
     (requests.ready().await.unwrap(), tasks, draining)
 }
 
+/// Gives back what comes on a stream of its own.
+async fn echo(mut request: Request<Body>) -> http::Response<Body> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio_util::task::TaskTracker::new().spawn(async move {
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    });
+    http::Response::new(Body::empty())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_its_own_keeps_its_connection_and_may_be_silent() {
+    let (mut requests, mut tasks, _) = multiplexed(65_535).await;
+    while !requests.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+    }
+    let mut request = http::Request::connect("https://x/ws").body(()).unwrap();
+    let protocol = ::h2::ext::Protocol::from_static("websocket");
+    request.extensions_mut().insert(protocol);
+    let (answer, mut stream) = requests.send_request(request, false).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    tokio::time::sleep(HEADER_READ_TIMEOUT * 10).await;
+    stream.send_data("hello".into(), false).unwrap();
+    assert_eq!(body.data().await.unwrap().unwrap(), "hello");
+    // Without it the connection is one on which nothing happens.
+    stream.send_data("".into(), true).unwrap();
+    let start = Instant::now();
+    tasks.join_next().await.unwrap().unwrap();
+    assert_eq!(start.elapsed().as_secs(), HEADER_READ_TIMEOUT.as_secs());
+}
+
 fn large() -> http::Request<()> {
     http::Request::get("https://x/large").body(()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn on_a_stream_an_answer_that_nobody_reads_is_given_up() {
-    // With no window at all, and with one that takes the beginning.
-    for window in [0, 20_000] {
+    // With no window at all, with one that takes the beginning, and with those that take all but the end: all of it
+    // could be given away when a byte of the last piece fits.
+    let answer = ANSWER_BYTES as u32;
+    for window in [0, 20_000, answer - 10_000, answer - 100, answer - 1] {
         let (mut requests, _tasks, _) = multiplexed(window).await;
         let (answer, _) = requests.send_request(large(), true).unwrap();
         let mut body = answer.await.unwrap().into_body();
@@ -309,4 +349,34 @@ async fn a_connection_of_http_2_without_streams_ends_and_a_stalled_one_holds_no_
     draining.cancel();
     tasks.join_next().await.unwrap().unwrap();
     assert_eq!(start.elapsed().as_secs(), STALLED_AFTER_DRAINING.as_secs());
+}
+
+/// Client and task of a connection of HTTP/2 that has no answer to anything, and says so much.
+async fn silent(said: &[u8]) -> (DuplexStream, tokio::task::JoinSet<()>, CancellationToken) {
+    let lifecycle = Lifecycle::default();
+    let draining = lifecycle.draining.clone();
+    let (mut client, server) = pipe(&draining);
+    let beside = place().beside([127, 0, 0, 1].into());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let peer = Peer(([127, 0, 0, 1], 1).into());
+        h2::serve(server, peer, Router::new(), beside, &lifecycle).await;
+    });
+    client.write_all(said).await.unwrap();
+    (client, tasks, draining)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_of_http_2_that_acknowledges_nothing_holds_no_drain_up() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    // Before it is told to end for being idle, and afterwards.
+    for (said, pause) in [(&b""[..], 1), (PREFACE, 1), (PREFACE, 33)] {
+        let (_client, mut tasks, draining) = silent(said).await;
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        draining.cancel();
+        let start = Instant::now();
+        let ended = timeout(STALLED_AFTER * 10, tasks.join_next()).await;
+        ended.expect("it ends").unwrap().unwrap();
+        assert_eq!(start.elapsed().as_secs(), STALLED_AFTER_DRAINING.as_secs());
+    }
 }

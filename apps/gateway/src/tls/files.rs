@@ -16,15 +16,18 @@ use super::{TlsFault, TlsSettings};
 const PEM: &[u8] = b"-----BEGIN ";
 
 /// A certificate with what stands behind it, and its key.
-pub(super) struct Pair {
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) private: PrivateKeyDer<'static>,
-    pub(super) not_after: Timestamp,
+pub(crate) struct Pair {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) private: PrivateKeyDer<'static>,
+    pub(crate) not_after: Timestamp,
 }
 
 /// What tells a file from the one that was there before: an editor writes into it, a tool puts another in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stamp(Vec<Option<(Option<SystemTime>, u64, u64)>>);
+pub(super) struct Stamp(Vec<Option<(Option<SystemTime>, u64, Identity)>>);
+
+/// Which file it is, and when something about it changed last: its rights may have.
+type Identity = (u64, i64, i64);
 
 impl Stamp {
     pub(super) fn of(settings: &TlsSettings) -> Self {
@@ -35,24 +38,25 @@ impl Stamp {
         ];
         let stamp = |path| {
             let found = fs::metadata(path).ok()?;
-            Some((found.modified().ok(), found.len(), inode(&found)))
+            Some((found.modified().ok(), found.len(), identity(&found)))
         };
         Self(files.into_iter().flatten().map(stamp).collect())
     }
 }
 
 #[cfg(unix)]
-fn inode(found: &Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(found)
+fn identity(found: &Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt as _;
+    (found.ino(), found.ctime(), found.ctime_nsec())
 }
 
 #[cfg(not(unix))]
-fn inode(_: &Metadata) -> u64 {
-    0
+fn identity(_: &Metadata) -> Identity {
+    (0, 0, 0)
 }
 
 /// The chain and the key.
-pub(super) fn pair(cert: &Path, key: &Path) -> Result<Pair, TlsFault> {
+pub(crate) fn pair(cert: &Path, key: &Path) -> Result<Pair, TlsFault> {
     let chain = certificates(cert).map_err(TlsFault::Cert)?;
     let own = chain.first().map_or(&[][..], |own| own.as_ref());
     let not_after = valid_until(own)
@@ -66,7 +70,7 @@ pub(super) fn pair(cert: &Path, key: &Path) -> Result<Pair, TlsFault> {
 }
 
 /// The certificates of a file; there is at least one.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = read(path)?;
     if !is_pem(&bytes) {
         return Ok(vec![CertificateDer::from(bytes)]);
@@ -87,7 +91,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
             .map_err(|_| format!("{} is neither PEM nor a private key in DER", path.display()));
     }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
-        pem::Error::NoItemsFound if is_sealed(&bytes) => format!(
+        _ if is_sealed(&bytes) => format!(
             "the private key in {} is sealed with a passphrase, which nobody is there to type",
             path.display()
         ),
@@ -105,8 +109,9 @@ fn is_pem(bytes: &[u8]) -> bool {
     bytes.is_empty() || has(bytes, PEM)
 }
 
+/// As PKCS#8, or in the way that keys of one kind were sealed before there was that.
 fn is_sealed(bytes: &[u8]) -> bool {
-    has(bytes, b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    has(bytes, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(bytes, b"Proc-Type: 4,ENCRYPTED")
 }
 
 fn has(bytes: &[u8], wanted: &[u8]) -> bool {
@@ -114,7 +119,7 @@ fn has(bytes: &[u8], wanted: &[u8]) -> bool {
 }
 
 /// When a certificate ends, if it is good now.
-fn valid_until(der: &[u8]) -> Result<Timestamp, String> {
+pub(super) fn valid_until(der: &[u8]) -> Result<Timestamp, String> {
     let (_, cert) = X509Certificate::from_der(der)
         .map_err(|error| format!("this is not a certificate: {error}"))?;
     let validity = cert.validity();
@@ -133,4 +138,45 @@ fn valid_until(der: &[u8]) -> Result<Timestamp, String> {
     }
     let seconds = u64::try_from(validity.not_after.timestamp()).unwrap_or(0);
     Ok(Timestamp(seconds * 1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Whoever puts a file in the place of another may keep its length and its time; and rights have none.
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_another_one_after_any_change() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, "one").unwrap();
+        let settings = TlsSettings::new(&path, &path);
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        let write = || {
+            fs::write(&path, "two").unwrap();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        let forbid = || {
+            let nobody = fs::Permissions::from_mode(0o000);
+            fs::set_permissions(&path, nobody).unwrap();
+        };
+        for change in [&write as &dyn Fn(), &forbid] {
+            let before = Stamp::of(&settings);
+            let start = Instant::now();
+            // Until the file system's clock has ticked.
+            while Stamp::of(&settings) == before {
+                assert!(
+                    start.elapsed() < Duration::from_secs(10),
+                    "it looks the same"
+                );
+                change();
+            }
+        }
+    }
 }

@@ -268,6 +268,9 @@ async fn tls_1_2_is_spoken_only_where_it_is_asked_for() {
     let old = client(&[&pair], None, ProtocolVersion::TLSv1_2);
     let error = try_connect(&gateway, &old).await.unwrap_err();
     assert!(error.to_string().contains("ProtocolVersion"), "{error}");
+    let new = client(&[&pair], None, ProtocolVersion::TLSv1_3);
+    let failed = "stack_tls_handshakes_failed_total ";
+    assert_eq!(metric(&gateway, &new, failed).await, 1);
 }
 
 #[tokio::test]
@@ -293,9 +296,17 @@ async fn with_an_issuer_of_clients_nobody_else_is_let_in() {
     files.settings.client_ca = Some(files.file("client-ca", root.pem()));
     let gateway = files.gateway().await;
     let known = client(&[&pair], Some((cert, key)), ProtocolVersion::TLSv1_3);
-    let mut stream = try_connect(&gateway, &known).await.unwrap();
-    let answer = ask(&mut stream, "GET /ping", "").await.unwrap();
-    assert!(answer.ends_with("pong"));
+    // A ticket stands for a certificate that was checked, and holds until the issuers are read again.
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let mut stream = try_connect(&gateway, &known).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind));
+        let answer = ask(&mut stream, "GET /ping", "").await.unwrap();
+        assert!(answer.ends_with("pong"));
+    }
+    gateway.reload().await.unwrap();
+    let stream = try_connect(&gateway, &known).await.unwrap();
+    let kind = stream.get_ref().1.handshake_kind();
+    assert_eq!(kind, Some(HandshakeKind::Full));
     for own in [None, Some((other_cert, other_key))] {
         let stranger = client(&[&pair], own, ProtocolVersion::TLSv1_3);
         // The client is through before the gateway has looked at what it shows.

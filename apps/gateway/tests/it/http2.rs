@@ -24,8 +24,14 @@ struct Connection {
 }
 
 async fn tls(world: &Enciphered) -> TlsStream<TcpStream> {
+    tls_behind(world, b"").await
+}
+
+/// TLS behind what a proxy says.
+async fn tls_behind(world: &Enciphered, ahead: &[u8]) -> TlsStream<TcpStream> {
     let connector = TlsConnector::from(Arc::new(trusting(&world.cert)));
-    let stream = TcpStream::connect(world.gateway.addr()).await.unwrap();
+    let mut stream = TcpStream::connect(world.gateway.addr()).await.unwrap();
+    stream.write_all(ahead).await.unwrap();
     // HTTP/2 writes a lot of small frames.
     stream.set_nodelay(true).unwrap();
     let name = "localhost".try_into().unwrap();
@@ -36,11 +42,15 @@ async fn tls(world: &Enciphered) -> TlsStream<TcpStream> {
 
 impl Connection {
     async fn open(world: &Enciphered) -> Self {
+        Self::over(tls(world).await).await
+    }
+
+    async fn over(stream: TlsStream<TcpStream>) -> Self {
         // As browsers do it: a stream that is not read keeps no other from being read.
         let handshake = h2::client::Builder::new()
             .initial_window_size(64 * 1024)
             .initial_connection_window_size(16 * 1024 * 1024)
-            .handshake(tls(world).await);
+            .handshake(stream);
         let (requests, connection) = handshake.await.unwrap();
         let mut carriers = JoinSet::new();
         carriers.spawn(async move {
@@ -285,6 +295,56 @@ async fn a_socket_takes_a_place_and_gives_it_back() {
     assert!(matches!(socket.closed().await, Closed::Code(_)));
     drop(socket);
     while connection.try_socket(extended(&world)).await.is_err() {}
+}
+
+#[tokio::test]
+async fn a_request_beside_another_takes_a_place_and_gives_it_back() {
+    // A connection, and two requests beside its first.
+    let world = Enciphered::with(|config| config.connections.total = 3).await;
+    let mut connection = Connection::open(&world).await;
+    let mut requests = connection.requests.clone().ready().await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let never = request(&world, Method::GET, "/api/v1/testing/never");
+        held.push(requests.send_request(never, true).unwrap());
+        requests = requests.ready().await.unwrap();
+    }
+    let ping = connection.ask(request(&world, Method::GET, "/ping"), "");
+    let refused = ping.await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("x-request-id"));
+    let problem: Value = serde_json::from_str(refused.body()).unwrap();
+    assert_eq!(problem["code"], "unavailable");
+    assert!(TcpStream::connect(world.gateway.addr()).await.is_ok());
+    // Taken back; the first one is no other than the rest.
+    for (_, mut stream) in held.drain(..1) {
+        stream.send_reset(h2::Reason::CANCEL);
+    }
+    loop {
+        let ping = connection.ask(request(&world, Method::GET, "/ping"), "");
+        if ping.await.body() == "pong" {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_on_a_connection_counts_for_the_client_behind_the_proxy() {
+    const PROXIED: &[u8] = b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n";
+    let world = Enciphered::with(|config| {
+        config.proxy_protocol = vec!["127.0.0.0/8".parse().unwrap()];
+        config.connections.per_ip = 2;
+    })
+    .await;
+    let mut connection = Connection::over(tls_behind(&world, PROXIED).await).await;
+    let held = connection.try_socket(extended(&world)).await;
+    assert!(held.is_ok());
+    let second = connection.try_socket(extended(&world)).await;
+    assert_eq!(second.err(), Some(StatusCode::SERVICE_UNAVAILABLE));
+    // Others have their own share.
+    let other = b"PROXY TCP4 192.0.2.8 10.0.0.1 56324 443\r\n";
+    let mut other = Connection::over(tls_behind(&world, other).await).await;
+    assert!(other.try_socket(extended(&world)).await.is_ok());
 }
 
 #[tokio::test]

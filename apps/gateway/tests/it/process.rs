@@ -529,3 +529,67 @@ async fn signing_keys_change_beside_a_running_gateway_and_are_on_record() {
     let one = output(&mut run(&["audit", "--action", "register", "--json"]).await).await;
     assert_eq!(String::from_utf8(one.stdout).unwrap().lines().count(), 1);
 }
+
+/// A key that is a pipe nobody writes to: whoever reads it waits.
+#[tokio::test]
+async fn a_file_that_cannot_be_read_to_its_end_does_not_hold_the_end_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
+    std::fs::write(&cert, pair.cert.pem()).unwrap();
+    std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    for asked in [true, false] {
+        let mut child = program(&["--listen", "127.0.0.1:0", "--data-dir", "data"])
+            .env("STACK_TLS_CERT", &cert)
+            .env("STACK_TLS_KEY", &key)
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+        timeout(PATIENCE, out.next_line()).await.unwrap().unwrap();
+        let kept = std::fs::read(&key).unwrap();
+        std::fs::remove_file(&key).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&key).status();
+        assert!(made.unwrap().success());
+        if asked {
+            signal(&child, "HUP");
+        }
+        // Somebody reads when a writer finds the other end open.
+        let pipe = key.clone();
+        let opens = move || std::fs::File::options().write(true).open(pipe);
+        let _held = timeout(PATIENCE, tokio::task::spawn_blocking(opens))
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        signal(&child, "TERM");
+        let status = timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+        std::fs::remove_file(&key).unwrap();
+        std::fs::write(&key, kept).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_no_good_hinders_those_who_serve_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, code) in [
+        (&["config", "print"][..], 0),
+        // There is no database yet.
+        (&["keys", "list"], 1),
+        (&["config", "check"], 2),
+        (&["serve"], 2),
+    ] {
+        let mut command = program(arguments);
+        command
+            .args(["--data-dir", "data"])
+            .env("STACK_TLS_CERT", "no/such.pem")
+            .env("STACK_TLS_KEY", "no/such.pem")
+            .current_dir(folder.path());
+        let output = output(&mut command).await;
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+    }
+}

@@ -751,12 +751,13 @@ async fn prometheus_finds_nothing_wrong_with_names_and_texts() {
 }
 
 /// Measures of a gateway that speaks TLS or makes backups, which the tests of those see.
-const OF_OTHERS: [&str; 8] = [
+const OF_OTHERS: [&str; 9] = [
     "stack_backup_duration_seconds",
     "stack_backup_failures_total",
     "stack_backup_last_success_timestamp_seconds",
     "stack_backup_size_bytes",
     "stack_backups_total",
+    "stack_tls_handshakes_failed_total",
     "stack_tls_certificate_not_after_seconds",
     "stack_tls_reload_failures_total",
     "stack_tls_reloads_total",
