@@ -88,7 +88,7 @@ async fn a_bot_looks_after_the_server_by_its_scope_and_never_what_asks_for_a_rec
     let forbidden = Some(ErrorCode::Forbidden);
     let mut expected = vec![None; 9];
     expected.push(Some(ErrorCode::NotFound));
-    expected.extend([forbidden; 7]);
+    expected.extend([forbidden; 8]);
     assert_eq!(refusals(&keeper, &folder).await, expected);
     assert!(folder.path().join("copy.redb").exists());
 
