@@ -307,7 +307,7 @@ async def test_an_edge_on_another_machine_shows_its_certificate(tmp_path: Path, 
         await socket.close()
         socket.check()
         assert not foreign.is_ready()
-        await eventually(lambda: "an edge was refused" in origin.log_tail(20_000), "nobody was refused")
+        await eventually(lambda: "edges were refused" in origin.log_tail(20_000), "nobody was refused")
     finally:
         foreign.dispose()
         edge.dispose()
