@@ -95,10 +95,20 @@ install_packages() {
   local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq
     -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
   "${apt[@]}" update || say "apt-get update failed; going on with the package lists that are there"
-  "${apt[@]}" install --yes --no-install-recommends "${MISSING[@]}" </dev/null ||
-    cannot_install "apt-get could not install them"
+  install_quietly || cannot_install "apt-get could not install them"
   MISSING=()
 }
+
+# Debian starts a service as soon as its package is installed; the tests want the programs alone. In a subshell, so that
+# the policy goes however this ends, and the caller's own trap stays.
+install_quietly() (
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" install -m 755 /dev/stdin "$policy" || exit
+  fi
+  "${apt[@]}" install --yes --no-install-recommends "${MISSING[@]}" </dev/null
+)
 
 # What the gateway is built with: a C and C++ compiler, CMake for nng, libsodium for ZeroMQ, the schema compiler and the
 # schema of streams.
