@@ -68,6 +68,12 @@ pub enum CommandError {
         /// What the system says.
         away: String,
     },
+    /// The gateway has made a copy, and it is not here.
+    #[error(
+        "the gateway has made {}, and has other folders than this command, such as a /tmp of its own; name one that both see, or take the copy from `snapshot -`",
+        .0.display()
+    )]
+    Elsewhere(PathBuf),
     /// The file cannot be used.
     #[error(transparent)]
     Offline(#[from] OfflineError),
@@ -320,6 +326,9 @@ async fn carry_out<W: Write>(
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, error).into());
             };
             let bytes = admin.snapshot(file.clone()).await?;
+            if !file.exists() {
+                return Err(CommandError::Elsewhere(file));
+            }
             let text = format!("{path} has {bytes} bytes");
             told.line(&text, &json!({ "path": path, "bytes": bytes }))
         }

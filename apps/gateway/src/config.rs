@@ -209,6 +209,20 @@ impl Config {
         reader.finish().map(|()| config)
     }
 
+    /// What finds a running gateway, whatever else is wrong: that is the gateway's to say.
+    ///
+    /// # Errors
+    /// With every fault, where one of them is in what finds it.
+    pub fn to_reach(inputs: &Inputs) -> Result<Self, Faults> {
+        let mut reader = Reader::open(inputs);
+        let config = Self::read(&mut reader);
+        let finds = |fault: &Fault| ["data_dir", "ipc.path"].contains(&fault.key.as_str());
+        match reader.finish() {
+            Err(faults) if faults.0.iter().any(finds) => Err(faults),
+            _ => Ok(config),
+        }
+    }
+
     /// [`Config::load`], and a look at the folders that are written.
     ///
     /// # Errors

@@ -65,7 +65,11 @@ fn main() -> ExitCode {
             }
         };
     }
-    let config = match Config::load(&inputs) {
+    let read = match &cli.command {
+        Some(Command::Reload) => Config::to_reach(&inputs),
+        _ => Config::load(&inputs),
+    };
+    let config = match read {
         Ok(config) => config,
         Err(faults) => {
             complain(&faults.to_string());

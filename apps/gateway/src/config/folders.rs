@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::process;
 
-use super::Config;
 use super::layers::Reader;
+use super::{BackupUrl, Config};
 
 /// Finds what would keep a gateway with this configuration from its folders. Nothing is made for it that stays.
 pub(super) fn check(reader: &mut Reader, config: &Config) {
@@ -14,6 +14,17 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
         ("data_dir", Some(&config.data_dir)),
         ("log_dir", config.log_files.folder.as_ref()),
     ];
+    if let Some(BackupUrl::Folder(folder)) = &config.backup.to {
+        let there = match fs::metadata(folder) {
+            Ok(there) if there.is_dir() => can_write(folder),
+            Ok(_) => Err(io::ErrorKind::NotADirectory.into()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = there {
+            let folder = folder.display();
+            reader.fault("backup.to", format!("{folder} cannot be written: {error}"));
+        }
+    }
     for (key, folder) in folders {
         if let Some(folder) = folder
             && let Err(error) = can_write(folder)

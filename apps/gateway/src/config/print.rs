@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::Config;
 use super::key::{KEYS, Key, Kind};
 use super::layers::{Inputs, Reader};
 use super::oauth;
@@ -117,9 +118,17 @@ changes. An edge takes what is its own: addresses of proxies, the log, TLS, conn
 #[must_use]
 pub fn effective(inputs: &Inputs) -> String {
     let reader = Reader::open(inputs);
+    // What is no good may be a secret in the wrong place.
+    let faults = Config::load(inputs)
+        .err()
+        .map_or(Vec::new(), |faults| faults.0);
+    let is_at_fault = |key: &str| faults.iter().any(|fault| fault.key == key);
     let mut out = String::new();
     write_all(&mut out, |key, out| {
         let _ = match reader.given().get(key.path) {
+            Some(given) if is_at_fault(key.path) => {
+                writeln!(out, "# {} is at fault  # {}", key.name(), given.source)
+            }
             Some(given) if key.kind == Kind::Secret => {
                 writeln!(out, "# {} is set  # {}", key.name(), given.source)
             }
@@ -139,15 +148,17 @@ pub fn effective(inputs: &Inputs) -> String {
             ),
         };
     });
-    write_providers(&mut out, &reader);
+    write_providers(&mut out, &reader, is_at_fault);
     out
 }
 
-fn write_providers(out: &mut String, reader: &Reader) {
+fn write_providers(out: &mut String, reader: &Reader, is_at_fault: impl Fn(&str) -> bool) {
     for (name, keys) in reader.given_providers() {
         let _ = writeln!(out, "\n[{}.{}]", oauth::SECTION, quoted(name));
         for (key, given) in keys {
+            let path = format!("{}.{name}.{key}", oauth::SECTION);
             let _ = match *key {
+                _ if is_at_fault(&path) => writeln!(out, "# {key} is at fault  # {}", given.source),
                 "client_secret" => writeln!(out, "# {key} is set  # {}", given.source),
                 "allow_registration" => writeln!(out, "{key} = {}  # {}", given.text, given.source),
                 _ => writeln!(out, "{key} = {}  # {}", quoted(&given.text), given.source),

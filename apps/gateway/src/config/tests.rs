@@ -348,6 +348,38 @@ fn folders_that_cannot_be_are_found_before_the_start() {
     let keys: Vec<_> = told.iter().map(|fault| &*fault.key).collect();
     assert_eq!(keys, ["data_dir", "log_dir"]);
     assert!(told[0].reason.contains("cannot be written"), "{told:?}");
+    // A folder for backups is not made: it may be a disk that is not there.
+    for wrong in [&new, &taken] {
+        let to = wrong.to_str().unwrap();
+        let Faults(told) = Config::check(&env(&[("STACK_BACKUP_TO", to)])).unwrap_err();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].key, "backup.to");
+    }
+}
+
+#[test]
+fn what_is_at_fault_is_not_printed() {
+    for (name, wrong) in [
+        ("STACK_BACKUP_RECIPIENTS", "AGE-SECRET-KEY-1HUNTER2"),
+        (
+            "STACK_BACKUP_S3_ENDPOINT",
+            "https://u:hunter2@s3.example.com",
+        ),
+        (
+            "STACK_TRACE_OTLP_ENDPOINT",
+            "https://u:hunter2@otlp.example.com",
+        ),
+        (
+            "STACK_AUTH_OAUTH_OURS_ISSUER",
+            "https://u:hunter2@id.example.com",
+        ),
+    ] {
+        let inputs = env(&[(name, wrong)]);
+        Config::load(&inputs).unwrap_err();
+        let shown = effective(&inputs).to_lowercase();
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("is at fault"), "{shown}");
+    }
 }
 
 #[cfg(unix)]

@@ -339,6 +339,31 @@ async fn a_revoked_session_is_out_at_once() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_is_not_where_it_was_asked_for_is_told() {
+    let mut home = Home::started().await;
+    let private = home.folder.path().join("private");
+    std::fs::create_dir(&private).unwrap();
+    // Another disk stands there for the command, as a /tmp of its own does for a service.
+    let script = "mount -t tmpfs none \"$1\" && shift && exec \"$@\"";
+    let file = private.join("copy.redb");
+    let mut command = tokio::process::Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&private)
+        .arg(env!("CARGO_BIN_EXE_stack-gateway"))
+        .args(["snapshot", file.to_str().unwrap(), "--data-dir"])
+        .arg(home.data());
+    let done = output(&mut command).await;
+    let told = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("has other folders than this command"),
+        "{told}"
+    );
+    home.stop().await;
+}
+
+#[tokio::test]
 async fn a_snapshot_is_a_file_that_a_gateway_starts_on() {
     let mut home = Home::started().await;
     let (ann, _) = home.register("ann").await;

@@ -265,6 +265,11 @@ async fn a_command_lets_it_read_its_configuration_again() {
         "file stack.toml:2: auth.registration: \"nobody\" is none of open, invite and closed\n";
     assert_eq!(told, expected);
     assert!(failed.contains("has faults (1)"), "{failed}");
+    // What is wrong with the settings is the gateway's to say, also where the command reads the same.
+    std::fs::write(&empty, "[auth]\nregistration = \"nobody\"\n").unwrap();
+    let (code, told, _) = reload(&[]).await;
+    assert_eq!((code, &*told), (Some(2), expected));
+    std::fs::write(&empty, "").unwrap();
 
     let mut audit = program(&["audit", "--action", "configuration_reloaded", "--json"]);
     let audit = audit.current_dir(data.parent().unwrap().join("data"));
