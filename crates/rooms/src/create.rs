@@ -96,7 +96,13 @@ impl Rooms {
             }
             if settings.public && !tx.settings().public {
                 let target = tx.id().to_string();
-                tx.audit(by.did(AuditAction::RoomMadePublic, target));
+                tx.audit(by.clone().did(AuditAction::RoomMadePublic, target));
+            }
+            let kept = |of: &RoomSettings| (of.retention_days, of.retention_messages);
+            if kept(&settings) != kept(&tx.settings()) {
+                let (days, messages) = kept(&settings);
+                let target = format!("{} {days} {messages}", tx.id());
+                tx.audit(by.did(AuditAction::RoomRetentionChanged, target));
             }
             tx.set_room(title.clone(), settings);
             tx.append(EventDraft {

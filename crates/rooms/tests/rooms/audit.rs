@@ -80,6 +80,16 @@ async fn power_over_a_room_and_its_end_are_on_record() {
     world.change(&room, public()).await.unwrap();
     // Nothing is opened that is open.
     world.change(&room, public()).await.unwrap();
+    // What a room keeps of its past: an owner may let go of all of it.
+    let less = |days, messages| RoomSettingsPatch {
+        retention_days: days,
+        retention_messages: messages,
+        ..RoomSettingsPatch::default()
+    };
+    world.change(&room, less(Some(7), Some(0))).await.unwrap();
+    world.change(&room, less(None, Some(1))).await.unwrap();
+    world.change(&room, less(Some(7), None)).await.unwrap();
+    world.change(&room, less(Some(0), Some(0))).await.unwrap();
     rooms.delete(owner, &room).await.unwrap();
     let refused = rooms.delete(owner, &room).await;
     assert_eq!(code(refused), Some(ErrorCode::NotFound));
@@ -88,6 +98,9 @@ async fn power_over_a_room_and_its_end_are_on_record() {
         ("room_role_changed", "coowner general guest"),
         ("member_removed", "other general"),
         ("room_made_public", "general"),
+        ("room_retention_changed", "general 7 0"),
+        ("room_retention_changed", "general 7 1"),
+        ("room_retention_changed", "general 0 0"),
         ("room_deleted", "general"),
     ];
     let expected = expected.map(|(action, target)| (action.to_owned(), target.to_owned()));

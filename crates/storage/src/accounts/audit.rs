@@ -72,6 +72,7 @@ pub enum AuditAction {
     PlaceholderMade,
     RoomExported,
     RoomImported,
+    RoomRetentionChanged,
 }
 
 impl AuditAction {
@@ -137,6 +138,7 @@ impl AuditAction {
             Self::ErasureRequested => "erasure_requested",
             Self::MessagesErased => "messages_erased",
             Self::MessageTraced => "message_traced",
+            Self::RoomRetentionChanged => "room_retention_changed",
         }
     }
 }

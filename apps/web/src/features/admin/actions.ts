@@ -41,6 +41,7 @@ const WORDS: Record<string, string> = {
   unbanned: 'Lifted a ban',
   muted: 'Muted somebody',
   unmuted: 'Lifted a mute',
+  room_retention_changed: 'Changed what a room keeps',
   erasure_requested: 'Had messages erased',
   messages_erased: 'Erased messages',
   signing_key_rotated: 'Rotated the signing key',
