@@ -140,11 +140,16 @@ impl Store {
         })
     }
 
-    /// Begins to bring in a room whose first event has this number.
+    /// Begins to bring in a room whose first event has this number. None of its events, nor of those that come when it
+    /// is there, is earlier than `last_ts`.
     ///
     /// # Errors
     /// The commit failed.
-    pub async fn begin_import(&self, first: Seq) -> Result<ImportedRoom, StoreError> {
+    pub async fn begin_import(
+        &self,
+        first: Seq,
+        last_ts: Timestamp,
+    ) -> Result<ImportedRoom, StoreError> {
         let number = self
             .write(|tx, _| {
                 let number = room_ops::take_number(tx)?;
@@ -156,7 +161,7 @@ impl Store {
             number,
             first,
             next: first,
-            last_ts: Timestamp(0),
+            last_ts,
             open: FramesBuilder::default(),
             times: Vec::new(),
             ready: Piece::default(),
@@ -228,19 +233,23 @@ impl Store {
         rooms: Vec<CompleteRoom>,
         users: Vec<(Placeholder, AuditEntry)>,
     ) -> Result<Result<(), ImportRefused>, StoreError> {
-        self.write_batch(move |batch| {
-            if let Some(refused) = refusal(batch.tx, &rooms, &users)? {
-                return Ok(Err(refused));
-            }
-            for (user, entry) in users {
-                accounts::create_placeholder(batch.tx, batch.now, user, entry)?;
-            }
-            for room in rooms {
-                complete(batch, room)?;
-            }
-            Ok(Ok(()))
-        })
-        .await
+        let completed = self
+            .write_batch(move |batch| {
+                if let Some(refused) = refusal(batch.tx, &rooms, &users)? {
+                    return Ok(Err(refused));
+                }
+                for (user, entry) in users {
+                    accounts::create_placeholder(batch.tx, batch.now, user, entry)?;
+                }
+                for room in rooms {
+                    complete(batch, room)?;
+                }
+                Ok(Ok(()))
+            })
+            .await?;
+        // What came in may be older than its room keeps.
+        self.inner.retention_changed.notify_one();
+        Ok(completed)
     }
 
     /// Gives rooms up that were not completed. Where the writer has too much to do to hear of it, or cannot write now,

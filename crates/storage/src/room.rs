@@ -133,6 +133,12 @@ impl RoomRef {
         self.0.state.read().head
     }
 
+    /// The time of the last event, which may be gone itself.
+    #[must_use]
+    pub fn last_ts(&self) -> Timestamp {
+        self.0.state.read().last_ts
+    }
+
     /// Whether the room is gone. Its log is no longer read then.
     #[must_use]
     pub fn is_deleted(&self) -> bool {

@@ -33,13 +33,13 @@ impl Store {
         let from = cursor.0.take();
         let (swept, next) = self
             .write_batch(move |batch| {
-                let rows = sweep_deleted_rooms(batch.tx)?;
+                let (rows, more) = sweep_deleted_rooms(batch.tx)?;
                 let now = batch.now;
                 let (keys, next) = batch.keys()?.expire(now, from, STEP)?;
                 let swept = Swept {
                     keys,
                     rows,
-                    more: rows == STEP || next.is_some(),
+                    more: more || next.is_some(),
                 };
                 Ok((swept, next))
             })
@@ -49,11 +49,31 @@ impl Store {
     }
 }
 
-fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<usize, StoreError> {
+/// How many rows were removed, and whether rooms are left.
+fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<(usize, bool), StoreError> {
     let mut deleted = tx.open_table(tables::DELETED_ROOMS)?;
-    let Some(number) = deleted.first()?.map(|(number, _)| number.value()) else {
-        return Ok(0);
-    };
+    let (mut removed, mut looks) = (0, STEP);
+    loop {
+        let first = deleted.first()?.map(|(number, _)| number.value());
+        let Some(number) = first else {
+            return Ok((removed, false));
+        };
+        if looks == 0 {
+            return Ok((removed, true));
+        }
+        let of_room = sweep_room(tx, number, looks)?;
+        removed += of_room;
+        looks -= of_room;
+        if looks > 0 {
+            // That a room has nothing more is a look as well.
+            looks -= 1;
+            deleted.remove(number)?;
+        }
+    }
+}
+
+/// Removes at most so many rows of a room. When it were fewer there are none left.
+fn sweep_room(tx: &WriteTransaction, number: u64, limit: usize) -> Result<usize, StoreError> {
     let mut removed = 0;
     removed += remove_some(
         &mut tx.open_table(tables::ROOM_BLOCKS)?,
@@ -65,7 +85,7 @@ fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<usize, StoreError> {
                 .collect()
         },
         |table, key| Ok(table.remove(key)?.is_some()),
-        STEP,
+        limit,
     )?;
     removed += remove_some(
         &mut tx.open_table(tables::EDITS)?,
@@ -77,7 +97,7 @@ fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<usize, StoreError> {
                 .collect()
         },
         |table, key| Ok(table.remove(key)?.is_some()),
-        STEP - removed,
+        limit - removed,
     )?;
     removed += remove_some(
         &mut tx.open_table(tables::MEMBERS)?,
@@ -93,7 +113,7 @@ fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<usize, StoreError> {
                 .remove((user.as_str(), number))?;
             Ok(table.remove((number, user.as_str()))?.is_some())
         },
-        STEP - removed,
+        limit - removed,
     )?;
     removed += remove_some(
         &mut tx.open_table(tables::BANS)?,
@@ -105,7 +125,7 @@ fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<usize, StoreError> {
                 .collect()
         },
         |table, user: String| Ok(table.remove((number, user.as_str()))?.is_some()),
-        STEP - removed,
+        limit - removed,
     )?;
     removed += remove_some(
         &mut tx.open_table(tables::MUTES)?,
@@ -117,11 +137,8 @@ fn sweep_deleted_rooms(tx: &WriteTransaction) -> Result<usize, StoreError> {
                 .collect()
         },
         |table, user: String| Ok(table.remove((number, user.as_str()))?.is_some()),
-        STEP - removed,
+        limit - removed,
     )?;
-    if removed < STEP {
-        deleted.remove(number)?;
-    }
     Ok(removed)
 }
 

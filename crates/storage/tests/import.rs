@@ -79,7 +79,7 @@ fn entry(action: AuditAction) -> AuditEntry {
 
 /// A room of so many events, all of them written.
 async fn brought(store: &Store, events: u64) -> ImportedRoom {
-    let mut room = store.begin_import(Seq::FIRST).await.unwrap();
+    let mut room = store.begin_import(Seq::FIRST, Timestamp(0)).await.unwrap();
     store.import_event(&mut room, &event(1, made())).unwrap();
     for seq in 2..=events {
         let body = match seq {
@@ -260,7 +260,7 @@ async fn a_room_or_an_account_that_came_first_stays_and_nothing_else_comes_in() 
 async fn events_stand_in_line() {
     let folder = tempfile::tempdir().unwrap();
     let (store, handle, _commits) = open(&folder.path().join("stack.redb"));
-    let mut room = store.begin_import(Seq(7)).await.unwrap();
+    let mut room = store.begin_import(Seq(7), Timestamp(0)).await.unwrap();
     let hole = store.import_event(&mut room, &event(8, said("x", None)));
     let (found, expected) = (Seq(8), Seq(7));
     assert_eq!(hole, Err(OutOfLine::Seq { found, expected }));
@@ -294,5 +294,72 @@ async fn events_stand_in_line() {
     assert_eq!(found.await.unwrap().unwrap().seq, Seq(8));
     let room = store.room(&den).unwrap().unwrap();
     assert_eq!((room.first(), room.head()), (Seq(7), Seq(8)));
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_room_comes_in_without_events_and_goes_on_behind_those_it_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.redb");
+    let (store, handle, _commits) = open(&path);
+    // The clock that wrote it was ahead of this one.
+    let last = Timestamp(NOW.0 + 500);
+    let mut room = store.begin_import(Seq(7), last).await.unwrap();
+    store.write_import(&mut room, true).await.unwrap();
+    let done = store.complete_import(vec![complete(room)], vec![placeholder()]);
+    assert_eq!(done.await.unwrap(), Ok(()));
+    drop(store);
+    handle.shutdown().await;
+
+    let (store, handle, _commits) = open(&path);
+    let den = den();
+    let room = store.room(&den).unwrap().unwrap();
+    assert_eq!((room.first(), room.head()), (Seq(7), Seq(6)));
+    let said = store.room_op(&den, |tx| {
+        Ok(tx.append(EventDraft {
+            sender: ann(),
+            body: said("on", None),
+        }))
+    });
+    let place = said.await.unwrap();
+    assert_eq!((place.seq, place.ts), (Seq(7), last));
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn one_walk_takes_all_rooms_that_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, handle, _commits) = open(&folder.path().join("stack.redb"));
+    let mut given_up = Vec::new();
+    for _ in 0..5 {
+        given_up.push(brought(&store, 3).await);
+    }
+    // More rows than one step takes, in the middle of a room.
+    given_up.push(brought(&store, 80_000).await);
+    given_up.push(brought(&store, 3).await);
+    store.abandon_import(given_up);
+    let large = 80_000_usize.div_ceil(64) + 1;
+    assert_eq!(swept(&store).await, large + 6 * 2);
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_came_in_is_looked_at_for_its_age_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, handle, _commits) = open(&folder.path().join("stack.redb"));
+    let room = brought(&store, 5).await;
+    let kept = CompleteRoom {
+        settings: RoomSettings {
+            retention_days: 1,
+            ..RoomSettings::default()
+        },
+        ..complete(room)
+    };
+    let done = store.complete_import(vec![kept], vec![placeholder()]);
+    assert_eq!(done.await.unwrap(), Ok(()));
+    let patience = std::time::Duration::from_secs(60);
+    let heard = tokio::time::timeout(patience, store.retention_changed());
+    assert!(heard.await.is_ok());
+    assert_eq!(store.expire_events().await.unwrap(), 5);
     handle.shutdown().await;
 }

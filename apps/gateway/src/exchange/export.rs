@@ -196,6 +196,7 @@ impl Exporter {
             settings: room.settings(),
             created_at: room.created_at(),
             first,
+            last_ts: (first > head).then(|| room.last_ts()),
         };
         line::write(&Line::Room(begin), &mut self.pending);
         for (user, member) in room.members() {

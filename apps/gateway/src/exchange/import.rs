@@ -198,8 +198,10 @@ impl Importer {
             ));
         }
         self.check_time("created_at", room.created_at)?;
+        let last_ts = room.last_ts.unwrap_or_default();
+        self.check_time("last_ts", last_ts)?;
         let id = self.id_of(&room.id)?;
-        let staged = self.store.begin_import(room.first).await?;
+        let staged = self.store.begin_import(room.first, last_ts).await?;
         self.going = Some(Going {
             from: room.id,
             id,
@@ -377,10 +379,12 @@ impl Importer {
         };
         let head = going.room.next().prev();
         let found = going.room.next().0 - going.first.0;
-        if found == 0 || found != events {
-            let detail = match found {
-                0 => format!("the room {id} has no event"),
-                _ => format!("the room {id} has {found} events, and should have {events}"),
+        // One whose events have all become too old has had its first.
+        let is_unborn = found == 0 && going.first == Seq::FIRST;
+        if is_unborn || found != events {
+            let detail = match is_unborn {
+                true => format!("the room {id} has no event"),
+                false => format!("the room {id} has {found} events, and should have {events}"),
             };
             self.going = Some(going);
             return Err(bad(detail));

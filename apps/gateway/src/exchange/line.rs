@@ -58,6 +58,9 @@ pub(crate) struct RoomLine {
     pub(crate) created_at: Timestamp,
     /// The number of its first event.
     pub(crate) first: Seq,
+    /// Where no event is left, the time of the last that was there: what is said next is not earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_ts: Option<Timestamp>,
 }
 
 /// Somebody who is in the room.

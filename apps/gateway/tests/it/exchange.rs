@@ -233,6 +233,66 @@ async fn what_is_exported_and_imported_elsewhere_is_the_same_byte_for_byte() {
     assert_eq!(targets, ["general", "board"].repeat(3));
 }
 
+/// The room as others see it, once it begins where it should.
+async fn begins_at(home: &Home, room: &str, first: u64) -> Value {
+    let look = async {
+        loop {
+            let rooms = home.json(&["rooms", "list"]).await;
+            let room = rooms.into_iter().find(|found| found["id"] == json!(room));
+            let room = room.unwrap();
+            if room["first"] == json!(first) {
+                return room;
+            }
+        }
+    };
+    timeout(PATIENCE, look).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_room_that_has_forgotten_everything_goes_out_and_comes_in() {
+    let home = Home::started().await;
+    let (ann, _) = home.register("ann").await;
+    let good = [
+        r#"{"line":"header","format":"stack-rooms","version":1,"made_at":5}"#,
+        r#"{"line":"user","id":"eve","username":"eve","display_name":"Eve"}"#,
+        r#"{"line":"room","id":"den","title":"Den","settings":{"retention_days":1,"public":true},"created_at":5,"first":1}"#,
+        r#"{"type":"room","payload":{"room":"den","seq":1,"ts":5,"sender":"eve","action":"created","title":"Den","settings":{}}}"#,
+        r#"{"type":"message","payload":{"room":"den","seq":2,"ts":1700000000000,"sender":"eve","body":"hello"}}"#,
+        r#"{"line":"room_end","id":"den","events":2}"#,
+        r#"{"line":"trailer","rooms":1,"users":1,"events":2}"#,
+    ];
+    let file = home.folder.path().join("rooms.jsonl");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, good.join("\n")).unwrap();
+    // What is too old for its room goes without waiting for the next look at all rooms.
+    home.told(&["import", path, "--owner", "ann"]).await;
+    assert_eq!(begins_at(&home, "den", 3).await["head"], json!(2));
+
+    let export = home.told(&["export", "den"]).await;
+    let all = lines(&export);
+    assert_eq!(events(&export).len(), 0);
+    let room = of_kind(&all, "room")[0];
+    assert_eq!(
+        (&room["first"], &room["last_ts"]),
+        (&json!(3), &json!(1_700_000_000_000_u64))
+    );
+    std::fs::write(&file, &export).unwrap();
+    home.told(&["import", path, "--as", "again", "--owner", "ann"])
+        .await;
+    let said = json!({ "body": "on we go" });
+    let said = home.post("/rooms/again/messages", Some(&ann), said).await;
+    assert_eq!(said["seq"], json!(3));
+    // Its times go on where they were, also where that was ahead of this machine.
+    let ahead = stack_types::Timestamp(said["ts"].as_u64().unwrap() + 3_600_000);
+    let later = export.replace("1700000000000", &ahead.0.to_string());
+    std::fs::write(&file, later).unwrap();
+    home.told(&["import", path, "--as", "third", "--owner", "ann"])
+        .await;
+    let said = json!({ "body": "on we go" });
+    let said = home.post("/rooms/third/messages", Some(&ann), said).await;
+    assert_eq!((&said["seq"], &said["ts"]), (&json!(3), &json!(ahead.0)));
+}
+
 #[tokio::test]
 async fn a_room_that_is_there_is_never_replaced() {
     let (home, _) = eventful().await;
@@ -502,6 +562,8 @@ async fn what_is_wrong_with_a_line_is_told_with_its_number_and_nothing_comes_in(
         (5, long, "longer than a line"),
         (6, r#"{"line":"room_end","id":"den","events":3}"#.to_owned(), "has 2 events, and should have 3"),
         (6, good[6].to_owned(), "the room den has not ended"),
+        (4, r#"{"line":"room_end","id":"den","events":0}"#.to_owned(), "the room den has no event"),
+        (3, r#"{"line":"room","id":"den","title":"Den","settings":{},"created_at":5,"first":1,"last_ts":99999999999999}"#.to_owned(), "has not come yet"),
         (7, r#"{"line":"trailer","rooms":1,"users":1,"events":3}"#.to_owned(), "tells of 3 events, and there are 2"),
     ];
     let file = home.folder.path().join("rooms.jsonl");

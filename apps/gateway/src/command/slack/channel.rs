@@ -66,6 +66,7 @@ impl Converting {
             settings: self.settings(),
             created_at,
             first: Seq::FIRST,
+            last_ts: None,
         };
         line::write(&Line::Room(room), out);
         let mut told = std::collections::HashSet::new();
