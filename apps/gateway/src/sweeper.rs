@@ -19,17 +19,32 @@ const ERASE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Sweeps until it is told to stop. A step that fails is logged and tried again at the next walk.
 pub(crate) async fn run(store: Store, stopping: CancellationToken) {
-    let mut expire_ticks = every(EXPIRE_EVERY);
-    let mut walk_ticks = every(WALK_EVERY);
+    // A walk may take its time; what is too old does not wait for its end.
+    tokio::join!(run_expiry(&store, &stopping), run_walks(&store, &stopping));
+}
+
+async fn run_expiry(store: &Store, stopping: &CancellationToken) {
+    let mut ticks = every(EXPIRE_EVERY);
     loop {
-        let done = tokio::select! {
+        tokio::select! {
             biased;
             () = stopping.cancelled() => return,
-            _ = expire_ticks.tick() => expire(&store).await,
-            () = store.retention_changed() => expire(&store).await,
-            _ = walk_ticks.tick() => walk(&store, &stopping).await,
-        };
-        tell(done);
+            _ = ticks.tick() => {}
+            () = store.retention_changed() => {}
+        }
+        tell(expire(store).await);
+    }
+}
+
+async fn run_walks(store: &Store, stopping: &CancellationToken) {
+    let mut ticks = every(WALK_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        tell(walk(store, stopping).await);
     }
 }
 
