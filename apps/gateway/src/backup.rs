@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{BackupSettings, BackupUrl};
 
 pub(crate) use bucket::Bucket;
-pub(crate) use folder::{begin, place, sync_folder, write_new};
+pub(crate) use folder::{begin, write_new};
 pub(crate) use name::Name;
 pub(crate) use schedule::{Backups, remove_old, ship};
 pub(crate) use seal::{Identities, Recipients};

@@ -91,6 +91,15 @@ pub(crate) fn copy_name() -> Result<String, std::io::Error> {
     Ok(format!("{}{random:016x}{}", COPY.0, COPY.1))
 }
 
+/// Whether a file is one that a command takes away.
+pub(crate) fn is_copy(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let random = name.and_then(|name| name.strip_prefix(COPY.0)?.strip_suffix(COPY.1));
+    random.is_some_and(|random| {
+        random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
 /// Removes what is left of commands that ended midway. No command can have a copy made while no gateway runs and this
 /// one has the file.
 pub(crate) fn remove_copies(folder: &Path) {

@@ -67,7 +67,7 @@ pub use retention::{Purged, Retention};
 pub use room::{Ban, Membership, RoomRef};
 pub use room_ops::{Counts, CreateRoom, RoomFacts};
 pub use room_tx::{Appended, RoomTx};
-pub use snapshot::SnapshotError;
+pub use snapshot::{SnapshotError, place, sync_folder};
 pub use store::{
     CommitReport, Commits, Committed, Location, Moment, OnCommit, StorageUsage, Store, StoreConfig,
     StoreHandle, Submitted,

@@ -125,18 +125,39 @@ fn snapshot(tx: &ReadTransaction, path: &Path, bytes: u64) -> Result<u64, Snapsh
     let done = copy_and_look(tx, &file)
         .map_err(SnapshotError::from)
         .and_then(|bytes| {
-            // Unlike a renaming this never replaces a file that has come meanwhile.
-            fs::hard_link(&part, path).map_err(|source| match source.kind() {
+            place(&part, path).map_err(|source| match source.kind() {
                 io::ErrorKind::AlreadyExists => SnapshotError::Exists(path.to_owned()),
                 _ => cannot(source),
             })?;
             Ok(bytes)
         });
-    let removed = fs::remove_file(&part);
+    if done.is_err() {
+        // What was begun is worth nothing; a disk that does not let it go has said so already.
+        let _ = fs::remove_file(&part);
+    }
     let bytes = done?;
-    removed.map_err(cannot)?;
-    sync_folder(folder).map_err(cannot)?;
+    sync_folder(path).map_err(cannot)?;
     Ok(bytes)
+}
+
+/// Gives a file that is written its name, and takes the one away that it had. A link, unlike a renaming, never replaces a
+/// file that has come meanwhile; where the disk knows no links, a look has to do.
+///
+/// # Errors
+/// Something has the name, or it cannot be given.
+pub fn place(part: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(part, path) {
+        Ok(()) => fs::remove_file(part),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+            ) && path.symlink_metadata().is_err() =>
+        {
+            fs::rename(part, path)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn copy_without_name(
@@ -183,14 +204,25 @@ fn new_file(path: &Path) -> Result<File, SnapshotError> {
     })
 }
 
+/// Makes a file's name durable.
+///
+/// # Errors
+/// Its folder cannot be opened or written.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
     File::open(folder)?.sync_all()
 }
 
 /// Elsewhere a folder cannot be opened, and the system sees to it.
+///
+/// # Errors
+/// None.
 #[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
+pub fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

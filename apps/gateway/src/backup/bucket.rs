@@ -113,6 +113,15 @@ impl Bucket {
         removed.map_err(self.failed())
     }
 
+    /// Whether there is something under a name.
+    pub(crate) async fn has(&self, name: &str) -> Result<bool, BackupError> {
+        match self.store.head(&self.path(name)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.failed()(error)),
+        }
+    }
+
     /// What is under a name, and how large it is. It is read off the runtime, a piece with each request, so that whoever
     /// reads slowly outlasts none.
     pub(super) async fn open_object(

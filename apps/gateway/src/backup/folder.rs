@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
+use stack_storage::{place, sync_folder};
 
 use super::{BackupError, Name, PIECE_BYTES};
 
@@ -33,17 +34,30 @@ pub(super) fn names(folder: &Path) -> Result<Vec<(Name, u64)>, BackupError> {
     Ok(names)
 }
 
-/// Removes what a gateway that ended midway has begun. There is one at a time.
+/// Removes what was begun by a gateway or a command that ended midway. What somebody is still writing is locked.
 pub(super) fn remove_left_over(folder: &Path) -> Result<(), BackupError> {
     let failed = || BackupError::io(format!("cannot use the folder {}", folder.display()));
     for entry in fs::read_dir(folder).map_err(failed())? {
         let name = entry.map_err(failed())?.file_name();
         let begun = name.to_str().and_then(|name| name.strip_suffix(PART));
         if begun.is_some_and(|begun| begun.parse::<Name>().is_ok()) {
-            fs::remove_file(folder.join(&name)).map_err(failed())?;
+            match remove_unlocked(&folder.join(&name)) {
+                // Whoever wrote it is done with it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(failed())?,
+            }
         }
     }
     Ok(())
+}
+
+fn remove_unlocked(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    match file.try_lock() {
+        Ok(()) => fs::remove_file(path),
+        // On a disk that knows no locks nobody can tell.
+        Err(_) => Ok(()),
+    }
 }
 
 /// Writes a new file for its owner alone, reads it back, and says how large it is. Nothing stands under its name before
@@ -81,11 +95,18 @@ pub(crate) fn begin(path: &Path) -> Result<(PathBuf, File), BackupError> {
     let mut part = path.as_os_str().to_owned();
     part.push(PART);
     let part = PathBuf::from(part);
-    let file = new_file(&part).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => BackupError::Exists(part.display().to_string()),
-        _ => BackupError::io(format!("cannot write {}", path.display()))(error),
-    })?;
-    Ok((part, file))
+    loop {
+        let file = new_file(&part).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => BackupError::Exists(part.display().to_string()),
+            _ => BackupError::io(format!("cannot write {}", path.display()))(error),
+        })?;
+        // On a disk that knows no locks nobody removes it.
+        let _ = file.lock();
+        // Unless somebody who tidies up was there before the lock.
+        if part.exists() {
+            return Ok((part, file));
+        }
+    }
 }
 
 fn new_file(path: &Path) -> io::Result<File> {
@@ -151,39 +172,6 @@ impl Write for Summed<'_> {
     }
 }
 
-/// Gives a file its name. A link, unlike a renaming, never replaces a file that has come meanwhile; where the disk knows
-/// no links, a look has to do.
-pub(crate) fn place(part: &Path, path: &Path) -> io::Result<()> {
-    match fs::hard_link(part, path) {
-        Ok(()) => fs::remove_file(part),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
-            ) && path.symlink_metadata().is_err() =>
-        {
-            fs::rename(part, path)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Makes the name durable.
-#[cfg(unix)]
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder)?.sync_all()
-}
-
-/// Elsewhere a folder cannot be opened, and the system sees to it.
-#[cfg(not(unix))]
-pub(crate) fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +233,11 @@ mod tests {
         fs::create_dir(folder.path().join("stack-20261121T094212.125Z.redb")).unwrap();
         let names = names(folder.path()).unwrap();
         assert_eq!(names, [(there.parse().unwrap(), 1)]);
+        let under_way = folder.path().join("stack-20261121T094212.126Z.redb");
+        let (part, file) = begin(&under_way).unwrap();
+        remove_left_over(folder.path()).unwrap();
+        assert!(part.exists());
+        drop(file);
         remove_left_over(folder.path()).unwrap();
         let mut left: Vec<_> = fs::read_dir(folder.path())
             .unwrap()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use age::x25519::Recipient;
 use serde_json::{Value, json};
-use stack_storage::{Checked, CheckedRoom, OpenError, Revived};
+use stack_storage::{Checked, CheckedRoom, OpenError, Revived, place, sync_folder};
 use stack_types::{Clock as _, SystemClock};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ use super::table::{Table, left, right};
 use super::{CommandError, Task, Told, reach, text};
 use crate::backup::{
     BackupError, Bucket, Identities, Name, OnBytes, Parcel, Place, Plain, Recipients, Source,
-    begin, blocking, look_over, place, remove_old, ship, sync_folder, write_new,
+    begin, blocking, look_over, remove_old, ship, write_new,
 };
 use crate::cli::{BackupCommand, RestoreCommand};
 use crate::config::Config;
@@ -162,16 +162,31 @@ async fn copy<W: Write>(
         Target::File if to.symlink_metadata().is_ok() => {
             return Err(BackupError::Exists(to.display().to_string()).into());
         }
-        Target::Object { bucket, prefix, .. } => {
-            Some(Bucket::open(bucket, prefix, &config.backup)?)
+        Target::Object {
+            bucket,
+            prefix,
+            name,
+        } => {
+            let bucket = Bucket::open(bucket, prefix, &config.backup)?;
+            if bucket.has(name).await? {
+                return Err(BackupError::Exists(to.display().to_string()).into());
+            }
+            Some(bucket)
         }
         _ => None,
     };
+    // Where backups are enciphered, nothing leaves for a bucket plain: its server may be reached in the clear.
+    let recipients = match target {
+        Target::Object { .. } if recipients.is_empty() => &config.backup.recipients,
+        _ => recipients,
+    };
+    let recipients = Recipients::new(recipients);
+    let sealed = recipients.seal_it();
     let file = copied(config, only_gateway).await?;
     let bytes = file.metadata()?.len();
     let parcel = Parcel {
         copy: file,
-        recipients: Recipients::new(recipients),
+        recipients,
         on_bytes: counting("writing")(Some(bytes)),
         stopping: CancellationToken::new(),
     };
@@ -189,8 +204,12 @@ async fn copy<W: Write>(
         }
     };
     let path = to.to_string_lossy();
-    let text = format!("{path} has {bytes} bytes");
-    told.line(&text, &json!({ "path": path, "bytes": bytes }))
+    let mut text = format!("{path} has {bytes} bytes");
+    if sealed {
+        text.push_str(", enciphered");
+    }
+    let json = json!({ "path": path, "bytes": bytes, "enciphered": sealed });
+    told.line(&text, &json)
 }
 
 /// Where backups go.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use stack_ipc::service::{Admin, Export, Import, ImportOptions, ImportReport};
+use stack_storage::{place, sync_folder};
 use stack_types::{ErrorCode, Problem, RoomId};
 
 use super::progress::Progress;
@@ -118,12 +119,12 @@ impl NewFile {
         let file = self.out.get_ref();
         file.sync_all().map_err(cannot)?;
         let bytes = file.metadata().map_err(cannot)?.len();
-        fs::hard_link(&self.part, &self.path).map_err(|source| match source.kind() {
+        place(&self.part, &self.path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => is_there(&self.path),
             _ => cannot(source),
         })?;
-        fs::remove_file(&self.part).map_err(cannot)?;
         self.is_kept = true;
+        sync_folder(&self.path).map_err(cannot)?;
         Ok((path, bytes))
     }
 }

@@ -18,6 +18,7 @@ use stack_ipc::service::{
 };
 use stack_storage::{AccountKind, EraseWalk, PageLimit, RoomFacts, RoomRef, SnapshotError, Store};
 use stack_types::{ErrorCode, GlobalRole, Problem, RoomId, Seq, Username};
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::AppState;
@@ -36,6 +37,8 @@ const LARGEST_PAGE: u32 = 500;
 const TAIL_EVERY: Duration = Duration::from_millis(50);
 /// How often it looks whether it may go on.
 const LOOKS_PER_CHECK: u32 = 10;
+/// How long a command has to take the copy that was made for it: it opens the file, and removes its name.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// Events of a tail that are handed over at once.
 const TAIL_PIECE: PageLimit = PageLimit {
     events: 256,
@@ -125,6 +128,9 @@ impl Admin for AdminService {
             parts.store.check_snapshot(&path).map_err(not_made)?;
             let made = AuditAction::SnapshotMade;
             parts.auth.record_keeping(&parts.keeper, made, None).await?;
+            if crate::offline::is_copy(&path) {
+                return copy_to_take(parts.store.clone(), path).await;
+            }
             parts.store.snapshot(path).await.map_err(not_made)
         })
     }
@@ -496,6 +502,33 @@ fn of_user(problem: Problem, name: &Username) -> Problem {
     }
 }
 
+/// Makes a copy that a command takes away as soon as it is told of it. One that has ended meanwhile does not, and a plain
+/// copy of everything must not stay.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a shutdown need not wait for it: what it leaves goes at the next start"
+)]
+async fn copy_to_take(store: Store, path: PathBuf) -> Result<u64, Problem> {
+    let (tell, told) = oneshot::channel();
+    // Whoever asks may be dropped, and with them all that is not a task of its own.
+    tokio::spawn(async move {
+        let made = store.snapshot(path.clone()).await;
+        let is_there = made.is_ok();
+        let is_heard = tell.send(made).is_ok();
+        if is_there {
+            if is_heard {
+                tokio::time::sleep(TAKEN_WITHIN).await;
+            }
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, "a copy of the file that nobody has taken cannot be removed: {error}");
+            }
+        }
+    });
+    told.await.map_err(Problem::internal)?.map_err(not_made)
+}
+
 fn not_made(error: SnapshotError) -> Problem {
     let detail = error.to_string();
     match error {
@@ -547,5 +580,49 @@ fn erasure(erasure: stack_storage::Erasure) -> Erasure {
         finished_at: erasure.finished_at,
         rooms: erasure.rooms,
         events: erasure.events,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stack_proto::JsonCodec;
+    use stack_storage::{Location, Store, StoreConfig};
+    use stack_types::SystemClock;
+
+    use super::copy_to_take;
+
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_copy_that_nobody_waits_for_any_more_does_not_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig {
+            location: Location::File(folder.path().join("stack.redb")),
+            ..StoreConfig::default()
+        };
+        let opened = Store::open(config, Arc::new(JsonCodec), Arc::new(SystemClock));
+        let (store, handle, _commits) = opened.unwrap();
+        let path = folder.path().join(crate::offline::copy_name().unwrap());
+        assert!(crate::offline::is_copy(&path));
+        let bytes = copy_to_take(store.clone(), path.clone()).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), bytes);
+        std::fs::remove_file(&path).unwrap();
+
+        let asked = copy_to_take(store.clone(), path.clone());
+        assert!(futures_util::poll!(Box::pin(asked)).is_pending());
+        let gone = async {
+            // It is begun, and another waits for its turn until it is done.
+            while !path.with_extension("redb.part").exists() && !path.exists() {
+                tokio::task::yield_now().await;
+            }
+            store.copy(|| false).await.unwrap();
+            while path.exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+        handle.shutdown().await;
     }
 }

@@ -587,3 +587,86 @@ s3_endpoint = \"http://s3.example.com\"
         assert!(told.contains(fault), "{fault}: {told}");
     }
 }
+
+/// What was put into a bucket, by path.
+type Objects = Arc<Mutex<HashMap<String, Vec<u8>>>>;
+
+/// A server that does what one of S3 does for objects that go in one request.
+async fn bucket(tasks: &mut JoinSet<()>) -> (String, Objects) {
+    use axum::body::{Body, Bytes};
+    use axum::extract::DefaultBodyLimit;
+    use axum::http::{Method, Response, StatusCode, Uri, header};
+    use hyper::server::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use hyper_util::service::TowerToHyperService;
+
+    let objects = Objects::default();
+    let all = objects.clone();
+    let answer = async move |method: Method, uri: Uri, body: Bytes| {
+        let mut all = all.lock();
+        let path = uri.path().to_owned();
+        let answer = Response::builder().header(header::ETAG, "\"x\"");
+        let answer = match (method, all.get(&path)) {
+            (Method::PUT, _) => {
+                all.insert(path, body.to_vec());
+                answer
+            }
+            (Method::HEAD, Some(object)) => answer.header(header::CONTENT_LENGTH, object.len()),
+            _ => answer.status(StatusCode::NOT_FOUND),
+        };
+        answer.body(Body::empty()).unwrap()
+    };
+    let server = axum::Router::new()
+        .fallback(answer)
+        .layer(DefaultBodyLimit::disable());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(server.clone());
+            let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            connections.spawn(served);
+        }
+    });
+    (origin, objects)
+}
+
+#[tokio::test]
+async fn a_copy_to_a_bucket_is_enciphered_as_backups_are_and_replaces_nothing() {
+    let mut home = Home {
+        folder: tempfile::tempdir().unwrap(),
+        gateway: None,
+    };
+    let [public, other] = home.keys();
+    let mut tasks = JoinSet::new();
+    let (endpoint, objects) = bucket(&mut tasks).await;
+    std::fs::write(home.path("secret"), "secret").unwrap();
+    let toml = format!(
+        "[backup]\nrecipients = [\"{public}\"]\ns3_endpoint = \"{endpoint}\"\ns3_access_key_id = \"id\"\ns3_secret_access_key_file = \"secret\"\n"
+    );
+    std::fs::write(home.path("stack.toml"), toml).unwrap();
+    home.start().await;
+    home.register("ann").await;
+
+    let copied = home.json(&["snapshot", "s3://box/copies/one.age"]).await;
+    assert_eq!(copied[0]["enciphered"], json!(true));
+    let one = objects.lock()["/box/copies/one.age"].clone();
+    std::fs::write(home.path("one.age"), &one).unwrap();
+    home.told(&["verify", "one.age", "--identity", "key.txt"])
+        .await;
+    // Whoever names another key means that.
+    let named = ["snapshot", "s3://box/two.age", "--recipient", &other];
+    home.told(&named).await;
+    let two = objects.lock()["/box/two.age"].clone();
+    std::fs::write(home.path("two.age"), two).unwrap();
+    home.told(&["verify", "two.age", "--identity", "other.txt"])
+        .await;
+
+    let again = home
+        .refused(&["snapshot", "s3://box/copies/one.age"], 1)
+        .await;
+    assert!(again.contains("is there already"), "{again}");
+    assert_eq!(objects.lock()["/box/copies/one.age"], one);
+    assert!(!names(&home.data()).iter().any(|name| name.contains("copy")));
+}
