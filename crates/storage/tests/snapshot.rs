@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use stack_proto::JsonCodec;
 use stack_storage::{
-    Commits, CreateRoom, KeptLog, Location, PageLimit, RoomRef, SnapshotError, Store, StoreConfig,
-    StoreHandle,
+    Commits, CreateRoom, EraseWalk, ErasedBy, KeptLog, Location, NewErasure, PageLimit, RoomRef,
+    SnapshotError, Store, StoreConfig, StoreHandle,
 };
 use stack_types::{
     EventBody, EventDraft, ManualClock, RoomId, RoomSettings, Seq, Timestamp, UserId,
@@ -168,6 +168,62 @@ async fn a_copy_without_a_name_is_sound_leaves_nothing_and_can_be_stopped() {
     let checked = stack_storage::check_file(copy, &JsonCodec, &mut |_, _| ()).unwrap();
     assert_eq!(checked.rooms.len(), 1);
     handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_erasure_that_a_copy_was_made_in_the_middle_of_goes_on_in_what_is_restored() {
+    use stack_types::EventCodec as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (store, handle, commits) = open(&folder.path().join("stack.redb"));
+    let mut taken = tokio::task::JoinSet::new();
+    taken.spawn(drain(commits));
+    for id in ["general", "other"] {
+        let room = room(&store, id).await;
+        for number in 0..300 {
+            say(&store, &room, format!("a word, {number}")).await;
+        }
+    }
+    let new = NewErasure {
+        user: ann(),
+        room: None,
+        by: ErasedBy::default(),
+    };
+    store.erase(new).await.unwrap().unwrap();
+    let mut walk = EraseWalk::default();
+    // Into the first room: a step changes 256 events.
+    while store.erasures().unwrap()[0].events == 0 {
+        assert!(store.erase_step(&mut walk).await.unwrap());
+    }
+    let copy = folder.path().join("copy.redb");
+    store.snapshot(copy.clone()).await.unwrap();
+    drop(store);
+    handle.shutdown().await;
+    taken.join_all().await;
+
+    stack_storage::revive(&copy, Timestamp(1_700_000_000_001), true).unwrap();
+    let (store, handle, commits) = open(&copy);
+    let mut taken = tokio::task::JoinSet::new();
+    taken.spawn(drain(commits));
+    let begun = store.erasures().unwrap().remove(0);
+    assert!(begun.finished_at.is_none() && begun.events < 600);
+    let mut walk = EraseWalk::default();
+    while store.erase_step(&mut walk).await.unwrap() {}
+    let done = store.erasures().unwrap().remove(0);
+    assert_eq!((done.rooms, done.events), (2, 600));
+    assert!(done.finished_at.is_some());
+    for id in ["general", "other"] {
+        let room = store.room(&id.parse().unwrap()).unwrap().unwrap();
+        let page = store.page_after(&room, Seq(1), ALL).await.unwrap();
+        for frame in page.frames().iter() {
+            let event = JsonCodec.decode(&frame).unwrap();
+            let is_gone = matches!(event.body, EventBody::Tombstone | EventBody::Erased { .. });
+            assert!(is_gone, "{event:?}");
+        }
+    }
+    drop(store);
+    handle.shutdown().await;
+    taken.join_all().await;
 }
 
 #[tokio::test]
