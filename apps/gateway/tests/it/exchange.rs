@@ -294,6 +294,38 @@ async fn a_room_that_has_forgotten_everything_goes_out_and_comes_in() {
 }
 
 #[tokio::test]
+async fn what_was_erased_goes_out_and_comes_in_without_what_was_said() {
+    let (home, _) = eventful().await;
+    home.told(&["users", "erase", "ann"]).await;
+    let file = home.folder.path().join("rooms.jsonl");
+    let path = file.to_str().unwrap();
+    home.told(&["export", "--all", "--output", path]).await;
+    let export = std::fs::read_to_string(&file).unwrap();
+    let gone = |text: &str| {
+        for said in [
+            "quoted",
+            "deep",
+            "\"body\":\"edited",
+            "not for all",
+            "\u{1f44d}",
+        ] {
+            assert!(!text.contains(said), "{said}");
+        }
+    };
+    gone(&export);
+    let is_reaction = |event: &&&str| event.starts_with("{\"type\":\"reacted\"");
+    assert_eq!(events(&export).iter().filter(is_reaction).count(), 2);
+    let told = events(&export);
+    assert!(told.iter().any(|event| event.contains("\"targets\":[4,")));
+
+    let other = Home::started().await;
+    other.told(&["import", path]).await;
+    let back = other.told(&["export", "--all"]).await;
+    gone(&back);
+    assert_eq!(events(&back), events(&export));
+}
+
+#[tokio::test]
 async fn a_room_that_is_there_is_never_replaced() {
     let (home, _) = eventful().await;
     let file = home.folder.path().join("rooms.jsonl");
