@@ -14,7 +14,7 @@ use serde::Deserialize;
 use stack_delivery::{Departure, HandedOut, Reader, Standing};
 use stack_ipc::service::TraceQuery;
 use stack_proto::JsonCodec;
-use stack_storage::{Membership, PageLimit, RoomRef};
+use stack_storage::{AuditOutcome, Membership, PageLimit, RoomRef};
 use stack_types::{
     ConnectionId, EventBody, EventCodec as _, Problem, Seq, SessionId, Timestamp, User, UserId,
     Username,
@@ -34,7 +34,33 @@ const PEOPLE: usize = 500;
 /// Connections of one answer at most, and as many that have closed.
 const CONNECTIONS: usize = 200;
 
-/// Finds out where a message is. Whoever calls this puts it on record.
+/// What is put on record of a look: the room, the number, and whose place was asked for. What is not there is `-`, since
+/// nothing that somebody typed goes on record.
+///
+/// # Errors
+/// `unavailable`.
+pub(crate) fn target(app: &App, asked: &TraceQuery) -> Result<String, Problem> {
+    let room = app.store().room(&asked.room)?;
+    let room = room.as_ref().map_or("-", |room| room.id().as_str());
+    let target = format!("{room} {}", asked.seq);
+    let Some(who) = &asked.user else {
+        return Ok(target);
+    };
+    Ok(match look_up(app, who)? {
+        Some(user) => format!("{target} {user}"),
+        None => format!("{target} -"),
+    })
+}
+
+/// How a look is put on record: that nothing was found is too.
+pub(crate) fn outcome(found: &Result<MessageTrace, Problem>) -> AuditOutcome {
+    match found {
+        Ok(_) => AuditOutcome::Ok,
+        Err(_) => AuditOutcome::Refused,
+    }
+}
+
+/// Finds out where a message is. Whoever calls this puts it on record by [`target`].
 ///
 /// # Errors
 /// `not_found` for a room, an event or a user that is not there; `unavailable`.
@@ -86,7 +112,7 @@ pub(crate) async fn trace(app: &App, asked: &TraceQuery) -> Result<MessageTrace,
         },
         message,
         commit: commit.as_ref().map(commit_told),
-        remembered_since: app.hub().remembers_since().unwrap_or(started(app)),
+        remembered_since: (app.hub().remembers_since(look.at)).unwrap_or(started(app)),
         people_by_arrival,
         connections_by_state,
         people: people.iter().map(|found| told.person(found)).collect(),
@@ -141,6 +167,11 @@ async fn message(app: &App, room: &RoomRef, seq: Seq) -> Result<Message, Problem
 }
 
 fn find_user(app: &App, who: &str) -> Result<UserId, Problem> {
+    let found = look_up(app, who)?;
+    found.ok_or_else(|| Problem::not_found("there is no such user"))
+}
+
+fn look_up(app: &App, who: &str) -> Result<Option<UserId>, Problem> {
     let store = app.store();
     let by_name = match who.parse::<Username>() {
         Ok(name) => store.account_by_login(name.as_str())?,
@@ -150,8 +181,7 @@ fn find_user(app: &App, who: &str) -> Result<UserId, Problem> {
         (None, Ok(id)) => store.account(id)?,
         (found, _) => found,
     };
-    let found = found.ok_or_else(|| Problem::not_found("there is no such user"))?;
-    Ok(found.user.id)
+    Ok(found.map(|found| found.user.id))
 }
 
 /// When the gateway was started.

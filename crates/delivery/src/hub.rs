@@ -394,10 +394,10 @@ impl Hub {
         self.0.memory.commit_of(room, seq)
     }
 
-    /// Since when commits are remembered; `None` while that is since the start.
+    /// Since when every commit and every subscription that has ended is remembered; `None` while that is since the start.
     #[must_use]
-    pub fn remembers_since(&self) -> Option<Timestamp> {
-        self.0.memory.since()
+    pub fn remembers_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.0.memory.since(now)
     }
 
     async fn run_commits(self, mut commits: Commits, cancel: CancellationToken) {

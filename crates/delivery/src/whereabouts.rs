@@ -149,14 +149,12 @@ impl Memory {
         commits.iter().rev().find(is_it).map(Entry::told)
     }
 
-    /// The time of the oldest commit that is remembered, once one has been forgotten.
-    pub(crate) fn since(&self) -> Option<Timestamp> {
-        let commits = self.commits.lock();
-        let is_full = commits.len() == COMMITS;
-        commits
-            .front()
-            .filter(|_| is_full)
-            .map(|entry| entry.part.moment.at)
+    /// Since when neither a commit nor a subscription that has ended was forgotten; `None` while none ever was.
+    pub(crate) fn since(&self, now: Timestamp) -> Option<Timestamp> {
+        let commits = oldest_of_full(&self.commits.lock(), COMMITS, |entry| entry.part.moment.at);
+        let ended = |(_, departure): &(RoomId, Departure)| now.minus(departure.ended.elapsed());
+        let departures = oldest_of_full(&self.departures.lock(), DEPARTURES, ended);
+        commits.max(departures)
     }
 
     /// Newest first.
@@ -172,6 +170,15 @@ fn push<T>(ring: &mut VecDeque<T>, most: usize, item: T) {
         ring.pop_front();
     }
     ring.push_back(item);
+}
+
+/// When the oldest of a ring was, if the ring is full: others may have been in front of it.
+fn oldest_of_full<T>(
+    ring: &VecDeque<T>,
+    most: usize,
+    when: impl Fn(&T) -> Timestamp,
+) -> Option<Timestamp> {
+    ring.front().filter(|_| ring.len() == most).map(when)
 }
 
 impl CommitPart {
@@ -237,14 +244,31 @@ mod tests {
         let memory = Memory::default();
         let (one, other) = ("one".parse().unwrap(), "other".parse().unwrap());
         memory.note([entry(&one, 1)].into_iter());
-        assert_eq!(memory.since(), None);
+        assert_eq!(memory.since(Timestamp(1)), None);
         assert_eq!(memory.commit_of(&one, Seq(1)).unwrap().readers, 1);
         assert!(memory.commit_of(&other, Seq(1)).is_none());
         assert!(memory.commit_of(&one, Seq(2)).is_none());
         let many = 2..=u64::try_from(COMMITS).unwrap() + 1;
         memory.note(many.map(|seq| entry(&other, seq)));
         assert!(memory.commit_of(&one, Seq(1)).is_none());
-        assert_eq!(memory.since(), Some(Timestamp(2)));
+        assert_eq!(memory.since(Timestamp(1)), Some(Timestamp(2)));
+        // Whichever was forgotten last counts.
+        let ended = Instant::now();
+        let departure = Departure {
+            user: "ann".parse().unwrap(),
+            connection: None,
+            begun: ended,
+            from: Seq::ZERO,
+            cursor: Seq::ZERO,
+            is_relayed: false,
+            ended,
+            reason: None,
+        };
+        for _ in 0..DEPARTURES {
+            assert_eq!(memory.since(Timestamp(u64::MAX)), Some(Timestamp(2)));
+            memory.note_departure(one.clone(), departure.clone());
+        }
+        assert!(memory.since(Timestamp(u64::MAX)) > Some(Timestamp(2)));
         assert!(std::mem::size_of::<Entry>() * COMMITS <= 1024 * 1024);
         assert!(std::mem::size_of::<(RoomId, Departure)>() * DEPARTURES <= 1024 * 1024);
     }

@@ -341,14 +341,13 @@ impl Admin for AdminService {
     fn trace(&self, asked: TraceQuery) -> Answer<String> {
         self.answer(async move |parts| {
             parts.auth.check_keeper(&parts.keeper)?;
-            let found = message_trace::trace(parts.running()?, &asked).await?;
-            let traced = AuditAction::MessageTraced;
-            let message = format!("{} {}", asked.room, asked.seq);
-            parts
-                .auth
-                .record_keeping(&parts.keeper, traced, Some(message))
-                .await?;
-            serde_json::to_string(&found).map_err(Problem::internal)
+            let app = parts.running()?;
+            let target = message_trace::target(app, &asked)?;
+            let found = message_trace::trace(app, &asked).await;
+            let outcome = message_trace::outcome(&found);
+            let recorded = parts.auth.record_look(&parts.keeper, target, outcome);
+            recorded.await?;
+            serde_json::to_string(&found?).map_err(Problem::internal)
         })
     }
 

@@ -62,11 +62,13 @@ async fn trace(
     InPath(seq): InPath<Seq>,
     Query(Whose { user }): Query<Whose>,
 ) -> ApiResult<JsonAnswer<MessageTrace>> {
-    let message = format!("{room} {seq}");
     let asked = TraceQuery { room, seq, user };
-    let found = message_trace::trace(&app, &asked).await?;
-    app.auth().record_trace(&caller, &client, message).await?;
-    Ok(JsonAnswer(found))
+    let target = message_trace::target(&app, &asked)?;
+    let found = message_trace::trace(&app, &asked).await;
+    let outcome = message_trace::outcome(&found);
+    let recorded = app.auth().record_trace(&caller, &client, target, outcome);
+    recorded.await?;
+    Ok(JsonAnswer(found?))
 }
 
 async fn reset_counter(

@@ -248,7 +248,18 @@ async fn a_message_is_traced_beside_a_gateway_and_by_no_other() {
         "{complaint}"
     );
     let log = home.json(&["audit", "--action", "message_traced"]).await;
-    assert_eq!((log.len(), &log[0]["target"]), (2, &json!("general 2")));
+    let entries: Vec<_> = (log.iter())
+        .map(|entry| [&entry["target"], &entry["outcome"]].map(|text| text.as_str().unwrap()))
+        .collect();
+    let of_ann = format!("general 2 {ann_id}");
+    // Newest first. What somebody typed is not on record.
+    let expected = [
+        ["- 1", "refused"],
+        ["general 3", "refused"],
+        [&of_ann, "ok"],
+        ["general 2", "ok"],
+    ];
+    assert_eq!(entries, expected);
 }
 
 #[tokio::test]

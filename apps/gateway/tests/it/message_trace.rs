@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use stack_ipc::service::{Admin as _, AuditQuery, TraceQuery};
 use stack_ipc::{Client, ClientConfig};
-use stack_testkit::{Person, Socket, TestGateway};
+use stack_testkit::{PATIENCE, Person, Socket, TestGateway};
 use stack_types::{ErrorCode, Seq};
+use tokio::time::timeout;
 
 struct World {
     folder: tempfile::TempDir,
@@ -46,13 +47,16 @@ impl World {
 
     /// Looks until something is as it will be: what follows the end of a socket, or a batch, does so by itself.
     async fn trace_until(&self, seq: u64, is_so: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let found = self.trace(seq).await;
-            if is_so(&found) {
-                return found;
+        let look = async {
+            loop {
+                let found = self.trace(seq).await;
+                if is_so(&found) {
+                    return found;
+                }
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
-        }
+        };
+        timeout(PATIENCE, look).await.unwrap()
     }
 }
 
@@ -77,6 +81,20 @@ fn of<'a>(found: &'a Value, list: &str, name: &str) -> Vec<&'a Value> {
         .collect()
 }
 
+/// Whether somebody's connection has closed, and how is known.
+fn has_ended(found: &Value, name: &str) -> bool {
+    let closed = of(found, "closed", name);
+    let last = closed.first();
+    last.is_some_and(|closed| !closed["ending"].is_null())
+}
+
+/// Whether every reader has it, or is not owed it, and none goes by the log: which each may for a moment.
+fn has_settled(found: &Value) -> bool {
+    let connections = found["connections"].as_array().unwrap();
+    let has = |reader: &Value| reader["behind_since"].is_null() && reader["state"] != "on_its_way";
+    !found["commit"].is_null() && connections.iter().all(has)
+}
+
 #[tokio::test]
 async fn everybody_whom_a_message_concerns_is_named_with_what_became_of_it() {
     let world = World::new().await;
@@ -93,9 +111,7 @@ async fn everybody_whom_a_message_concerns_is_named_with_what_became_of_it() {
     dans.close(4321).await;
     let head = world.root.log("general").await.len() as u64;
     world
-        .trace_until(head, |found| {
-            !of(found, "closed", "dan")[0]["ending"].is_null()
-        })
+        .trace_until(head, |found| has_settled(found) && has_ended(found, "dan"))
         .await;
 
     let seq = ann.say("general", "hello").await;
@@ -109,9 +125,7 @@ async fn everybody_whom_a_message_concerns_is_named_with_what_became_of_it() {
     let gus = world.member("gus").await;
     let _guss = world.reading(&gus).await;
 
-    let found = world
-        .trace_until(seq, |found| !found["commit"].is_null())
-        .await;
+    let found = world.trace_until(seq, has_settled).await;
     assert_eq!(
         arrivals(&found),
         BTreeMap::from([
@@ -190,16 +204,19 @@ async fn a_reader_that_stalls_is_named_as_behind_and_missed_it_when_it_goes() {
     let (mut bobs, stalled) = (world.reading(&bob).await, world.reading(&cay).await);
     // Until the system takes no more for the one that does not read.
     let data = "x".repeat(20_000);
-    let (seq, found) = loop {
+    let seq = loop {
         let message = json!({ "body": "long", "data": data });
         let sent = ann.post("/api/v1/rooms/general/messages", message).await;
         let seq = sent.expect(201)["seq"].as_u64().unwrap();
         while bobs.next_of("message").await["seq"] != seq {}
         let found = world.trace(seq).await;
         if of(&found, "connections", "cay")[0]["state"] == "behind" {
-            break (seq, found);
+            break seq;
         }
     };
+    let found = world
+        .trace_until(seq, |found| arrivals(found)["bob"] == "handed")
+        .await;
     let arrived = arrivals(&found);
     assert_eq!((arrived["bob"], arrived["cay"]), ("handed", "behind"));
     let cays = of(&found, "connections", "cay")[0];
@@ -210,12 +227,7 @@ async fn a_reader_that_stalls_is_named_as_behind_and_missed_it_when_it_goes() {
 
     drop(stalled);
     let found = world
-        .trace_until(seq, |found| {
-            let closed = of(found, "closed", "cay");
-            closed
-                .first()
-                .is_some_and(|closed| !closed["ending"].is_null())
-        })
+        .trace_until(seq, |found| has_ended(found, "cay"))
         .await;
     assert_eq!(arrivals(&found)["cay"], "missed");
     let cays = of(&found, "closed", "cay")[0];
@@ -234,18 +246,14 @@ async fn what_ends_a_reader_is_told_with_it() {
     for socket in [&mut bobs, &mut cays] {
         assert_eq!(socket.next_of("message").await["seq"], seq);
     }
+    world.trace_until(seq, has_settled).await;
     let banned = format!("/api/v1/rooms/general/bans/{}", bob.id);
     world.root.put(&banned, json!({})).await.expect(200);
     bobs.next_of("unsubscribed").await;
     cay.post("/api/v1/auth/logout", json!({})).await.expect(204);
     cays.closed().await;
     let found = world
-        .trace_until(seq, |found| {
-            let closed = of(found, "closed", "cay");
-            closed
-                .first()
-                .is_some_and(|closed| !closed["ending"].is_null())
-        })
+        .trace_until(seq, |found| has_ended(found, "cay"))
         .await;
     let bobs = of(&found, "closed", "bob")[0];
     assert_eq!(
@@ -316,7 +324,9 @@ async fn what_the_room_does_not_keep_any_more_is_dropped_and_no_missing_event() 
         .await
         .expect(200);
     let found = world
-        .trace_until(seq, |found| found["message"]["state"] != "stored")
+        .trace_until(seq, |found| {
+            found["message"]["state"] != "stored" && !found["commit"].is_null()
+        })
         .await;
     let message = &found["message"];
     assert_eq!(
@@ -380,6 +390,7 @@ async fn the_operator_and_programs_with_the_scope_are_told_the_same_and_it_is_on
         .await
         .unwrap();
     feed.next().await.unwrap();
+    world.trace_until(seq, has_settled).await;
     let operator = Client::operator(&socket).await.unwrap();
     let found: Value = serde_json::from_str(&operator.trace(asked(seq)).await.unwrap()).unwrap();
     let [only] = found["connections"].as_array().unwrap().as_slice() else {
@@ -397,6 +408,11 @@ async fn the_operator_and_programs_with_the_scope_are_told_the_same_and_it_is_on
         .unwrap();
     programs.admin().trace(asked(seq)).await.unwrap();
     world.trace(seq).await;
+    let of_bot = TraceQuery {
+        user: Some(bot.id.clone()),
+        ..asked(seq)
+    };
+    operator.trace(of_bot).await.unwrap();
     let missing = operator.trace(asked(seq + 9)).await.unwrap_err();
     assert_eq!(missing.code, ErrorCode::NotFound);
 
@@ -409,11 +425,19 @@ async fn the_operator_and_programs_with_the_scope_are_told_the_same_and_it_is_on
         .iter()
         .map(|entry| serde_json::from_str(entry).unwrap())
         .collect();
-    let by: Vec<_> = log.iter().map(|entry| entry["actor"].clone()).collect();
+    let mut by: Vec<_> = log.iter().map(|entry| entry["actor"].clone()).collect();
+    by.dedup();
     // Newest first; the operator has no account.
-    assert_eq!(by, [json!(world.root.id), json!(keeper.id), Value::Null]);
-    assert!(
-        log.iter()
-            .all(|entry| entry["target"] == format!("general {seq}"))
-    );
+    let (root, keeper) = (json!(world.root.id), json!(keeper.id));
+    assert_eq!(by, [Value::Null, root.clone(), keeper, Value::Null, root]);
+    let refused: Vec<_> = log
+        .iter()
+        .filter(|entry| entry["outcome"] == "refused")
+        .map(|entry| entry["target"].as_str().unwrap())
+        .collect();
+    assert_eq!(refused, [format!("general {}", seq + 9)]);
+    let whose = format!("general {seq} {}", bot.id);
+    let targets: Vec<_> = log.iter().map(|entry| &entry["target"]).collect();
+    // The operator's second look was at one person, which was the last that found something.
+    assert_eq!(targets[1], &json!(whose));
 }

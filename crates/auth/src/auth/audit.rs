@@ -68,7 +68,7 @@ impl Auth {
         Ok(self.0.store.audit(entry).await?)
     }
 
-    /// Puts on record that somebody looks where a message is, before they are told.
+    /// Puts on record that somebody looks where a message is, before they are told it, or that it is not there.
     ///
     /// # Errors
     /// `forbidden` unless the caller is an admin; `unavailable`.
@@ -77,10 +77,12 @@ impl Auth {
         caller: &Caller,
         client: &Client,
         message: String,
+        outcome: AuditOutcome,
     ) -> Result<(), Problem> {
         caller.require_admin()?;
         let entry = AuditEntry {
             target: Some(message),
+            outcome,
             ..entry_of(caller, client, AuditAction::MessageTraced)
         };
         Ok(self.0.store.audit(entry).await?)

@@ -77,6 +77,24 @@ impl Auth {
         Ok(self.store_of_keeper(keeper).audit(entry).await?)
     }
 
+    /// Puts on record that a keeper looks where a message is; see [`Auth::record_trace`].
+    ///
+    /// # Errors
+    /// As [`Auth::check_keeper`]; `unavailable`.
+    pub async fn record_look(
+        &self,
+        keeper: &Keeper,
+        message: String,
+        outcome: AuditOutcome,
+    ) -> Result<(), Problem> {
+        self.check_keeper(keeper)?;
+        let entry = AuditEntry {
+            outcome,
+            ..keeper.entry(AuditAction::MessageTraced, Some(message))
+        };
+        Ok(self.store_of_keeper(keeper).audit(entry).await?)
+    }
+
     /// The accounts behind this one in the order they were made.
     ///
     /// # Errors

@@ -80,7 +80,7 @@ async fn a_commit_is_remembered_with_how_it_went_out() {
     // A reader that was just then sent to the log has it from there.
     assert!(handed.readers + handed.fell_behind <= 1);
     assert!(world.hub.handed_out(&general(), last.next()).is_none());
-    assert!(world.hub.remembers_since().is_none());
+    assert!(world.hub.remembers_since(Timestamp(1)).is_none());
 }
 
 #[tokio::test]
