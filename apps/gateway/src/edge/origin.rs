@@ -305,12 +305,14 @@ impl Link for OriginLink {
                 return Ok(gone);
             };
             let limit = PageLimit { events, bytes };
+            // Before the page: an edge keeps it as one that has all up to there.
+            let head = found.head();
             let page = app.store().page_after(&found, after, limit).await?;
             Ok(LogPage {
                 from: page.first(),
                 frames: page.frames().clone(),
                 at: RoomHead {
-                    head: found.head(),
+                    head,
                     first: found.first(),
                     gone: found.is_deleted(),
                 },

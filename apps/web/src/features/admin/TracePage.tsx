@@ -117,7 +117,12 @@ export function TracePage() {
         </Button>
       </form>
       <FormError>{wrong}</FormError>
-      <div aria-live="polite">{found && <Found found={found} />}</div>
+      <div className={styles.found} data-testid={found ? 'trace' : undefined}>
+        {found && <About found={found} />}
+        {/* It is there before there is something to tell, and tells no more than that: the lists are long. */}
+        <div aria-live="polite">{found && <Sums found={found} />}</div>
+        {found && <Lists found={found} />}
+      </div>
     </>
   );
 }
@@ -130,12 +135,10 @@ function sentence(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
-function Found({ found }: { found: MessageTrace }) {
+function Lists({ found }: { found: MessageTrace }) {
   const { message, people, connections, closed, not_listed } = found;
   return (
-    <div className={styles.found} data-testid="trace">
-      <About found={found} />
-      <Sums found={found} />
+    <>
       <Listed title="People" more={not_listed.people}>
         {people.map((person) => (
           <PersonRow key={person.user.id} person={person} />
@@ -160,7 +163,7 @@ function Found({ found }: { found: MessageTrace }) {
         network is not known here, and of what somebody has seen only their read marker tells, which is kept
         for the person and not for each device.
       </p>
-    </div>
+    </>
   );
 }
 
