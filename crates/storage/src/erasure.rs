@@ -11,6 +11,8 @@
 mod change;
 mod walk;
 
+use std::time::Duration;
+
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use stack_types::{RoomId, Seq, SessionId, Timestamp, UserId};
@@ -23,6 +25,8 @@ pub use walk::EraseWalk;
 
 /// Jobs that wait or are under way at most: each goes through the whole log.
 pub const MOST_ERASURES: usize = 32;
+/// Somebody who asks for themselves asks again only so much later: each job goes through the whole log.
+const OWN_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Jobs that are remembered when they are done.
 const REMEMBERED: usize = 200;
 
@@ -54,6 +58,8 @@ pub enum EraseRefused {
     NoRoom,
     /// Somebody who asks for themselves has asked already.
     UnderWay,
+    /// Somebody who asks for themselves has asked a short while ago; they may again after this long.
+    TooSoon(Duration),
     /// [`MOST_ERASURES`] are under way; of those that people ask for themselves half as many.
     TooMany,
 }
@@ -212,14 +218,23 @@ fn ask(
     let mut table = tx.open_table(tables::ERASURES)?;
     let own = new.by.actor == Some(new.user);
     let (mut rows, mut of_oneself) = (Vec::new(), 0);
+    let mut pause = None;
     for entry in table.iter()? {
         let (id, row) = entry?;
         let row: ErasureRow = record::decode(row.value())?;
         rows.push((id.value(), row.finished_at.is_some()));
         of_oneself += usize::from(row.finished_at.is_none() && row.is_of_oneself());
-        if own && row.finished_at.is_none() && row.is_of_oneself() && row.user == new.user {
-            return Ok(Err(EraseRefused::UnderWay));
+        if own && row.is_of_oneself() && row.user == new.user {
+            if row.finished_at.is_none() {
+                return Ok(Err(EraseRefused::UnderWay));
+            }
+            // By a clock that was set back it was asked for later than now: nobody waits for that.
+            let left = OWN_PAUSE.saturating_sub(now.since(row.requested_at));
+            pause = (row.requested_at <= now && !left.is_zero()).then_some(left);
         }
+    }
+    if let Some(left) = pause {
+        return Ok(Err(EraseRefused::TooSoon(left)));
     }
     let under_way = rows.iter().filter(|(_, done)| !done).count();
     if under_way >= MOST_ERASURES || (own && of_oneself >= MOST_ERASURES / 2) {
@@ -273,16 +288,24 @@ fn live_room(tx: &WriteTransaction, room: &RoomId) -> Result<Option<u64>, StoreE
     Ok((!record.deleted).then_some(number))
 }
 
-/// The oldest job that is not done.
-fn oldest(tx: &ReadTransaction) -> Result<Option<(u64, ErasureRow)>, StoreError> {
+/// The oldest job that is not done, of those behind `failed` first.
+fn next_job(
+    tx: &ReadTransaction,
+    failed: Option<u64>,
+) -> Result<Option<(u64, ErasureRow)>, StoreError> {
+    let mut oldest = None;
     for entry in tx.open_table(tables::ERASURES)?.iter()? {
         let (id, row) = entry?;
         let row: ErasureRow = record::decode(row.value())?;
-        if row.finished_at.is_none() {
+        if row.finished_at.is_some() {
+            continue;
+        }
+        if failed.is_none_or(|failed| id.value() > failed) {
             return Ok(Some((id.value(), row)));
         }
+        oldest.get_or_insert((id.value(), row));
     }
-    Ok(None)
+    Ok(oldest)
 }
 
 /// Changes a job, if it is still there.

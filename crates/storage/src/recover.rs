@@ -124,6 +124,8 @@ fn append(cell: &RoomCell, section: &Section<'_>, bytes: &mut usize) -> Result<S
                 times,
             },
         });
+        let gone = state.record.first.prev();
+        state.tail.drop_through(gone);
     }
     Ok(last)
 }

@@ -284,7 +284,65 @@ fn forget_edits(batch: &Batch<'_>, room: u64, first: Seq) -> Result<usize, Store
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use stack_proto::JsonCodec;
+    use stack_types::{EventBody, EventDraft, ManualClock, UserId};
+
     use super::*;
+    use crate::{CreateRoom, RoomTx, StoreConfig};
+
+    #[tokio::test]
+    async fn what_a_room_no_longer_keeps_is_not_in_memory_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+        let open = || {
+            let config = StoreConfig {
+                location: crate::Location::File(folder.path().join("file.redb")),
+                ..StoreConfig::default()
+            };
+            Store::open(config, Arc::new(JsonCodec), clock.clone()).unwrap()
+        };
+        let in_memory = |store: &Store| {
+            let cell = store.inner.cell(&"general".parse().unwrap()).unwrap();
+            let state = cell.state.read();
+            state.tail.first()
+        };
+        let (store, handle, _commits) = open();
+        let owner: UserId = "owner".parse().unwrap();
+        let create = CreateRoom {
+            id: "general".parse().unwrap(),
+            title: "General".to_owned(),
+            settings: RoomSettings {
+                retention_days: 1,
+                ..RoomSettings::default()
+            },
+            owner,
+        };
+        let room = store.create_room(create).await.unwrap().unwrap();
+        let say = async |store: &Store| {
+            let op = move |tx: &mut RoomTx<'_, '_>| {
+                let body = EventBody::Tombstone;
+                Ok(tx.append(EventDraft {
+                    sender: owner,
+                    body,
+                }))
+            };
+            store.room_op(room.id(), op).await.unwrap();
+        };
+        say(&store).await;
+        assert_eq!(in_memory(&store), Some(Seq(1)));
+        clock.advance(DAY * 2);
+        assert_eq!(store.expire_events().await.unwrap(), 2);
+        assert_eq!(in_memory(&store), None);
+        say(&store).await;
+        assert_eq!(in_memory(&store), Some(Seq(3)));
+        // Its row is still in the log.
+        handle.shutdown().await;
+        drop(store);
+        let (store, _handle, _commits) = open();
+        assert_eq!(in_memory(&store), Some(Seq(3)));
+    }
 
     #[test]
     fn the_lesser_of_what_server_and_room_keep_counts() {

@@ -589,6 +589,9 @@ impl Done {
             } else if !batch.frames().is_empty() {
                 state.tail.push(TailRun { first, run });
             }
+            // Nothing of it is folded any more, so that no fold would drop it.
+            let gone = state.record.first.prev();
+            state.tail.drop_through(gone);
             state.born = true;
             state.head = staged.head;
             state.last_ts = staged.last_ts;

@@ -1,9 +1,11 @@
 //! Erasing what somebody has said: by the operator, by admins, and by people for themselves.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use stack_testkit::{Client, PATIENCE, Person, Socket};
+use stack_testkit::{Client, PATIENCE, Person, Socket, clock};
 use tokio::time::timeout;
 
 use crate::admin::with_admin_and;
@@ -223,7 +225,13 @@ async fn finished(person: &Person, path: &str) -> Value {
 #[tokio::test]
 async fn admins_erase_and_people_erase_their_own() {
     let folder = tempfile::tempdir().unwrap();
-    let (gateway, root) = with_admin_and(&folder, |config| config.rate_enabled = false).await;
+    let time = clock();
+    let (gateway, root) = with_admin_and(&folder, |config| {
+        config.rate_enabled = false;
+        config.auth.access_token_ttl = Duration::from_secs(60 * 60);
+        config.testing.clock = Some(time.clone() as Arc<_>);
+    })
+    .await;
     let anna = gateway.person("anna").await;
     let ben = gateway.person("ben").await;
     ben.room("general", true).await;
@@ -274,4 +282,15 @@ async fn admins_erase_and_people_erase_their_own() {
             .count()
     };
     assert_eq!((bodies(&before), bodies(&after)), (1, 0));
+
+    // Not twice within the hour, and never by a sign-in of long ago.
+    let again = ben.post("/api/v1/me/erasure", json!({})).await;
+    let refused = again.problem(429, "rate_limited");
+    assert_eq!(refused["retry_after_ms"], 60 * 60 * 1000);
+    time.advance(Duration::from_secs(10 * 60 + 1));
+    for person in [&anna, &ben] {
+        let stale = person.post("/api/v1/me/erasure", json!({})).await;
+        let refused = stale.problem(403, "forbidden");
+        assert_eq!(refused["field"], "reauthenticate");
+    }
 }

@@ -35,7 +35,7 @@ impl Auth {
     ///
     /// # Errors
     /// `forbidden` unless they have signed in a short while ago; `conflict` while it is under way already;
-    /// `limit_exceeded` while many erasures are; `unavailable`.
+    /// `rate_limited` within an hour of the last; `limit_exceeded` while many erasures are under way; `unavailable`.
     pub async fn erase_own_messages(
         &self,
         caller: &Caller,
@@ -111,6 +111,11 @@ fn refused(refused: EraseRefused) -> Problem {
             ErrorCode::Conflict,
             "your messages are being erased already",
         ),
+        EraseRefused::TooSoon(after) => {
+            let mut problem = Problem::rate_limited(after);
+            problem.detail = "you have asked for an erasure within the last hour".into();
+            problem
+        }
         EraseRefused::TooMany => Problem::new(
             ErrorCode::LimitExceeded,
             "many erasures are under way; try again when some are done",

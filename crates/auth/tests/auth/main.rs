@@ -7,6 +7,8 @@ mod authenticator;
 #[cfg(test)]
 mod enumeration;
 #[cfg(test)]
+mod erasure;
+#[cfg(test)]
 mod invites;
 #[cfg(test)]
 mod keeper;

@@ -6,7 +6,7 @@ use redb::ReadTransaction;
 use stack_types::{EventBatch, RoomId, Seq, UserId};
 
 use super::change::{Found, InRoom, erase_found, erased, gave_reasons};
-use super::{ErasureRow, Place, change, oldest};
+use super::{ErasureRow, Place, change, next_job};
 use crate::room::RoomRecord;
 use crate::{PageLimit, Store, StoreError, record, room_ops, tables};
 
@@ -26,6 +26,8 @@ pub struct EraseWalk {
     /// A job's place, when it is further than the file says.
     further: Option<(u64, Place)>,
     quiet_steps: u32,
+    /// A job whose step has failed: those behind it come first, so that none waits for one that cannot go on.
+    failed: Option<u64>,
     /// Events that one commit changes at most.
     pub(crate) step: usize,
 }
@@ -35,6 +37,7 @@ impl Default for EraseWalk {
         Self {
             further: None,
             quiet_steps: 0,
+            failed: None,
             step: STEP,
         }
     }
@@ -44,12 +47,29 @@ impl Store {
     /// One step of the oldest erasure that is not done; says whether there is more to do. For one task at a time.
     ///
     /// # Errors
-    /// The file cannot be read, or the commit failed. The step is taken again then.
+    /// The file cannot be read, or the commit failed. The step is taken again once the erasures behind it are done.
     pub async fn erase_step(&self, walk: &mut EraseWalk) -> Result<bool, StoreError> {
-        let Some((id, row)) = self.read(oldest)? else {
+        let failed = walk.failed;
+        let Some((id, row)) = self.read(|tx| next_job(tx, failed))? else {
             walk.further = None;
             return Ok(false);
         };
+        let step = self.step_of(walk, id, row).await;
+        match step {
+            Err(_) => (walk.failed, walk.further) = (Some(id), None),
+            // It goes on after all.
+            Ok(_) if failed == Some(id) => walk.failed = None,
+            Ok(_) => {}
+        }
+        step
+    }
+
+    async fn step_of(
+        &self,
+        walk: &mut EraseWalk,
+        id: u64,
+        row: ErasureRow,
+    ) -> Result<bool, StoreError> {
         let further = walk.further.filter(|(job, _)| *job == id);
         let place = further.map_or(row.place, |(_, place)| place);
         let next = match place {
@@ -129,7 +149,14 @@ impl Store {
         let found = match &room {
             Some(room) if at.after < at.until => {
                 let page = self.page_after(room, at.after, PAGE).await?;
-                self.find(page, at, user, most).await?
+                if page.frames().is_empty() {
+                    Found {
+                        seqs: Vec::new(),
+                        through: gone_through(at, room.is_deleted(), room.first()),
+                    }
+                } else {
+                    self.find(page, at, user, most).await?
+                }
             }
             _ => Found {
                 seqs: Vec::new(),
@@ -169,13 +196,6 @@ impl Store {
         user: UserId,
         most: usize,
     ) -> Result<Found, StoreError> {
-        if page.frames().is_empty() {
-            // What was there has expired meanwhile.
-            return Ok(Found {
-                seqs: Vec::new(),
-                through: at.until,
-            });
-        }
         let codec = self.inner.codec.clone();
         let search = tokio::task::spawn_blocking(move || {
             let mut through = page.last().min(at.until);
@@ -223,6 +243,15 @@ enum Next {
     Quiet(Place),
 }
 
+/// Up to where nothing is left when a page has no event: the room was deleted meanwhile, or begins further on. There may
+/// be more from where it begins now.
+fn gone_through(at: InRoom, is_deleted: bool, first: Seq) -> Seq {
+    if is_deleted {
+        return at.until;
+    }
+    at.until.min(first.prev()).max(at.after)
+}
+
 /// The first of these rooms that is there; with `only`, that one alone.
 fn next_room(
     tx: &ReadTransaction,
@@ -247,4 +276,102 @@ fn next_room(
 
 fn contains(frame: &[u8], text: &[u8]) -> bool {
     memchr::memmem::find(frame, text).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stack_proto::JsonCodec;
+    use stack_types::{
+        Event, EventBody, EventCodec, EventDraft, MalformedEvent, ManualClock, RoomSettings,
+        Signal, Timestamp,
+    };
+
+    use super::*;
+    use crate::{CreateRoom, ErasedBy, NewErasure, RoomTx, StoreConfig};
+
+    /// Cannot read what holds this word.
+    struct Stumbles;
+
+    impl EventCodec for Stumbles {
+        fn encode(&self, event: &Event, out: &mut Vec<u8>) {
+            JsonCodec.encode(event, out);
+        }
+
+        fn decode(&self, frame: &[u8]) -> Result<Event, MalformedEvent> {
+            let frame = if contains(frame, b"stumble") {
+                b""
+            } else {
+                frame
+            };
+            JsonCodec.decode(frame)
+        }
+
+        fn signal(&self, signal: &Signal) -> Vec<u8> {
+            JsonCodec.signal(signal)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_cannot_go_on_keeps_none_behind_it_waiting() {
+        let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+        let config = StoreConfig::default();
+        let (store, _handle, _commits) = Store::open(config, Arc::new(Stumbles), clock).unwrap();
+        let owner: UserId = "owner".parse().unwrap();
+        for name in ["stumbling", "one", "two"] {
+            let id: RoomId = name.parse().unwrap();
+            let create = CreateRoom {
+                id: id.clone(),
+                title: "Room".to_owned(),
+                settings: RoomSettings::default(),
+                owner,
+            };
+            store.create_room(create).await.unwrap().unwrap();
+            let body = EventBody::Message {
+                body: "stumble".repeat(usize::from(name == "stumbling")),
+                data: None,
+                key: None,
+                reply_to: None,
+            };
+            let draft = EventDraft {
+                sender: owner,
+                body,
+            };
+            let op = move |tx: &mut RoomTx<'_, '_>| Ok(tx.append(draft));
+            store.room_op(&id, op).await.unwrap();
+            let new = NewErasure {
+                user: owner,
+                room: Some(id),
+                by: ErasedBy::default(),
+            };
+            store.erase(new).await.unwrap().unwrap();
+        }
+        let mut walk = EraseWalk::default();
+        let mut failed = 0;
+        while failed < 3 {
+            match store.erase_step(&mut walk).await {
+                Ok(more) => assert!(more),
+                Err(_) => failed += 1,
+            }
+        }
+        // Newest first.
+        let is_done = |job: &crate::Erasure| job.finished_at.is_some();
+        let done: Vec<_> = store.erasures().unwrap().iter().map(is_done).collect();
+        assert_eq!(done, [true, true, false]);
+    }
+
+    #[test]
+    fn what_expired_while_it_was_looked_at_ends_no_room() {
+        let at = InRoom {
+            number: 1,
+            after: Seq(10),
+            until: Seq(50),
+            changed: 0,
+        };
+        assert_eq!(gone_through(at, false, Seq(31)), Seq(30));
+        assert_eq!(gone_through(at, false, Seq(5)), Seq(10));
+        assert_eq!(gone_through(at, false, Seq(60)), Seq(50));
+        assert_eq!(gone_through(at, true, Seq(31)), Seq(50));
+    }
 }
