@@ -111,7 +111,8 @@ def archived(folder: Path) -> list[dict]:
 
 
 def finished(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*/*.jsonl.gz")}
+    # By room and name: files of two rooms may end at the same event.
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*.jsonl.gz")}
 
 
 def answers(log: list[dict], bot: str) -> Counter[tuple[int, str]]:

@@ -197,10 +197,11 @@ async def test_who_subscribes_again_under_load_goes_on_behind_the_answer(
     alice, bob, room = people
     speaker = await connect(alice, gateway=origin)
     readers = [await connect(bob, gateway=edge) for _ in range(4)]
-    over = False
+    over = done = False
 
     async def speak() -> None:
-        while not over:
+        # Until nobody waits for an event any more.
+        while not done:
             for future in [await speaker.ask("send", {"room": room, "body": "on"}) for _ in range(8)]:
                 assert (await future)["type"] == "ok"
 
@@ -221,6 +222,7 @@ async def test_who_subscribes_again_under_load_goes_on_behind_the_answer(
     await asyncio.sleep(2)
     over = True
     counts = await asyncio.gather(*tasks)
+    done = True
     await speaking
     assert min(counts) > 10, counts
 
