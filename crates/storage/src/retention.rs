@@ -6,6 +6,7 @@
 //! and writes the one anew in which `first` stands. A room may be left without any event; its numbers and its time go
 //! on by what its record says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redb::ReadableTable;
@@ -14,7 +15,7 @@ use stack_types::{RoomId, RoomSettings, Seq, Timestamp};
 use crate::block::{self, RunRef};
 use crate::room::RoomRecord;
 use crate::writer::Batch;
-use crate::{Store, StoreError, record, tables};
+use crate::{RoomRef, Store, StoreError, record, room_ops, tables};
 
 /// Blocks, or rows of an index, of one room that one commit removes at most.
 const STEP: usize = 200;
@@ -103,7 +104,7 @@ impl Store {
 
     /// Where a room is to begin now; `None` when it begins there already.
     async fn first_kept(&self, id: &RoomId, kept: Retention) -> Result<Option<Seq>, StoreError> {
-        let Some(room) = self.room(id)? else {
+        let Some(room) = self.glimpse(id).await? else {
             return Ok(None);
         };
         let (old, head) = (room.first(), room.head());
@@ -117,6 +118,18 @@ impl Store {
             first = first.max(before.await?.next());
         }
         Ok((first > old).then_some(first))
+    }
+
+    /// A room to look at. One that nobody has asked for is read for this look alone, off the runtime: else every room of
+    /// the file would be in memory before long. Nobody but this task moves where a room begins, and what is said
+    /// meanwhile is kept.
+    async fn glimpse(&self, id: &RoomId) -> Result<Option<RoomRef>, StoreError> {
+        if self.inner.cell(id).is_some() {
+            return self.room(id);
+        }
+        let id = id.clone();
+        let read = self.read_blocking(move |tx| room_ops::load(tx, &id));
+        Ok(read.await?.map(|cell| RoomRef(Arc::new(cell))))
     }
 
     async fn move_first(&self, moves: Vec<(RoomId, Retention, Seq)>) -> Result<u64, StoreError> {
@@ -284,8 +297,6 @@ fn forget_edits(batch: &Batch<'_>, room: u64, first: Seq) -> Result<usize, Store
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use stack_proto::JsonCodec;
     use stack_types::{EventBody, EventDraft, ManualClock, UserId};
 
@@ -342,6 +353,47 @@ mod tests {
         drop(store);
         let (store, _handle, _commits) = open();
         assert_eq!(in_memory(&store), Some(Seq(3)));
+    }
+
+    #[tokio::test]
+    async fn a_look_at_what_rooms_keep_brings_none_into_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+        let open = || {
+            let config = StoreConfig {
+                location: crate::Location::File(folder.path().join("file.redb")),
+                kept_log: crate::KeptLog {
+                    commits: 0,
+                    bytes: 0,
+                },
+                ..StoreConfig::default()
+            };
+            Store::open(config, Arc::new(JsonCodec), clock.clone()).unwrap()
+        };
+        let (store, handle, _commits) = open();
+        // The last one's row is still in the log when the file is opened, with which it comes into memory.
+        for name in ["general", "last"] {
+            let create = CreateRoom {
+                id: name.parse().unwrap(),
+                title: "Room".to_owned(),
+                settings: RoomSettings {
+                    retention_days: 1,
+                    ..RoomSettings::default()
+                },
+                owner: "owner".parse().unwrap(),
+            };
+            store.create_room(create).await.unwrap().unwrap();
+        }
+        handle.shutdown().await;
+        drop(store);
+        let (store, _handle, _commits) = open();
+        let general: RoomId = "general".parse().unwrap();
+        assert!(store.inner.cell(&general).is_none());
+        assert_eq!(store.expire_events().await.unwrap(), 0);
+        assert!(store.inner.cell(&general).is_none());
+        clock.advance(DAY * 2);
+        assert_eq!(store.expire_events().await.unwrap(), 2);
+        assert_eq!(store.room(&general).unwrap().unwrap().first(), Seq(2));
     }
 
     #[test]
