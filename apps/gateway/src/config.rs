@@ -216,7 +216,8 @@ impl Config {
     pub fn to_reach(inputs: &Inputs) -> Result<Self, Faults> {
         let mut reader = Reader::open(inputs);
         let config = Self::read(&mut reader);
-        let finds = |fault: &Fault| ["data_dir", "ipc.path"].contains(&fault.key.as_str());
+        // Without a key it is the file as a whole, which may say where the gateway is.
+        let finds = |fault: &Fault| ["", "data_dir", "ipc.path"].contains(&fault.key.as_str());
         match reader.finish() {
             Err(faults) if faults.0.iter().any(finds) => Err(faults),
             _ => Ok(config),

@@ -400,7 +400,7 @@ pub(super) const KEYS: &[Key] = &[
         "limits.connections_per_ip",
         Bare,
         "1024",
-        "Open connections from one address, or one /64 of IPv6; this machine and trusted_proxies are exempt.",
+        "Open connections from one address, or one /64 of IPv6; this machine and trusted_proxies are exempt. On HTTP/2 a request beside the first counts too.",
     ),
     key(
         "limits.page_events",

@@ -512,6 +512,7 @@ async fn copy_to_take(store: Store, path: PathBuf) -> Result<u64, Problem> {
     // Whoever asks may be dropped, and with them all that is not a task of its own.
     tokio::spawn(async move {
         let made = store.snapshot(path.clone()).await;
+        drop(store);
         let is_there = made.is_ok();
         let is_heard = tell.send(made).is_ok();
         if is_there {

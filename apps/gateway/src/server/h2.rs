@@ -376,7 +376,7 @@ impl Progress {
 ///
 /// Its last byte is a piece of its own. HTTP/2 takes a piece as soon as a byte of it may go out, and nobody watches the
 /// stream any more when it has the last one: held back until then, that one is a byte, and not the end of an answer with
-/// all of it behind.
+/// all of it behind. So the last byte of a piece waits for the next piece: nothing here sends now and then.
 struct Paced {
     body: Body,
     /// What is left of a frame. Its last byte waits for what comes behind it.

@@ -123,7 +123,7 @@ impl Acme {
                         () = stop.cancelled() => return,
                         () = sleep(pause) => {}
                     }
-                    if matches!(error, EventError::Order(_)) {
+                    if matches!(error, EventError::Order(_) | EventError::NewCertParse(_)) {
                         pause = (pause * 2).min(LONGEST_PAUSE);
                         // A new one: this one would wait by itself as well, in the end for most of a day.
                         state = self::state(&self.settings, &self.client);

@@ -269,6 +269,10 @@ async fn a_command_lets_it_read_its_configuration_again() {
     std::fs::write(&empty, "[auth]\nregistration = \"nobody\"\n").unwrap();
     let (code, told, _) = reload(&[]).await;
     assert_eq!((code, &*told), (Some(2), expected));
+    // But not where it is.
+    std::fs::write(&empty, "data_dir = \n").unwrap();
+    let (code, _, failed) = reload(&[]).await;
+    assert_eq!(code, Some(2), "{failed}");
     std::fs::write(&empty, "").unwrap();
 
     let mut audit = program(&["audit", "--action", "configuration_reloaded", "--json"]);
