@@ -218,6 +218,16 @@ fn id(room: usize) -> RoomId {
     format!("room-{room}").parse().unwrap()
 }
 
+/// A room of Alice's, to be made.
+fn room_of(id: RoomId, settings: RoomSettings) -> CreateRoom {
+    CreateRoom {
+        id,
+        title: "t".into(),
+        settings,
+        owner: alice(),
+    }
+}
+
 fn alice() -> UserId {
     "alice".parse().unwrap()
 }
@@ -292,12 +302,7 @@ async fn play(steps: Vec<Step>) {
     let mut world = open(folder.path(), &clock);
     let mut model: Vec<Model> = Vec::new();
     for room in 0..3 {
-        let create = CreateRoom {
-            id: id(room),
-            title: "t".into(),
-            settings: settings(room),
-            owner: alice(),
-        };
+        let create = room_of(id(room), settings(room));
         world
             .rooms
             .push(world.store.create_room(create).await.unwrap().unwrap());
@@ -523,12 +528,7 @@ async fn a_page_is_right_wherever_it_begins() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
     let mut world = open(folder.path(), &clock);
-    let create = CreateRoom {
-        id: id(0),
-        title: "t".into(),
-        settings: RoomSettings::default(),
-        owner: alice(),
-    };
+    let create = room_of(id(0), RoomSettings::default());
     let room = world.store.create_room(create).await.unwrap().unwrap();
     let created = world.store.page_after(&room, Seq::ZERO, ALL).await.unwrap();
     world.rooms.push(room);
@@ -581,12 +581,7 @@ async fn what_is_no_longer_kept_is_told_dropped_and_out_of_the_file() {
     let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
     let mut world = open(folder.path(), &clock);
     for room in 0..3 {
-        let create = CreateRoom {
-            id: id(room),
-            title: "t".into(),
-            settings: settings(room),
-            owner: alice(),
-        };
+        let create = room_of(id(room), settings(room));
         let made = world.store.create_room(create).await.unwrap();
         world.rooms.push(made.unwrap());
     }
@@ -682,12 +677,7 @@ async fn the_server_bounds_what_rooms_keep() {
     };
     let (store, _handle, mut commits) = Store::open(config, Arc::new(JsonCodec), clock).unwrap();
     for room in 0..2 {
-        let create = CreateRoom {
-            id: id(room),
-            title: "t".into(),
-            settings: settings(room),
-            owner: alice(),
-        };
+        let create = room_of(id(room), settings(room));
         store.create_room(create).await.unwrap().unwrap();
         let op = |tx: &mut stack_storage::RoomTx<'_, '_>| {
             for _ in 0..149 {
@@ -706,12 +696,7 @@ async fn what_was_redacted_is_nowhere_in_what_can_be_read_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
     let world = open(folder.path(), &clock);
-    let create = CreateRoom {
-        id: id(0),
-        title: "t".into(),
-        settings: RoomSettings::default(),
-        owner: alice(),
-    };
+    let create = room_of(id(0), RoomSettings::default());
     world.store.create_room(create).await.unwrap().unwrap();
     let mut model = Model::default();
     model.push(alice(), EventBody::Tombstone, clock.now());
@@ -827,12 +812,7 @@ async fn a_ban_stays_without_the_reason_that_was_erased() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
     let world = open(folder.path(), &clock);
-    let create = CreateRoom {
-        id: id(0),
-        title: "t".into(),
-        settings: RoomSettings::default(),
-        owner: alice(),
-    };
+    let create = room_of(id(0), RoomSettings::default());
     world.store.create_room(create).await.unwrap().unwrap();
     let op = |tx: &mut stack_storage::RoomTx<'_, '_>| {
         for (whom, by) in [("carl", alice()), ("dora", user(1))] {

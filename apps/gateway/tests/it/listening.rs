@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use stack_gateway::Tls;
 use stack_gateway::config::Endpoint;
 use stack_testkit::{PASSWORD, PATIENCE, Socket, TestGateway};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+
+use crate::tls::Enciphered;
 
 fn any_port() -> Endpoint {
     SocketAddr::from(([127, 0, 0, 1], 0)).into()
@@ -198,17 +199,8 @@ async fn the_share_of_an_address_is_that_of_the_client_behind_the_proxy() {
 
 #[tokio::test]
 async fn plain_http_is_sent_on_to_the_public_url_and_nowhere_else() {
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
-    std::fs::write(&cert, pair.cert.pem()).unwrap();
-    std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
-    let tls = Tls::load(&cert, &key).unwrap();
-    let gateway = TestGateway::with(|config| {
-        config.tls = Some(tls);
-        config.tls_redirects = vec![any_port()];
-    })
-    .await;
+    let world = Enciphered::with(|config| config.tls_redirects = vec![any_port()]).await;
+    let gateway = &world.gateway;
     let plain = gateway.listening()[1].strip_prefix("http://").unwrap();
     let public = format!("https://localhost:{}", gateway.addr().port());
     for (head, location) in [
